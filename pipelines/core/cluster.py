@@ -1,0 +1,63 @@
+"""Connect to Ray: the cluster that is there, or a local one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pipelines.core.config import RayConfig
+from pipelines.core.progress import say
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_ENABLE_V2_CONTROLLER_LOGS": "0",
+    # A warning of Ray's own about a default that changes; nothing a user of ours can act on.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def connect(config: RayConfig) -> None:
+    """Join the cluster that `address` or RAY_ADDRESS names, else one started by `ray start`, else start one."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address or "auto", **quiet)
+    except ConnectionError:
+        if address:
+            raise
+        memory = config.object_store_memory_mb
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            object_store_memory=memory * 2**20 if memory else None,
+            include_dashboard=config.dashboard,
+            **quiet,
+        )
+    context = ray.get_runtime_context()
+    dashboard = getattr(ray._private.worker.global_worker.node, "webui_url", None) if config.dashboard else None
+    shown = f", dashboard http://{dashboard}" if dashboard else ""
+    say(f"ray {ray.__version__}: {context.gcs_address}{shown}")
+    quiet_data()
+
+
+def quiet_data() -> None:
+    """Silence Ray Data's own progress bars and hints; ours count rows that are safely written."""
+    import logging
+
+    import ray
+
+    data = ray.data.DataContext.get_current()
+    data.enable_progress_bars = False
+    data.print_on_execution_start = False
+    for name in ("ray.data", "ray.train", "ray.llm"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,285 @@
+"""The config of every job: one YAML file, checked key by key, with `key.path=value` overrides."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipelines.core.errors import UserError
+
+
+M = TypeVar("M", bound="Strict")
+
+
+class Strict(BaseModel):
+    """Base of every config model: an unknown key is an error, a value is never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RayConfig(Strict):
+    """Where the job runs: a running cluster if there is one (RAY_ADDRESS, `ray job submit`), else a local one."""
+
+    address: str | None = None
+    num_cpus: int | None = Field(None, ge=1)
+    """Logical CPUs of a local cluster that this job starts itself; null means the machine's own count."""
+    object_store_memory_mb: int | None = Field(None, ge=80)
+    dashboard: bool = True
+    """Start the dashboard with a local cluster."""
+
+
+class EngineConfig(Strict):
+    """A pool of vLLM engines."""
+
+    model: str = "embedded"
+    """`embedded` (SmolLM2-135M-Instruct from its wheel), a folder, or a hub id."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
+    max_model_len: int = Field(2048, ge=64)
+    """Tokens of prompt and answer together."""
+    max_num_seqs: int = Field(32, ge=1)
+    engines: tuple[int, int] = (1, 1)
+    """Least and most engines in the pool; Ray Data scales between them."""
+    num_cpus: float = Field(1.0, ge=0)
+    num_gpus: int = Field(0, ge=0)
+    """GPUs of one engine (tensor parallel)."""
+    batch_size: int = Field(16, ge=1)
+    """Rows handed to an engine at once."""
+    concurrent_batches: int = Field(4, ge=1)
+    kv_cache_gb: int = Field(1, ge=1)
+    """Key-value cache of a CPU engine, in GiB."""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of vLLM's AsyncEngineArgs, passed through."""
+
+    @field_validator("engine_args")
+    @classmethod
+    def _no_remote_code(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("trust_remote_code"):
+            raise ValueError("trust_remote_code is never allowed")
+        return value
+
+
+class CleanConfig(Strict):
+    """What cleaning turns away (§2.1)."""
+
+    min_year: int = 2023
+    scripts: list[str] = ["Latin", "Greek"]
+    max_other_letters: int = Field(0, ge=0)
+    """Letters of other scripts a row may have."""
+    max_chars: int = Field(40_000, ge=1)
+    excluded_splits: list[str] = ["test"]
+
+
+class RewardConfig(Strict):
+    """The reward model that scores responses, and the sources that are filtered by it (§2.3, Appendix C)."""
+
+    enabled: bool = True
+    kind: Literal["armorm", "sequence_classification"] = "armorm"
+    model: str = "embedded"
+    dtype: Literal["bfloat16", "float32"] = "float32"
+    max_tokens: int = Field(1024, ge=16)
+    batch_tokens: int = Field(4096, ge=16)
+    """Padded tokens of one forward pass."""
+    rows_per_batch: int = Field(64, ge=1)
+    """Rows sorted by length before they are cut into forward passes."""
+    actors: tuple[int, int] = (1, 1)
+    num_cpus: float = Field(1.0, ge=0)
+    num_gpus: float = Field(0, ge=0)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    """Source -> least score that stays; a source that is not named is scored, not filtered."""
+
+
+class CritiqueConfig(Strict):
+    """Synthetic critiques (§2.2) and the consistency check (§2.3)."""
+
+    engine: EngineConfig = EngineConfig()
+    max_tokens: int = Field(256, ge=8)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    check_mode: Literal["prompted", "blind"] = "prompted"
+    drop_inconsistent_chosen: bool = True
+    drop_inconsistent_rejected: bool = False
+    calibration_rows: int = Field(0, ge=0)
+    """Rows on which the checker also reads the critiques under swapped verdicts, to measure its own error."""
+
+
+class MixConfig(Strict):
+    """The training mixture (§2)."""
+
+    cot_share: float = Field(0.7, ge=0, le=1)
+    max_tokens: int = Field(2048, ge=16)
+    """Tokens of prompt and the longer completion together; a longer row is quarantined, never cut."""
+    templates: dict[str, str] = Field(
+        default_factory=lambda: {t: f"{t}_original" for t in ("pairwise", "absolute", "classification")}
+    )
+    caps: dict[str, int] = Field(default_factory=dict)
+    """Source -> most rows, chosen by hash."""
+    tokenizer: str = "embedded"
+    """Whose tokens are counted: the model that will be trained."""
+
+
+class CurationConfig(Strict):
+    """Sources and what is done to them (Figure 2)."""
+
+    sources: list[str]
+    """Names of the packaged source files, or paths of YAML files of your own."""
+    sample_per_source: int | None = Field(None, ge=1)
+    """Rows of each source, chosen by hash; null means all."""
+    rows_per_block: int = Field(64, ge=1)
+    """Rows of one block: what a kill may cost, and how finely the work is spread."""
+    clean: CleanConfig = CleanConfig()
+    reward: RewardConfig = RewardConfig()
+    critique: CritiqueConfig = CritiqueConfig()
+    mix: MixConfig = MixConfig()
+
+
+class TrainConfig(Strict):
+    """DPO+NLL (§2.4)."""
+
+    model: str = "embedded"
+    engine: Literal["trl"] = "trl"
+    learning_rate: float = Field(1e-7, gt=0)
+    alpha: float = Field(1.0, ge=0)
+    """Weight of the NLL of the chosen completion."""
+    beta: float = Field(0.1, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(32, ge=1)
+    """Pairs of one optimizer step over all workers."""
+    micro_batch_size: int = Field(4, ge=1)
+    max_length: int = Field(2048, ge=16)
+    """Tokens; a pair that does not fit is refused before training, never cut."""
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    scheduler: str = "cosine"
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["float32", "bfloat16_autocast"] = "bfloat16_autocast"
+    """Weights are float32 in both: a step at lr 1e-7 is below half a bfloat16 ulp."""
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1.0, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    deepspeed: dict[str, Any] | None = None
+    """A DeepSpeed config; null trains without it."""
+    gradient_checkpointing: bool = False
+    precompute_reference: bool = False
+    checkpoint_steps: int = Field(50, ge=1)
+    max_failures: int = Field(1, ge=0)
+    logging_steps: int = Field(1, ge=1)
+
+
+class EvaluationConfig(Strict):
+    """The benchmarks and how their judgments are made."""
+
+    benchmarks: list[str]
+    engine: EngineConfig = EngineConfig()
+    sample: int | None = Field(None, ge=1)
+    """Rows of each benchmark, chosen by hash and marked as a sample; null means all."""
+    max_tokens: int = Field(512, ge=4)
+    rows_per_block: int = Field(64, ge=1)
+    templates: dict[str, str] = Field(default_factory=dict)
+    """Task -> template, in place of the benchmark's own."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    bootstrap: int = Field(2000, ge=100)
+
+
+class Config(Strict):
+    """Everything a run is made of."""
+
+    out_dir: Path
+    data_root: Path | None = None
+    seed: int = 0
+    max_error_share: float = Field(0.2, ge=0, le=1)
+    """Share of a segment's rows that may end as errors before the job fails."""
+    ray: RayConfig = RayConfig()
+    curation: CurationConfig
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML config, apply `key.path=value` overrides and check every key.
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
+    """
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise UserError("the config is not a mapping of keys", where=str(path))
+    for override in overrides or []:
+        _apply(raw, override)
+    if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
+        raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
+    return parse_model(Config, raw, where=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        UserError: the file is missing or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError("no such file", where=str(path), fix="check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"not valid YAML{line}", where=str(path)) from None
+
+
+def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
+    """Validate `raw` against a config model, turning the first complaint into one clear line.
+
+    Raises:
+        UserError: naming the key, what is wrong and, for an unknown key, the nearest known one.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"unknown key '{key}'", where=where, fix=_nearest(model, key)) from None
+        if first["type"] == "missing":
+            raise UserError(f"missing key '{key}'", where=where, fix="add it") from None
+        got = f", got {first['input']!r}"
+        raise UserError(f"key '{key}': {first['msg']}{got}", where=where) from None
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"'{override}' is not key.path=value", where="command line")
+    node = raw
+    *parents, last = key.split(".")
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise UserError(f"'{key}': '{part}' is not a group of keys", where="command line")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"'{override}': the value is not YAML", where="command line") from None
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _nearest(model: type[BaseModel], key: str) -> str:
+    known = _known_keys(model)
+    last = key.rsplit(".", 1)[-1]
+    match = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
+        k for k in known if difflib.get_close_matches(last, [k.rsplit(".", 1)[-1]], n=1, cutoff=0.7)
+    ]
+    return f"did you mean '{match[0]}'?" if match else "see docs/config.md for the known keys"

@@ -1,0 +1,106 @@
+"""One record that grows column by column from a source row to a training pair (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipelines.core.determinism import digest
+
+Row = dict[str, Any]
+Task = Literal["pairwise", "absolute", "classification"]
+TASKS: tuple[str, ...] = ("pairwise", "absolute", "classification")
+
+OK = "ok"
+TEXT = pa.string()
+TEXTS = pa.list_(pa.string())
+NUMBERS = pa.list_(pa.float64())
+
+EXAMPLE = pa.schema(
+    [
+        ("raw_id", TEXT),  # source and position in it: unique before duplicates are known
+        ("row_id", TEXT),  # hash of source and content
+        ("content_hash", TEXT),  # hash of content alone: equal for duplicates across sources
+        ("source", TEXT),
+        ("task", TEXT),
+        ("instruction", TEXT),
+        ("context", TEXT),
+        ("responses", TEXTS),
+        ("reference", TEXT),
+        ("rubric", TEXT),
+        ("allowed", TEXTS),
+        ("verdict", TEXT),
+        ("group_id", TEXT),
+        ("split", TEXT),
+        ("published", pa.int32()),
+        ("license", TEXT),
+        ("status", TEXT),
+    ]
+)
+SCORED = [
+    pa.field("rewards", NUMBERS),
+    pa.field("reward_objectives", pa.list_(NUMBERS)),
+    pa.field("reward_model", TEXT),
+]
+CONTRASTED = [pa.field("swapped", pa.bool_()), pa.field("rejected_verdict", TEXT)]
+CRITIQUED = [
+    pa.field("chosen_critique", TEXT),
+    pa.field("rejected_critique", TEXT),
+    pa.field("generator", TEXT),
+    pa.field("synthesis_tokens", pa.int64()),
+]
+CHECKED = [pa.field("chosen_consistent", pa.bool_()), pa.field("rejected_consistent", pa.bool_())]
+PAIRED = [
+    pa.field("format", TEXT),  # cot | judgment_only
+    pa.field("template", TEXT),
+    pa.field("prompt", TEXT),
+    pa.field("chosen", TEXT),
+    pa.field("rejected", TEXT),
+    pa.field("prompt_tokens", pa.int32()),
+    pa.field("chosen_tokens", pa.int32()),
+    pa.field("rejected_tokens", pa.int32()),
+]
+JUDGED = [
+    pa.field("raw", TEXT),
+    pa.field("critique", TEXT),
+    pa.field("predicted", TEXT),  # the judge's verdict, in the letters of the order shown
+    pa.field("parse_status", TEXT),  # ok | no_verdict | not_allowed
+    pa.field("verdict_probs", pa.map_(TEXT, pa.float64())),
+    pa.field("latency", pa.float64()),  # seconds
+    pa.field("prompt_tokens", pa.int32()),
+    pa.field("output_tokens", pa.int32()),
+]
+
+CONTENT = ("task", "instruction", "context", "responses", "reference", "rubric", "allowed", "verdict")
+
+
+def content_hash(row: Row) -> str:
+    """Hash of what a row says, without where it comes from: equal for exact duplicates."""
+    return digest(*(row.get(name) for name in CONTENT))
+
+
+def row_id(row: Row) -> str:
+    """The row's id: hash of its source and its content."""
+    return digest(row["source"], content_hash(row))
+
+
+def group_id(instruction: str | None) -> str:
+    """Hash of the instruction: splits and the bootstrap cluster on it."""
+    return digest(" ".join((instruction or "").split()).casefold())
+
+
+def filtered(reason: str) -> str:
+    """Status of a row that a rule turns away."""
+    return f"filtered:{reason}"
+
+
+def error(reason: str) -> str:
+    """Status of a row that something went wrong with."""
+    return f"error:{reason}"
+
+
+def kind(status: str | None) -> str:
+    """`ok`, `filtered` or `error`; a missing status is an error."""
+    head = (status or "error").split(":", 1)[0]
+    return head if head in ("ok", "filtered") else "error"

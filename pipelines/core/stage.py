@@ -1,0 +1,143 @@
+"""A stage is one small class: the columns it reads and adds, and what it does to one row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipelines.core.records import Row, error, filtered, kind
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+class Stage(ABC):
+    """One step of a segment. Rows that are no longer `ok` pass by untouched; an exception makes an error row."""
+
+    name: str
+    reads: tuple[str, ...] = ()
+    adds: tuple[pa.Field, ...] = ()
+
+    @abstractmethod
+    def apply(self, row: Row) -> None:
+        """Change the row in place; a status other than `ok` takes it out of the stages that follow."""
+
+    def contract(self) -> str:
+        """One line for `--dry-run`: what the stage reads and adds."""
+        return f"{self.name}: reads {', '.join(self.reads) or '-'}; adds {', '.join(f.name for f in self.adds) or '-'}"
+
+
+class Filter(Stage):
+    """A stage that turns rows away and says why."""
+
+    @abstractmethod
+    def reason(self, row: Row) -> str | None:
+        """Why the row leaves, in a few words joined by `_`; None lets it stay."""
+
+    def apply(self, row: Row) -> None:
+        if (why := self.reason(row)) is not None:
+            row["status"] = filtered(why)
+
+
+class PooledStage(Stage):
+    """A stage with something to load: it lives in a pool of actors and sees many rows at once."""
+
+    actors: tuple[int, int] = (1, 1)
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    rows_per_batch: int = 64
+
+    def setup(self) -> None:  # noqa: B027  (optional: not every pooled stage has a model)
+        """Load what the stage needs; called once in each actor."""
+
+    def apply(self, row: Row) -> None:
+        self.apply_batch([row])
+
+    @abstractmethod
+    def apply_batch(self, rows: list[Row]) -> None:
+        """Change the rows in place. The result for a row must not depend on the rows beside it."""
+
+    def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
+        """Add the stage to a Ray Data plan whose rows then have `schema`."""
+        import ray
+
+        return dataset.map_batches(
+            PooledActor,
+            fn_constructor_args=(self, schema),
+            batch_format="pyarrow",
+            batch_size=self.rows_per_batch,
+            compute=ray.data.ActorPoolStrategy(min_size=self.actors[0], max_size=self.actors[1]),
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus or None,
+        )
+
+
+def check_columns(schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema:
+    """The schema after `stages`, given the one before them.
+
+    Raises:
+        ValueError: a stage reads a column that nothing before it provides.
+    """
+    for stage in stages:
+        missing = [name for name in stage.reads if name not in schema.names]
+        if missing:
+            raise ValueError(f"stage '{stage.name}' reads {missing}, which nothing before it adds")
+        for field in stage.adds:
+            if field.name not in schema.names:
+                schema = schema.append(field)
+    return schema
+
+
+def apply_stages(stages: Iterable[Stage], rows: list[Row]) -> None:
+    """Run each row through the stages until one of them takes it out."""
+    for row in rows:
+        for stage in stages:
+            if kind(row["status"]) != "ok":
+                break
+            guard(stage.name, row, lambda stage=stage, row=row: stage.apply(row))
+
+
+def guard(name: str, row: Row, call: Callable[[], Any]) -> None:
+    """Call, and turn an exception into an error status of the row: a poisoned row never stops a job."""
+    try:
+        call()
+    except Exception as exc:  # the reason is kept with the row, and max_error_share bounds how many
+        row["status"] = error(f"{name}:{type(exc).__name__}:{' '.join(str(exc).split())[:200]}")
+
+
+def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as an Arrow table of exactly `schema`; absent columns become null."""
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+class RowTask:
+    """The light stages that stand beside each other, fused into one pass over a batch."""
+
+    def __init__(self, stages: Sequence[Stage], schema: pa.Schema) -> None:
+        self.stages, self.schema = list(stages), schema
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        apply_stages(self.stages, rows)
+        return to_table(rows, self.schema)
+
+
+class PooledActor:
+    """Holds one pooled stage in a Ray Data actor."""
+
+    def __init__(self, stage: PooledStage, schema: pa.Schema) -> None:
+        self.stage, self.schema = stage, schema
+        stage.setup()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        live = [row for row in rows if kind(row["status"]) == "ok"]
+        try:
+            self.stage.apply_batch(live)
+        except Exception:  # find the row at fault: one bad row must not take its neighbours with it
+            for row in live:
+                guard(self.stage.name, row, lambda row=row: self.stage.apply_batch([row]))
+        return to_table(rows, self.schema)

@@ -1,0 +1,205 @@
+"""Write the sample set: `python -m pipelines.data.sample.generate` (the same bytes on every machine)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.records import TASKS, Row
+from pipelines.data.sample import contents
+from pipelines.data.sample.families import CASES, GRADED, Case, Graded, fours, shuffled, sums, total
+from pipelines.data.sample.flaws import FRESH, plant
+
+FOLDER = Path(__file__).parent
+FIELDS = (
+    "instruction",
+    "context",
+    "response_a",
+    "response_b",
+    "response",
+    "reference",
+    "rubric",
+    "label",
+    "allow_tie",
+    "published",
+    "split",
+    "family",
+    "planted",
+)
+TIES = {"topic": 3, "upper": 2, "question": 2, "list": 1}
+"""Family -> train rows labelled Tie; as many more rows allow a tie though one response is better."""
+
+
+class Contents:
+    """The banks of contents in a fixed order; what is taken once is never taken again."""
+
+    def __init__(self) -> None:
+        banks: dict[str, list[Any]] = {
+            "sums": sums(),
+            "capitals": list(contents.CAPITALS),
+            "opposites": list(contents.OPPOSITES),
+            "colours": list(contents.COLOURS),
+            "order": [
+                (name, side) for name in (*contents.DAYS, *contents.MONTHS) for side in ("after", "before")
+            ],
+            "objects": list(contents.OBJECTS),
+            "topics": list(contents.TOPICS),
+            "descriptions": list(contents.DESCRIPTIONS),
+            "categories": list(contents.CATEGORIES),
+            "symbols": list(contents.SYMBOLS),
+            "things": list(contents.THINGS),
+        }
+        self._banks = {name: shuffled(bank, name) for name, bank in banks.items()}
+        self._banks["notes"] = fours(contents.NOTE_WORDS, 5, "notes")
+        self._banks["four sums"] = fours(sums(), 2, "four sums")
+
+    def take(self, name: str, count: int) -> list[Any]:
+        """The next `count` contents of a bank.
+
+        Raises:
+            ValueError: the bank has fewer left; add contents.
+        """
+        bank = self._banks[name]
+        if len(bank) < count:
+            raise ValueError(f"{count - len(bank)} more contents are needed in '{name}'")
+        taken, self._banks[name] = bank[:count], bank[count:]
+        return taken
+
+
+def shaped(row: Row) -> Row:
+    """The row's fields in the order of FIELDS."""
+    return {name: row[name] for name in FIELDS if name in row}
+
+
+def cases(bank: Contents, held_out: bool) -> list[Case]:
+    """The cases of one file of pairwise or classification rows."""
+    return [
+        build(item, number)
+        for build, name, train, held in CASES
+        for number, item in enumerate(bank.take(name, held if held_out else train))
+    ]
+
+
+def rest(held_out: bool, family: str) -> Row:
+    """Fields of every row; a held-out row says split test, so that cleaning keeps it out of training."""
+    split = "test" if held_out else "train"
+    return {"published": 2025, "split": split, "family": family, "planted": None}
+
+
+def pairwise(found: list[Case], held_out: bool) -> Iterator[Row]:
+    """Pairwise rows: the better response is A and B in turn; in training some rows allow ties."""
+    ties = {} if held_out else {family: 2 * count for family, count in TIES.items()}
+    turn = 0
+    for case in found:
+        left = ties.get(case.family, 0)
+        ties[case.family] = left - 1
+        tie = left > 0 and left % 2 == 0
+        better = "AB"[turn % 2]
+        turn += not tie
+        other = case.also_good if tie else case.bad
+        first, second = (case.good, other) if better == "A" else (other, case.good)
+        yield {
+            "instruction": case.instruction,
+            "context": case.context,
+            "response_a": first,
+            "response_b": second,
+            "rubric": case.rubric + (" Tie if both are equally good." if left > 0 else ""),
+            "label": "Tie" if tie else better,
+            "allow_tie": left > 0,
+        } | rest(held_out, case.family)
+
+
+def classification(found: list[Case], held_out: bool) -> Iterator[Row]:
+    """Yes/no rows: the response is right and wrong in turn."""
+    for turn, case in enumerate(found):
+        yield {
+            "instruction": case.instruction,
+            "context": case.context,
+            "response": case.good if turn % 2 == 0 else case.bad,
+            "rubric": case.question,
+            "label": "Yes" if turn % 2 == 0 else "No",
+        } | rest(held_out, case.family)
+
+
+def absolute(found: list[Graded], held_out: bool) -> Iterator[Row]:
+    """Rows scored 1 plus the number of requirements met."""
+    for grade in found:
+        yield {
+            "instruction": grade.instruction,
+            "context": "",
+            "response": grade.response,
+            "reference": grade.reference,
+            "rubric": grade.rubric,
+            "label": 1 + grade.met,
+        } | rest(held_out, grade.family)
+
+
+def grades(bank: Contents, held_out: bool) -> list[Graded]:
+    """The examples of one file of absolute rows; the number of requirements met goes round 0..4."""
+    items = [
+        (build, number, item)
+        for build, name, train, held in GRADED
+        for number, item in enumerate(bank.take(name, held if held_out else train))
+    ]
+    return [build(item, turn % 5, number) for turn, (build, number, item) in enumerate(items)]
+
+
+def oldest_year_allowed(rows: list[Row]) -> list[Row]:
+    """The rows with two of them published in 2023, the first year that cleaning keeps."""
+    early = shuffled(range(len(rows)), "2023")[:2]
+    return [row | {"published": 2023} if place in early else row for place, row in enumerate(rows)]
+
+
+def fresh_rows(task: str, bank: Contents) -> list[Row]:
+    """Sound rows, of contents used nowhere else, to plant flaws in."""
+    if task == "absolute":
+        build = next(one for one, name, _, _ in GRADED if name == "notes")
+        notes = bank.take("notes", FRESH[task])
+        return list(absolute([build(item, turn % 5, turn) for turn, item in enumerate(notes)], False))
+    found = [total(item, turn) for turn, item in enumerate(bank.take("sums", FRESH[task]))]
+    return list(pairwise(found, False) if task == "pairwise" else classification(found, False))
+
+
+def files() -> dict[str, list[Row]]:
+    """File name -> its rows."""
+    bank = Contents()
+    out: dict[str, list[Row]] = {}
+    for task in TASKS:
+        for held_out in (False, True):
+            if task == "absolute":
+                rows = list(absolute(grades(bank, held_out), held_out))
+            elif task == "pairwise":
+                rows = list(pairwise(cases(bank, held_out), held_out))
+            else:
+                rows = list(classification(cases(bank, held_out), held_out))
+            if held_out:
+                out[f"heldout_{task}.jsonl"] = [shaped(row) for row in shuffled(rows, f"{task} held-out")]
+            else:
+                clean = oldest_year_allowed(rows)
+                out[f"{task}.jsonl"] = plant(task, clean, fresh_rows(task, bank), shaped)
+    return out
+
+
+def write(folder: Path) -> dict[str, int]:
+    """Write all files into the folder; file name -> number of rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows_of = files()
+    for name, rows in rows_of.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    return {name: len(rows) for name, rows in rows_of.items()}
+
+
+def main() -> None:
+    """Command line: write the files beside this script, or into `--out`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
+    for name, count in write(parser.parse_args().out).items():
+        print(f"{name}: {count} rows")
+
+
+if __name__ == "__main__":
+    main()

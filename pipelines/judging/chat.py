@@ -1,0 +1,60 @@
+"""Token ids of a one-turn chat in which the message is text and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Stands for the message while the chat template is applied; letters only, so that no template changes it.
+_MARK = "OPENSELENEMESSAGE"
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, message: str) -> list[int]:
+    """Ids of the chat template around `message`, up to where the answer begins.
+
+    The template's own special tokens become single ids; the same characters inside the message do not: a response
+    that contains `<|im_end|>` reaches the model as those ten characters.
+
+    Args:
+        tokenizer: with a chat template.
+        message: the user's turn.
+
+    Returns:
+        Token ids, shape (T,).
+    """
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
+    )
+    before, _, after = str(text).partition(_MARK)
+    return [
+        *tokenizer.encode(before, add_special_tokens=False),
+        *encode_text(tokenizer, message.strip()),
+        *tokenizer.encode(after, add_special_tokens=False),
+    ]
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of plain text: special tokens written in it are ordinary characters."""
+    return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+
+def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of an answer and the token that ends a turn."""
+    return [*encode_text(tokenizer, text), end_of_turn(tokenizer)]
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the token that ends an assistant's turn in this tokenizer's chat template."""
+    text = str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "x"}, {"role": "assistant", "content": _MARK}], tokenize=False
+        )
+    )
+    ids = tokenizer.encode(text.rpartition(_MARK)[2], add_special_tokens=False)
+    special = set(tokenizer.all_special_ids)
+    for token in ids:
+        if token in special:
+            return int(token)
+    return int(tokenizer.eos_token_id)

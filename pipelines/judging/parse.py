@@ -1,0 +1,72 @@
+"""Read a verdict from a judge's answer: strict, documented, the same for every caller (docs/protocols.md).
+
+The last line that starts with `Result` decides. Accepted around it: list or quote marks, bold marks, and the
+colon inside or outside the bold (`**Result:** A`, `**Result**: A`, `Result: A`). The verdict may be wrapped in
+bold, quotes or brackets (`[[A]]`, `<A>`), may be called `Response A`, `Assistant A` or `Score 4`, and may end
+with a full stop. Anything else after it makes the answer unparsed: no verdict is guessed from prose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+# [^\S\n] is white space within the line: a verdict never comes from the line below its label.
+_LINE = re.compile(r"^[^\S\n]*[>#*\-\s_]*result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
+_MODEL_STYLE = re.compile(r"\[\[(?P<verdict>[^\[\]\n]{1,20})\]\]")
+_REASONING = re.compile(r"^[>#*\-\s_]*(?:reasoning|feedback)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
+_WRAPPING = " \t*_`'\"“”‘’[](){}<>"
+_NAMES = re.compile(r"^(?:response|assistant|answer|score|rating)\s+", re.IGNORECASE)
+
+Status = Literal["ok", "no_verdict", "not_allowed"]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was read from an answer.
+
+    Attributes:
+        verdict: one of the allowed verdicts, or None.
+        critique: the text before the verdict line, without its label.
+        status: `ok`, `no_verdict` (no verdict line) or `not_allowed` (a verdict outside the closed set).
+    """
+
+    verdict: str | None
+    critique: str
+    status: Status
+
+
+def parse(answer: str, allowed: Sequence[str]) -> Parsed:
+    """Read an answer.
+
+    Args:
+        answer: what the judge wrote.
+        allowed: the closed set of verdicts.
+    """
+    matches = list(_LINE.finditer(answer)) or list(_MODEL_STYLE.finditer(answer))
+    if not matches:
+        return Parsed(None, strip_label(answer), "no_verdict")
+    last = matches[-1]
+    critique = strip_label(answer[: last.start()])
+    verdict = normalise(last["verdict"], allowed)
+    return Parsed(verdict, critique, "ok" if verdict is not None else "not_allowed")
+
+
+def normalise(text: str, allowed: Sequence[str]) -> str | None:
+    """The allowed verdict that a verdict text stands for, or None."""
+    bare = text.strip().rstrip(".").strip(_WRAPPING).rstrip(".")
+    bare = _NAMES.sub("", bare).strip(_WRAPPING)
+    known = {verdict.casefold(): verdict for verdict in allowed}
+    return known.get(bare.casefold())
+
+
+def strip_label(text: str) -> str:
+    """A critique without its `Reasoning:` label."""
+    return _REASONING.sub("", text.strip(), count=1).strip()
+
+
+def without_verdict_lines(critique: str) -> str:
+    """A critique without lines that look like a verdict, so that a generator cannot smuggle in a second one."""
+    return re.sub(r"\n{3,}", "\n\n", _MODEL_STYLE.sub("", _LINE.sub("", critique))).strip()

@@ -1,0 +1,126 @@
+"""Prompt templates: one YAML file each, rendered with the row's texts as plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pipelines.core.config import Strict, parse_model, read_yaml
+from pipelines.core.errors import UserError
+from pipelines.core.records import Row
+
+Format = Literal["cot", "judgment_only"]
+
+
+class Template(Strict):
+    """A prompt format.
+
+    Attributes:
+        name: what configs call it.
+        task: `pairwise`, `absolute` or `classification`; `any` fits all three.
+        origin: where the wording comes from.
+        text: Jinja text of the user message; `cot` tells which of the two formats is asked for.
+        reasoning: label before the critique in an answer.
+        result: label before the verdict in an answer.
+        separator: between critique and verdict line.
+    """
+
+    name: str
+    task: Literal["pairwise", "absolute", "classification", "any"]
+    origin: str
+    text: str
+    reasoning: str = "**Reasoning:**"
+    result: str = "**Result:**"
+    separator: str = "\n\n"
+
+    def completion(self, verdict: str, critique: str | None = None) -> str:
+        """The answer this template asks for; without a critique, the judgment alone."""
+        line = f"{self.result} {verdict}"
+        return line if critique is None else f"{self.reasoning} {critique}{self.separator}{line}"
+
+
+def names() -> list[str]:
+    """The packaged templates."""
+    return sorted(path.name[:-5] for path in _folder().iterdir() if path.name.endswith(".yaml"))
+
+
+@cache
+def load(name: str) -> Template:
+    """A packaged template by name, or a user's own by the path of its YAML file.
+
+    Raises:
+        UserError: no such template, or it is not well formed.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else Path(str(_folder() / f"{name}.yaml"))
+    if not path.exists():
+        raise UserError(f"no template '{name}'", where=str(path), fix=f"known: {', '.join(names())}")
+    template = parse_model(Template, read_yaml(path), where=str(path))
+    try:
+        _environment().from_string(template.text)
+    except TemplateSyntaxError as exc:
+        raise UserError(f"the template text has an error: {exc.message}", where=f"{path}:{exc.lineno}") from None
+    return template
+
+
+def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> str:
+    """The user message for a row.
+
+    The row's texts are values, never template source: braces, markup or special tokens in them stay as they are.
+
+    Args:
+        template: the format.
+        row: a record with the Example columns.
+        cot: ask for a critique and a judgment, else for the judgment alone.
+        extra: further values, such as the verdict to argue for.
+
+    Raises:
+        UserError: the template names a value that there is not.
+    """
+    values = {
+        "instruction": row["instruction"],
+        "context": row.get("context") or "",
+        "responses": [text or "" for text in row["responses"]],
+        "reference": row.get("reference") or "",
+        "rubric": row.get("rubric") or "",
+        "allowed": list(row["allowed"]),
+        "choices": choices(row["allowed"]),
+        "task": row["task"],
+        "cot": cot,
+        **extra,
+    }
+    try:
+        return _compiled(template.text).render(values).strip()
+    except UndefinedError as exc:
+        raise UserError(f"the template asks for an unknown value: {exc}", where=template.name) from None
+
+
+def choices(allowed: Sequence[str]) -> str:
+    """The closed set of verdicts in words: `A or B`, `an integer between 1 and 5`, `Yes or No`."""
+    if len(allowed) > 2 and all(verdict.isdigit() for verdict in allowed):
+        return f"an integer between {allowed[0]} and {allowed[-1]}"
+    return f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
+
+
+def _folder() -> Any:
+    return resources.files("pipelines.judging") / "templates"
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
+    )
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment
+
+
+@cache
+def _compiled(text: str) -> Any:
+    return _environment().from_string(text)
