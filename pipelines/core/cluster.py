@@ -15,6 +15,8 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_DEDUP_LOGS": "1",
     "RAY_TRAIN_ENABLE_V2_CONTROLLER_LOGS": "0",
+    # The core worker prints a hint about every Ray Data actor pool at level ERROR.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A warning of Ray's own about a default that changes; nothing a user of ours can act on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -59,5 +61,5 @@ def quiet_data() -> None:
     data = ray.data.DataContext.get_current()
     data.enable_progress_bars = False
     data.print_on_execution_start = False
-    for name in ("ray.data", "ray.train", "ray.llm"):
+    for name in ("ray", "ray.data", "ray.train", "ray.llm", "DeepSpeed"):
         logging.getLogger(name).setLevel(logging.ERROR)

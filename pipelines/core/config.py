@@ -103,8 +103,6 @@ class CritiqueConfig(Strict):
     check_mode: Literal["prompted", "blind"] = "prompted"
     drop_inconsistent_chosen: bool = True
     drop_inconsistent_rejected: bool = False
-    calibration_rows: int = Field(0, ge=0)
-    """Rows on which the checker also reads the critiques under swapped verdicts, to measure its own error."""
 
 
 class MixConfig(Strict):
@@ -174,6 +172,8 @@ class EvaluationConfig(Strict):
     """The benchmarks and how their judgments are made."""
 
     benchmarks: list[str]
+    models: dict[str, str] = Field(default_factory=dict)
+    """Name -> model; empty means the base model as `base` and OUT/model as `trained`."""
     engine: EngineConfig = EngineConfig()
     sample: int | None = Field(None, ge=1)
     """Rows of each benchmark, chosen by hash and marked as a sample; null means all."""

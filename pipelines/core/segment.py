@@ -88,10 +88,10 @@ class Segment:
         rows_in = count_rows(self.source, self.id_column, only_ok=True)
         total, before, start = sum(rows_in.values()), written(self.rows), time.monotonic()
         say(f"{self.name}: {total} rows" + (f", {before} of them already written" if before else ""))
-        if total:
+        if total > before:
             with watch(self.name, total, lambda: written(self.rows)):
                 self._stream()
-        else:
+        elif not total:
             write_empty(self.rows, check_columns(folder_schema(self.source), self.stages))
         count_rows(self.rows, self.id_column)  # each id once
         entry = balance(self.name, rows_in, count_status(self.rows))
@@ -131,11 +131,11 @@ class Segment:
 
     def plan(self) -> tuple[Dataset, pa.Schema]:
         """The Ray Data plan of the segment and the schema of its rows."""
-        import pyarrow.compute as pc
         import ray
+        from ray.data.expressions import col
 
         schema = folder_schema(self.source)
-        dataset = ray.data.read_parquet(str(self.source), filter=pc.field("status") == "ok")
+        dataset = ray.data.read_parquet(str(self.source)).filter(expr=col("status") == "ok")
         # Ray merges small files into one read task: without this one actor would work alone, and the
         # checkpoint would commit only at the very end.
         dataset = dataset.repartition(target_num_rows_per_block=self.rows_per_block)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,3 +58,26 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
         if token in special:
             return int(token)
     return int(tokenizer.eos_token_id)
+
+
+class Frame(NamedTuple):
+    """Ids of a chat template before the user's text, between it and the answer, and after the answer."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+
+
+def turn_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
+    """Ids of the chat template around one user's text and one answer: the same for every conversation.
+
+    `between` is the end of the user's turn and the assistant's header.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or one that does not show both texts once, in order.
+    """
+    turns = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
+    parts = str(tokenizer.apply_chat_template(turns, tokenize=False)).split(_MARK)
+    if len(parts) != 3:
+        raise ValueError("the chat template does not show a user's text and an answer once each")
+    return Frame(*(list(tokenizer.encode(part, add_special_tokens=False)) for part in parts))

@@ -13,8 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# [^\S\n] is white space within the line: a verdict never comes from the line below its label.
-_LINE = re.compile(r"^[^\S\n]*[>#*\-\s_]*result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
+# [^\S\n] is white space within the line: a verdict never comes from the line below its label, and a match never
+# runs over lines, so that an answer of nothing but line breaks is read in linear time.
+_MARKS = r"(?:[>#*\-_]|[^\S\n])*"
+_LINE = re.compile(
+    rf"^{_MARKS}result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE
+)
 _MODEL_STYLE = re.compile(r"\[\[(?P<verdict>[^\[\]\n]{1,20})\]\]")
 _REASONING = re.compile(r"^[>#*\-\s_]*(?:reasoning|feedback)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
 _WRAPPING = " \t*_`'\"“”‘’[](){}<>"
@@ -56,10 +60,14 @@ def parse(answer: str, allowed: Sequence[str]) -> Parsed:
 
 def normalise(text: str, allowed: Sequence[str]) -> str | None:
     """The allowed verdict that a verdict text stands for, or None."""
-    bare = text.strip().rstrip(".").strip(_WRAPPING).rstrip(".")
-    bare = _NAMES.sub("", bare).strip(_WRAPPING)
     known = {verdict.casefold(): verdict for verdict in allowed}
-    return known.get(bare.casefold())
+    unwrapped = text.strip().rstrip(".").strip(_WRAPPING).rstrip(".")
+    unnamed = _NAMES.sub("", unwrapped).strip(_WRAPPING)
+    # As it stands first: a class label may itself be called `answer relevant` or `N.A.`.
+    for candidate in (text.strip(), unwrapped, unnamed):
+        if (verdict := known.get(candidate.casefold())) is not None:
+            return verdict
+    return None
 
 
 def strip_label(text: str) -> str:
@@ -69,4 +77,7 @@ def strip_label(text: str) -> str:
 
 def without_verdict_lines(critique: str) -> str:
     """A critique without lines that look like a verdict, so that a generator cannot smuggle in a second one."""
-    return re.sub(r"\n{3,}", "\n\n", _MODEL_STYLE.sub("", _LINE.sub("", critique))).strip()
+    before = None
+    while before != critique:  # taking one out may join the halves of another
+        before, critique = critique, _MODEL_STYLE.sub("", _LINE.sub("", critique))
+    return re.sub(r"\n{3,}", "\n\n", critique).strip()

@@ -1,0 +1,326 @@
+"""Read the raw records of a source: local files, files of a package, or a dataset of the hub, as a stream."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import UserError
+from pipelines.core.expressions import evaluate
+from pipelines.core.mapping import FileFormat, Hub, Mapping, RawRecord
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+}
+PACKAGE = "package:"
+CHUNK = 1 << 20  # characters read at once from a JSON file
+BATCH = 256  # rows read at once from a parquet file
+
+Read = Iterator[tuple[str, Any, str | None]]  # where in the file, value, problem
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file of a mapping, or its hub dataset: what one read task reads.
+
+    Attributes:
+        number: position among the mapping's inputs.
+        name: what is shown to a person.
+        path: the file; None for the hub.
+    """
+
+    number: int
+    name: str
+    path: Path | None
+
+
+def read_raw(mapping: Mapping, data_root: Path | None) -> Iterator[RawRecord]:
+    """All raw records of a mapping, in order.
+
+    Raises:
+        UserError: a file is missing, cannot be read as its format, or the hub cannot be reached.
+    """
+    for source in inputs(mapping, data_root):
+        yield from read_input(mapping, source, data_root)
+
+
+def read_input(mapping: Mapping, source: Input, data_root: Path | None) -> Iterator[RawRecord]:
+    """The raw records of one input.
+
+    Raises:
+        UserError: it cannot be read as its format.
+    """
+    tables = {name: _table(mapping, name, data_root) for name in mapping.tables}
+    if source.path is None:
+        assert mapping.hub is not None
+        records = _read_hub(mapping.hub)
+    else:
+        records = read_file(source.path, _format(mapping, source.path, mapping.format), mapping.records)
+    for index, (where, value, problem) in enumerate(records):
+        yield RawRecord(
+            position=f"{source.number:04d}.{index:09d}",
+            where=f"{source.name} {where}",
+            value=value,
+            file=source.path.stem if source.path else "",
+            problem=problem,
+            tables=tables,
+        )
+
+
+def inputs(mapping: Mapping, data_root: Path | None) -> list[Input]:
+    """The files a mapping names, sorted within each glob; its hub dataset when there are none.
+
+    Raises:
+        UserError: a glob matches nothing and there is no hub dataset to read instead.
+    """
+    found: list[tuple[str, Path]] = []
+    for pattern in mapping.files:
+        matches = _matches(pattern, data_root)
+        if not matches and mapping.hub is not None:
+            return [_hub_input(mapping.hub)]
+        if not matches:
+            raise _not_found(mapping, pattern, data_root)
+        found += matches
+    if not mapping.files:
+        assert mapping.hub is not None
+        return [_hub_input(mapping.hub)]
+    unique = dict.fromkeys(found)  # a file that two globs name is read once
+    return [Input(number, name, path) for number, (name, path) in enumerate(unique)]
+
+
+def read_file(path: Path, file_format: FileFormat, records: str | None = None) -> Read:
+    """(where, value, problem) of each record of a file.
+
+    Raises:
+        UserError: the file as a whole cannot be read as its format.
+    """
+    if records is not None:
+        if file_format != "json":
+            raise UserError(f"`records` is for JSON, this file is read as {file_format}", where=str(path))
+        return _read_document(path, records)
+    if file_format in ("csv", "tsv"):
+        return _read_csv(path, "," if file_format == "csv" else "\t")
+    readers = {"json": _read_json, "jsonl": _read_jsonl, "xlsx": _read_xlsx, "parquet": _read_parquet}
+    return readers[file_format](path)
+
+
+def _hub_input(hub: Hub) -> Input:
+    return Input(0, f"hub dataset {hub.id}", None)
+
+
+def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
+    if pattern.startswith(PACKAGE):
+        package, _, name = pattern.removeprefix(PACKAGE).partition("/")
+        path = Path(str(resources.files(package) / name))
+        return [(pattern, path)] if path.is_file() else []
+    if data_root is None and not Path(pattern).is_absolute():
+        return []
+    # The root may itself hold characters that mean something in a glob.
+    root = glob.escape(str(data_root or ""))
+    paths = sorted(Path(match) for match in glob.glob(str(Path(root, pattern)), recursive=True))
+    return [(_shown(path, data_root), path) for path in paths if path.is_file()]
+
+
+def _shown(path: Path, data_root: Path | None) -> str:
+    return str(path.relative_to(data_root)) if data_root and path.is_relative_to(data_root) else str(path)
+
+
+def _not_found(mapping: Mapping, pattern: str, data_root: Path | None) -> UserError:
+    where = f"source '{mapping.name}'"
+    if pattern.startswith(PACKAGE) or Path(pattern).is_absolute():
+        return UserError(f"no such file: {pattern}", where=where)
+    if data_root is None:
+        fix = "set data_root, or the variable OPENSELENE_DATA_ROOT, to the folder that holds it"
+        return UserError(f"no data_root to find {pattern} under", where=where, fix=fix)
+    return UserError(f"no such file: {pattern}", where=where, fix=f"data_root is {data_root}")
+
+
+def _format(mapping: Mapping, path: Path, stated: FileFormat | None) -> FileFormat:
+    known = stated or SUFFIXES.get(path.suffix.lower())
+    if known is None:
+        fix = f"set `format` in the mapping {mapping.name}"
+        raise UserError("cannot tell the format from the suffix", where=str(path), fix=fix)
+    return known
+
+
+def _table(mapping: Mapping, name: str, data_root: Path | None) -> dict[Any, Any]:
+    spec = mapping.tables[name]
+    table: dict[Any, Any] = {}
+    matches = _matches(spec.file, data_root)
+    if not matches:
+        raise _not_found(mapping, spec.file, data_root)
+    for _, path in matches:
+        for where, value, problem in read_file(path, _format(mapping, path, spec.format), spec.records):
+            if problem:
+                raise UserError(f"{problem.replace('_', ' ')} in a side table", where=f"{path} {where}")
+            try:
+                table.setdefault(evaluate(spec.key, {"record": value}), value)
+            except Exception as exc:
+                raise UserError(f"the key of table '{name}' fails: {exc}", where=f"{path} {where}") from None
+    return table
+
+
+def _corrupt(path: Path, what: str, exc: Exception) -> UserError:
+    return UserError(f"not a readable {what} file: {' '.join(str(exc).split())[:200]}", where=str(path))
+
+
+def _read_jsonl(path: Path) -> Read:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not line.strip():
+                continue
+            where = f"line {number}"
+            try:
+                yield where, json.loads(line.decode("utf-8")), None
+            except UnicodeDecodeError:
+                yield where, line.decode("utf-8", "replace").rstrip("\r\n"), "invalid_utf8"
+            except (ValueError, RecursionError):
+                yield where, line.decode("utf-8").rstrip("\r\n"), "invalid_json"
+
+
+def _read_document(path: Path, records: str) -> Read:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as exc:
+        raise _corrupt(path, "JSON", exc) from None
+    try:
+        listed = evaluate(records, {"document": document})
+        if isinstance(listed, (str, dict)):
+            raise TypeError(f"it gives a {type(listed).__name__}, not a list")
+        listed = list(listed)
+    except Exception as exc:
+        raise UserError(f"the expression `records` fails: {exc}", where=str(path)) from None
+    for index, value in enumerate(listed):
+        yield f"record {index}", value, None
+
+
+def _read_json(path: Path) -> Read:
+    """The members of a JSON list, without ever holding the whole file."""
+    decoder = json.JSONDecoder()
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            buffer, at, index = file.read(CHUNK).lstrip(), 1, 0
+            if not buffer.startswith("["):
+                fix = "say where its records are with `records`"
+                raise UserError("not a list of records", where=str(path), fix=fix)
+            while True:
+                at = _skip(buffer, at, ", \t\r\n" if index else " \t\r\n")
+                if buffer[at : at + 1] == "]":
+                    return
+                try:
+                    value, end = decoder.raw_decode(buffer, at)
+                    complete = _skip(buffer, end, " \t\r\n") < len(buffer)  # else a number may go on
+                except ValueError:
+                    complete = False
+                if not complete:
+                    # Read as much again as is held: a long record is decoded a few times, not once a chunk.
+                    more = file.read(max(CHUNK, len(buffer) - at))
+                    if not more:
+                        decoder.raw_decode(buffer, at)
+                        raise ValueError("the list has no end")
+                    buffer, at = buffer[at:] + more, 0
+                    continue
+                yield f"record {index}", value, None
+                at, index = end, index + 1
+    except (ValueError, RecursionError) as exc:
+        raise _corrupt(path, "JSON", exc) from None
+
+
+def _skip(text: str, at: int, characters: str) -> int:
+    while at < len(text) and text[at] in characters:
+        at += 1
+    return at
+
+
+def _read_csv(path: Path, delimiter: str) -> Read:
+    csv.field_size_limit(2**31 - 1)  # the default refuses a response of 128 kB
+    # Undecodable bytes become surrogates, so that they spoil one row and not the file.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, None)
+            if header is None or len(set(header)) != len(header):
+                raise UserError("the header row is missing or names a column twice", where=str(path))
+            for cells in reader:
+                if not cells:
+                    continue
+                where = f"line {reader.line_num}"
+                if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
+                    yield where, delimiter.join(cells), "invalid_utf8"
+                elif len(cells) != len(header):
+                    yield where, delimiter.join(cells), "wrong_number_of_cells"
+                else:
+                    yield where, dict(zip(header, cells, strict=True)), None
+        except csv.Error as exc:
+            raise _corrupt(path, "CSV", exc) from None
+
+
+def _read_xlsx(path: Path) -> Read:
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as exc:  # a zip, an XML or a key error, depending on what is broken
+        raise _corrupt(path, "xlsx", exc) from None
+    sheet = book.worksheets[0]
+    sheet.reset_dimensions()  # some writers store a wrong extent
+    try:
+        header: list[str] | None = None
+        for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+            if header is None:
+                header = [str(cell) for cell in cells]
+                continue
+            # A blank row is a record of nulls: real sheets have them where an annotation is missing.
+            padded = [*cells, *[None] * (len(header) - len(cells))]
+            yield f"row {number}", dict(zip(header, padded, strict=False)), None
+    except (OSError, ValueError, KeyError, SyntaxError) as exc:
+        raise _corrupt(path, "xlsx", exc) from None
+    finally:
+        book.close()
+
+
+def _read_parquet(path: Path) -> Read:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    index = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH):
+                for value in batch.to_pylist():
+                    yield f"row {index}", value, None
+                    index += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
+        raise _corrupt(path, "parquet", exc) from None
+
+
+def _read_hub(hub: Hub) -> Read:
+    where = f"hub dataset {hub.id}"
+    try:
+        import datasets
+
+        stream = datasets.load_dataset(
+            hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True
+        )
+        for index, value in enumerate(stream):
+            yield f"{hub.split} row {index}", value, None
+    except ImportError:
+        fix = "pip install datasets, or download its files and name them with `files`"
+        raise UserError("needs the package datasets", where=where, fix=fix) from None
+    except Exception as exc:  # offline, unknown id, no access, bad config: datasets raises a dozen types
+        fix = "check the id and the network, or download its files and name them with `files`"
+        why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
+        raise UserError(f"cannot be read ({why})", where=where, fix=fix) from None

@@ -1,0 +1,42 @@
+"""The critique consistency check: does a critique support the verdict it stands beside (§2.3)?"""
+
+from __future__ import annotations
+
+from pipelines.core.config import CritiqueConfig
+from pipelines.core.records import CHECKED, Row, filtered
+from pipelines.engines.ask import Ask
+from pipelines.engines.vllm_stage import PromptStep
+from pipelines.judging.templates import load, render
+
+
+class ConsistencyCheck(PromptStep):
+    """Check both critiques; inconsistent chosen ones leave, inconsistent rejected ones if the config says so.
+
+    `prompted` asks whether critique and verdict agree; `blind` hides the verdict and asks which one the critique
+    supports. The answer is one of a closed set, so nothing has to be parsed.
+    """
+
+    name = "consistency"
+    reads = ("verdict", "rejected_verdict", "chosen_critique", "rejected_critique", "allowed")
+    adds = tuple(CHECKED)
+
+    def __init__(self, config: CritiqueConfig) -> None:
+        self.config = config
+
+    async def run(self, row: Row, ask: Ask) -> None:
+        for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
+            row[f"{side}_consistent"] = await self._agrees(row, row[f"{side}_critique"], verdict, ask)
+        if self.config.drop_inconsistent_chosen and not row["chosen_consistent"]:
+            row["status"] = filtered("inconsistent_chosen")
+        elif self.config.drop_inconsistent_rejected and not row["rejected_consistent"]:
+            row["status"] = filtered("inconsistent_rejected")
+
+    async def _agrees(self, row: Row, critique: str, verdict: str, ask: Ask) -> bool:
+        if self.config.check_mode == "blind":
+            options, expected = list(row["allowed"]), verdict
+        else:
+            options, expected = ["Yes", "No"], "Yes"
+        prompt = render(load(f"check_{self.config.check_mode}"), row, critique=critique, verdict=verdict)
+        answer = await ask(prompt, max_tokens=16, choices=options)
+        row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
+        return answer.text.strip() == expected

@@ -1,0 +1,43 @@
+"""Synthetic critiques: the generator argues for the chosen verdict, then for the rejected one (§2.2)."""
+
+from __future__ import annotations
+
+from pipelines.core.config import CritiqueConfig
+from pipelines.core.determinism import integer
+from pipelines.core.records import CRITIQUED, Row, filtered
+from pipelines.engines.ask import Answer, Ask
+from pipelines.engines.vllm_stage import PromptStep
+from pipelines.judging.parse import strip_label, without_verdict_lines
+from pipelines.judging.templates import load, render
+
+
+class Critique(PromptStep):
+    """Write both critiques of a row with the same generator: hard negatives come from an equal (SFR-Judge)."""
+
+    name = "critique"
+    reads = ("instruction", "context", "responses", "rubric", "reference", "allowed", "verdict", "rejected_verdict")
+    adds = tuple(CRITIQUED)
+
+    def __init__(self, config: CritiqueConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+
+    async def run(self, row: Row, ask: Ask) -> None:
+        row["generator"], row["synthesis_tokens"] = self.config.engine.model, 0
+        # One after the other: the second prompt finds the first one's prefix in the cache.
+        for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
+            answer = await self._argue(row, side, verdict, ask)
+            row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
+            critique = without_verdict_lines(strip_label(answer.text))
+            if not critique:
+                row["status"] = filtered(f"empty_{side}_critique")
+                return
+            row[f"{side}_critique"] = critique
+
+    async def _argue(self, row: Row, side: str, verdict: str, ask: Ask) -> Answer:
+        return await ask(
+            render(load("critique"), row, verdict=verdict),
+            max_tokens=self.config.max_tokens,
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            seed=integer(self.seed, f"{side}_critique", row["row_id"]),
+        )

@@ -1,0 +1,120 @@
+"""The curation job: its segments in order, one ledger, one set of products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.config import Config, CurationConfig
+from pipelines.core.files import read_json
+from pipelines.core.ledger import Entry
+from pipelines.core.progress import say
+from pipelines.core.segment import Segment
+from pipelines.core.stage import Stage
+from pipelines.curation.ingest import ingest
+from pipelines.curation.publish import publish
+from pipelines.curation.registry import load_all
+
+Segments = dict[str, list[Stage]]
+
+# What each segment's result depends on: a change anywhere else leaves its finished work valid.
+DEPENDS = {
+    "prepare": {"clean": True, "reward": {"kind", "model", "dtype", "max_tokens"}},
+    "synthesize": {
+        "reward": {"thresholds"},
+        "critique": {
+            "engine": {"model", "dtype", "max_model_len"},
+            "max_tokens": True,
+            "temperature": True,
+            "top_p": True,
+            "check_mode": True,
+            "drop_inconsistent_chosen": True,
+            "drop_inconsistent_rejected": True,
+        },
+    },
+    "mix": {"mix": True},
+}
+ID = {"prepare": "raw_id"}
+
+
+def work_folder(config: Config) -> Path:
+    """Where the intermediate files of a run live."""
+    return config.out_dir / "work"
+
+
+def curated_folder(config: Config) -> Path:
+    """Where the products of curation live."""
+    return config.out_dir / "curated"
+
+
+def run(config: Config, segments: Segments) -> Path:
+    """Ingest the sources, run the segments, publish the products; returns the folder of the pairs.
+
+    Every part is skipped when it is already done for this config, and resumed when it was cut off.
+    """
+    from pipelines.curation.duplicates import find_duplicates
+
+    work = work_folder(config)
+    rows = ingest(config, work)
+    folders: dict[str, Path] = {"ingest": rows}
+    ingested = read_json(rows.parent / "done.json")
+    ledger: dict[str, Entry] = {"ingest": ingested["ledger"]}
+    if not duplicates_file(config).exists():
+        find_duplicates(rows, duplicates_file(config))
+    before: Any = ingested["fingerprint"]
+    for name, stages in segments.items():
+        segment = Segment(
+            name=name,
+            work=work,
+            source=rows,
+            stages=stages,
+            depends={"before": before, "seed": config.seed, **_depends(config.curation, name)},
+            id_column=ID.get(name, "row_id"),
+            rows_per_block=config.curation.rows_per_block,
+            max_error_share=config.max_error_share,
+        )
+        ledger[name] = segment.run()
+        rows, before = segment.rows, segment.fingerprint
+        folders[name] = rows
+    out = curated_folder(config)
+    if not _published(out, before):
+        pairs = publish(out, ledger, folders, _manifest(config, before, ledger))
+        say(f"curated set: {pairs}")
+    return out / "data"
+
+
+def duplicates_file(config: Config) -> Path:
+    """The list of rows that repeat an earlier one."""
+    return work_folder(config) / "ingest" / "duplicates.parquet"
+
+
+def describe(config: Config, segments: Segments) -> list[str]:
+    """The plan, line by line, for `--dry-run`."""
+    lines = [f"curate {len(config.curation.sources)} sources into {curated_folder(config)}"]
+    for source in load_all(config.curation.sources):
+        lines.append(f"  source {source.name}: {source.task}, {source.license}")
+    for name, stages in segments.items():
+        lines.append(f"segment {name}")
+        lines += [f"  {stage.contract()}" for stage in stages]
+    return lines
+
+
+def _depends(config: CurationConfig, segment: str) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=DEPENDS[segment])  # type: ignore[arg-type]
+
+
+def _published(out: Path, fingerprint: str) -> bool:
+    manifest = out / "manifest.json"
+    return manifest.exists() and read_json(manifest)["fingerprint"] == fingerprint
+
+
+def _manifest(config: Config, fingerprint: str, ledger: dict[str, Entry]) -> dict[str, Any]:
+    sources = load_all(config.curation.sources)
+    return {
+        "fingerprint": fingerprint,
+        "seed": config.seed,
+        "generator": config.curation.critique.engine.model,
+        "reward_model": config.curation.reward.model if config.curation.reward.enabled else None,
+        "sources": {source.name: {"task": source.task, "license": source.license} for source in sources},
+        "config": config.curation.model_dump(mode="json"),
+    }

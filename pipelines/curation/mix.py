@@ -1,0 +1,82 @@
+"""The training mixture: 70% critique and judgment, 30% judgment only, as preference pairs (§2)."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+
+from pipelines.core.config import MixConfig
+from pipelines.core.determinism import unit
+from pipelines.core.records import PAIRED, Row, filtered
+from pipelines.core.stage import Filter, PooledStage
+from pipelines.judging.chat import encode_completion, encode_prompt
+from pipelines.judging.templates import load, render
+
+
+class SourceCap(Filter):
+    """Keep at most `caps[source]` rows of a source, those with the smallest hash."""
+
+    name = "cap"
+    reads = ("source", "row_id")
+
+    def __init__(self, caps: dict[str, int], rows: Path, seed: int) -> None:
+        self.caps, self.rows, self.seed = caps, rows, seed
+        self._limits: dict[str, float] | None = None
+
+    def reason(self, row: Row) -> str | None:
+        if row["source"] not in self.caps:
+            return None
+        if self._limits is None:
+            self._limits = cap_limits(self.caps, self.rows, self.seed)
+        return "over_cap" if unit(self.seed, "cap", row["row_id"]) > self._limits[row["source"]] else None
+
+
+def cap_limits(caps: dict[str, int], rows: Path, seed: int) -> dict[str, float]:
+    """Source -> the largest hash value that stays, read from the ids alone (memory: the caps, not the rows)."""
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    limits = {}
+    for source, cap in caps.items():
+        wanted = (pc.field("source") == source) & (pc.field("status") == "ok")
+        batches = pads.dataset(str(rows), format="parquet").to_batches(columns=["row_id"], filter=wanted)
+        values = (unit(seed, "cap", key) for batch in batches for key in batch["row_id"].to_pylist())
+        smallest = heapq.nsmallest(cap, values)
+        limits[source] = smallest[-1] if smallest else -1.0
+    return limits
+
+
+class Pair(PooledStage):
+    """Fill the prompt template and both completions, and count their tokens."""
+
+    name = "pair"
+    reads = ("task", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
+    adds = tuple(PAIRED)
+    num_cpus = 0.5
+
+    def __init__(self, config: MixConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+
+    def setup(self) -> None:
+        from transformers import AutoTokenizer
+
+        from pipelines.engines.models import resolve
+
+        self.tokenizer = AutoTokenizer.from_pretrained(resolve(self.config.tokenizer))
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._pair(row)
+
+    def _pair(self, row: Row) -> None:
+        cot = unit(self.seed, "format", row["row_id"]) < self.config.cot_share
+        template = load(self.config.templates[row["task"]])
+        row["format"], row["template"] = "cot" if cot else "judgment_only", template.name
+        row["prompt"] = render(template, row, cot=cot)
+        row["chosen"] = template.completion(row["verdict"], row["chosen_critique"] if cot else None)
+        row["rejected"] = template.completion(row["rejected_verdict"], row["rejected_critique"] if cot else None)
+        row["prompt_tokens"] = len(encode_prompt(self.tokenizer, row["prompt"]))
+        for side in ("chosen", "rejected"):
+            row[f"{side}_tokens"] = len(encode_completion(self.tokenizer, row[side]))
+        if row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) > self.config.max_tokens:
+            row["status"] = filtered("too_many_tokens")  # never cut: a cut completion loses its verdict

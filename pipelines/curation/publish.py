@@ -1,0 +1,105 @@
+"""The products of curation: pairs, quarantine, ledger, manifest and a short card."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from pipelines.core.errors import LedgerError
+from pipelines.core.files import write_json, write_text
+from pipelines.core.ledger import Entry, count_status
+from pipelines.core.records import CHECKED, CONTRASTED, CRITIQUED, EXAMPLE, PAIRED, SCORED, kind
+
+FULL = pa.schema([*EXAMPLE, *SCORED, *CONTRASTED, *CRITIQUED, *CHECKED, *PAIRED])
+
+
+def publish(out: Path, ledger: dict[str, Entry], folders: dict[str, Path], manifest: dict[str, Any]) -> Path:
+    """Write `data/`, `quarantine/`, `ledger.json`, `manifest.json` and `README.md`, and check the whole balance.
+
+    Args:
+        out: the folder to fill.
+        ledger: segment -> its entry, in order.
+        folders: segment -> its parquet files, in order; the ok rows of the last are the pairs.
+        manifest: what the set was made from.
+
+    Returns:
+        The folder of the pairs.
+
+    Raises:
+        LedgerError: pairs and quarantined rows do not add up to the rows read.
+    """
+    is_ok = pc.field("status") == "ok"
+    last = list(folders.values())[-1]
+    rewrite(out / "data", [last], is_ok)
+    rewrite(out / "quarantine", list(folders.values()), ~is_ok)
+    totals = total(ledger, out)
+    write_json(out / "ledger.json", {"total": totals, "segments": ledger})
+    write_json(out / "manifest.json", manifest)
+    write_text(out / "README.md", card(totals, manifest))
+    return out / "data"
+
+
+def rewrite(target: Path, folders: list[Path], keep: pc.Expression) -> None:
+    """Stream the rows of some folders that `keep` selects into a new folder, put in place when it is whole."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    sources = pads.dataset([pads.dataset(str(folder), format="parquet", schema=FULL) for folder in folders])
+    pads.write_dataset(
+        sources.scanner(filter=keep),
+        draft,
+        format="parquet",
+        basename_template="part-{i}.parquet",
+        max_rows_per_file=100_000,
+        max_rows_per_group=10_000,
+    )
+    if not any(draft.glob("*.parquet")):
+        pads.write_dataset(FULL.empty_table(), draft, format="parquet", basename_template="part-{i}.parquet")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(draft, target)
+
+
+def total(ledger: dict[str, Entry], out: Path) -> Entry:
+    """Per source, over all segments: rows read, pairs, filtered and errors, counted from the files themselves.
+
+    Raises:
+        LedgerError: they do not add up.
+    """
+    first = next(iter(ledger.values()))
+    pairs, lost = count_status(out / "data"), count_status(out / "quarantine")
+    totals: Entry = {}
+    for source in sorted(first.keys() | pairs.keys() | lost.keys()):
+        counts = {"in": first.get(source, {"in": 0})["in"], "pairs": pairs.get(source, {}).get("ok", 0)}
+        for group in ("filtered", "error"):
+            counts[group] = sum(n for status, n in lost.get(source, {}).items() if kind(status) == group)
+        if counts["in"] != counts["pairs"] + counts["filtered"] + counts["error"]:
+            raise LedgerError(f"source '{source}': {counts} does not balance over all segments")
+        totals[source] = counts
+    return totals
+
+
+def card(totals: Entry, manifest: dict[str, Any]) -> str:
+    """A short data set card."""
+    lines = [
+        "# Curated preference pairs for training a judge",
+        "",
+        "| source | task | licence | rows read | pairs | filtered | errors |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    about = manifest["sources"]
+    for source, n in totals.items():
+        task, licence = about[source]["task"], about[source]["license"]
+        lines.append(f"| {source} | {task} | {licence} | {n['in']} | {n['pairs']} | {n['filtered']} | {n['error']} |")
+    lines += [
+        "",
+        "`data/` holds the pairs (`prompt`, `chosen`, `rejected` and where they come from), `quarantine/` every other",
+        "row with the reason in `status`, `ledger.json` the counts per segment and source, `manifest.json` the config.",
+        "",
+        f"Critiques: {manifest['generator']}. The licence of each row is its source's.",
+    ]
+    return "\n".join(lines) + "\n"

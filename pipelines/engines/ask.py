@@ -1,0 +1,110 @@
+"""Ask an engine one thing: the message as plain text in, the answer with its costs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pipelines.judging.chat import encode_prompt
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the engine wrote.
+
+    Attributes:
+        text: the answer.
+        prompt_tokens: tokens of the prompt.
+        output_tokens: tokens of the answer.
+        seconds: from asking to the last token, waiting for a place included.
+        top: for each output token, the most likely tokens' texts and log-probabilities, if they were asked for.
+    """
+
+    text: str
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+    top: list[dict[str, float]] = field(default_factory=list)
+
+
+class Ask(Protocol):
+    """Send one user message to the engine."""
+
+    async def __call__(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        choices: Sequence[str] | None = None,
+        logprobs: int = 0,
+    ) -> Answer: ...
+
+
+class EngineAsk:
+    """Ask a vLLM engine through the wrapper of `ray.data.llm`; batch jobs and the server share it.
+
+    Args:
+        engine: the library's vLLMEngineWrapper.
+        room: tokens of prompt and answer together.
+    """
+
+    def __init__(self, engine: Any, room: int) -> None:
+        from transformers import AutoTokenizer
+
+        self.engine, self.room = engine, room
+        self.tokenizer = AutoTokenizer.from_pretrained(engine.model_source)
+
+    async def __call__(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        choices: Sequence[str] | None = None,
+        logprobs: int = 0,
+    ) -> Answer:
+        """Send one user message.
+
+        Args:
+            prompt: the message; special tokens in it are plain text.
+            max_tokens: most tokens of the answer.
+            temperature: 0 is greedy.
+            top_p: nucleus.
+            seed: of the sampling, where there is any.
+            choices: the answer is one of these texts.
+            logprobs: most likely tokens to report at each position.
+
+        Raises:
+            ValueError: prompt and answer do not fit the model.
+        """
+        ids = encode_prompt(self.tokenizer, prompt)
+        if len(ids) + max_tokens > self.room:
+            raise ValueError(f"prompt of {len(ids)} + answer of {max_tokens} tokens exceed {self.room}")
+        sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
+        if temperature > 0:
+            sampling["seed"] = seed
+        if choices:
+            sampling["structured_outputs"] = {"choice": list(choices)}
+        if logprobs:
+            sampling["logprobs"] = logprobs
+        start = time.monotonic()
+        _, output, _ = await self.engine.generate_async(
+            {self.engine.idx_in_batch_column: 0, "tokenized_prompt": ids, "sampling_params": sampling}
+        )
+        return Answer(
+            text=output["generated_text"],
+            prompt_tokens=len(ids),
+            output_tokens=output["num_generated_tokens"],
+            seconds=time.monotonic() - start,
+            top=[
+                {entry["decoded_token"]: entry["logprob"] for entry in position.values()}
+                for position in output["logprobs"] or []
+            ],
+        )

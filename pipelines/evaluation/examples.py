@@ -1,0 +1,177 @@
+"""What a judge is asked: the rows of the benchmarks, pairwise ones in both orders side by side."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.core.determinism import unit
+from pipelines.core.errors import UserError
+from pipelines.core.mapping import RawRecord, adapt
+from pipelines.core.readers import read_raw
+from pipelines.core.records import EXAMPLE, OK, TEXT, Row, error, group_id, kind
+from pipelines.evaluation.registry import Benchmark, load_all
+from pipelines.judging import templates as judge_templates
+
+GIVEN, SWAPPED = "given", "swapped"
+FLIP = {"A": "B", "B": "A"}
+# A row of EXAMPLE as one judge sees it once. `row_id` is the same in both orders.
+ASKED = pa.schema(
+    [
+        *EXAMPLE,
+        pa.field("judgment_id", TEXT),  # unique over a whole run
+        pa.field("benchmark", TEXT),
+        pa.field("subset", TEXT),
+        pa.field("order", TEXT),  # given | swapped
+        pa.field("template", TEXT),
+        pa.field("gold", TEXT),  # the right verdict in the letters of the order shown; absolute: a score
+        pa.field("found", pa.int32()),  # rows the loader found in the benchmark's files, sampled or not
+    ]
+)
+
+
+def flip(verdict: str) -> str:
+    """The same verdict when the two responses change places."""
+    return FLIP.get(verdict, verdict)
+
+
+def benchmark_examples(
+    names: list[str],
+    data_root: Path | None,
+    sample: int | None = None,
+    seed: int = 0,
+    templates: dict[str, str] | None = None,
+) -> pa.Table:
+    """The rows of some benchmarks, in the order named, as a table of schema ASKED.
+
+    Raises:
+        UserError: a benchmark is not known, or its files are missing or cannot be read.
+    """
+    rows = [row for b in load_all(names) for row in asked(b, data_root, sample, seed, templates)]
+    return pa.Table.from_pylist(rows, schema=ASKED)
+
+
+def write_examples(
+    folder: Path,
+    names: list[str],
+    data_root: Path | None,
+    sample: int | None = None,
+    seed: int = 0,
+    templates: dict[str, str] | None = None,
+) -> Path:
+    """Write one parquet file per benchmark into `folder`, put in place when all are whole; one in memory at a time.
+
+    Raises:
+        UserError: a benchmark is not known, or its files are missing or cannot be read.
+    """
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        for benchmark in load_all(names):
+            rows = list(asked(benchmark, data_root, sample, seed, templates))
+            pq.write_table(pa.Table.from_pylist(rows, schema=ASKED), draft / f"{benchmark.name}.parquet")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def asked(
+    benchmark: Benchmark,
+    data_root: Path | None,
+    sample: int | None = None,
+    seed: int = 0,
+    templates: dict[str, str] | None = None,
+) -> Iterator[Row]:
+    """The rows of one benchmark; a row that cannot be read is there too, with its status."""
+    template = judge_templates.load((templates or {}).get(benchmark.task) or benchmark.template_name)
+    if template.task not in (benchmark.task, "any"):
+        raise UserError(f"template '{template.name}' is for the task {template.task}", where=benchmark.name)
+    rows = [row for raw in read_raw(benchmark, data_root) for row in _adapted(benchmark, raw)]
+    if not rows:
+        raise UserError("the benchmark's files hold no rows", where=f"benchmark '{benchmark.name}'")
+    _number_duplicates(rows)
+    found = len(rows)
+    for row in _sampled(rows, benchmark.name, sample, seed):
+        row |= {"benchmark": benchmark.name, "template": template.name, "order": GIVEN, "found": found}
+        row |= {"gold": row["verdict"], "judgment_id": f"{benchmark.name}:{row['row_id']}:{GIVEN}"}
+        yield row
+        if benchmark.task == "pairwise" and benchmark.orders == "both" and kind(row["status"]) == OK:
+            yield swapped(row)
+
+
+def swapped(row: Row) -> Row:
+    """The row with its two responses in the other order."""
+    verdict = flip(row["verdict"])
+    return {
+        **row,
+        "responses": row["responses"][::-1],
+        "verdict": verdict,
+        "gold": verdict,
+        "order": SWAPPED,
+        "judgment_id": f"{row['benchmark']}:{row['row_id']}:{SWAPPED}",
+    }
+
+
+def _adapted(benchmark: Benchmark, raw: RawRecord) -> list[Row]:
+    rows = adapt(benchmark, raw)
+    for row in rows:
+        row["subset"] = _subset(benchmark, row, raw)
+        # An instruction may be the same in every row, and the context what tells them apart: rows that share
+        # both are not independent, and the bootstrap draws them together.
+        row["group_id"] = group_id(f"{row['instruction'] or ''} {row['context'] or ''}")
+        if row["status"] == OK and (problem := _problem(row)):
+            row["status"] = error(problem)
+    return rows
+
+
+def _subset(benchmark: Benchmark, row: Row, raw: RawRecord) -> str | None:
+    if benchmark.subset_file:
+        match = re.search(benchmark.subset_file, raw.where)
+        return match[1] if match else None
+    subset = row.get("subset")
+    return None if subset is None else str(subset)
+
+
+def _problem(row: Row) -> str | None:
+    """Why a row cannot be judged or scored; an empty response can."""
+    if not row["instruction"]:
+        return "null_instruction"
+    if any(text is None for text in row["responses"]):
+        return "null_response"
+    if row["task"] != "absolute":
+        return None if row["verdict"] in row["allowed"] else "gold_not_allowed"
+    try:
+        score = float(row["verdict"])
+    except ValueError:
+        return "gold_not_a_number"
+    scale = [float(verdict) for verdict in row["allowed"]]
+    return None if math.isfinite(score) and min(scale) <= score <= max(scale) else "gold_not_on_the_scale"
+
+
+def _number_duplicates(rows: list[Row]) -> None:
+    """Exact duplicates stay, as in the published figures; from the second on, their row_id says which one it is."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        key = row["row_id"]
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] > 1:
+            row["row_id"] = f"{key}-{seen[key]}"
+
+
+def _sampled(rows: list[Row], name: str, sample: int | None, seed: int) -> list[Row]:
+    """The `sample` rows of smallest hash, in their old order."""
+    if sample is None or sample >= len(rows):
+        return rows
+    drawn = sorted(rows, key=lambda row: (unit(seed, f"sample:{name}", row["row_id"]), row["row_id"]))[:sample]
+    kept = {row["row_id"] for row in drawn}
+    return [row for row in rows if row["row_id"] in kept]

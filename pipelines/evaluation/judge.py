@@ -1,0 +1,53 @@
+"""The judge at work: render, ask, parse. One judgment a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pipelines.core.records import JUDGED, Row
+from pipelines.engines.ask import Answer, Ask
+from pipelines.engines.vllm_stage import PromptStep
+from pipelines.judging.parse import normalise, parse
+from pipelines.judging.templates import load, render
+
+TOP = 10  # log-probabilities kept a token: enough for any closed set of verdicts here
+
+
+class Judge(PromptStep):
+    """Judge one example in the order it stands, greedily."""
+
+    name = "judge"
+    reads = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task", "template")
+    adds = tuple(JUDGED)
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+
+    async def run(self, row: Row, ask: Ask) -> None:
+        answer = await ask(render(load(row["template"]), row), max_tokens=self.max_tokens, logprobs=TOP)
+        parsed = parse(answer.text, row["allowed"])
+        row["raw"], row["critique"] = answer.text, parsed.critique
+        row["predicted"], row["parse_status"] = parsed.verdict, parsed.status
+        row["verdict_probs"] = list(verdict_probs(answer, parsed.verdict, row["allowed"]).items())
+        row["latency"] = answer.seconds
+        row["prompt_tokens"], row["output_tokens"] = answer.prompt_tokens, answer.output_tokens
+
+
+def verdict_probs(answer: Answer, verdict: str | None, allowed: Sequence[str]) -> dict[str, float]:
+    """Probability of each allowed verdict at the verdict token, normalised over the closed set.
+
+    The verdict token is the last position whose most likely token reads as the parsed verdict. Empty where there is
+    none, as for verdicts of several tokens.
+    """
+    if verdict is None:
+        return {}
+    for position in reversed(answer.top):
+        if position and normalise(max(position, key=position.__getitem__), allowed) == verdict:
+            mass = dict.fromkeys(allowed, 0.0)
+            for token, logprob in position.items():
+                if (read := normalise(token, allowed)) is not None:
+                    mass[read] += math.exp(logprob)
+            whole = sum(mass.values())
+            return {name: share / whole for name, share in mass.items()}
+    return {}

@@ -1,0 +1,55 @@
+"""Curation job: public judge data in, preference pairs out (Figure 2 of arXiv 2501.17195)."""
+
+from __future__ import annotations
+
+from pipelines.core.cli import command
+from pipelines.core.cluster import connect
+from pipelines.core.config import Config
+from pipelines.curation.clean import cleaning_stages
+from pipelines.curation.consistency import ConsistencyCheck
+from pipelines.curation.contrast import Contrast
+from pipelines.curation.critique import Critique
+from pipelines.curation.job import Segments, describe, duplicates_file, run, work_folder
+from pipelines.curation.mix import Pair, SourceCap
+from pipelines.curation.threshold import RewardThreshold
+from pipelines.engines.reward import RewardStage
+from pipelines.engines.vllm_stage import PromptStage
+
+
+def figure_2(config: Config) -> Segments:
+    """The paper's Figure 2, top to bottom."""
+    curation, seed, work = config.curation, config.seed, work_folder(config)
+    return {
+        "prepare": [
+            *cleaning_stages(curation.clean, duplicates_file(config)),
+            Contrast(seed),
+            *([RewardStage(curation.reward)] if curation.reward.enabled else []),
+        ],
+        "synthesize": [
+            *([RewardThreshold(curation.reward)] if curation.reward.enabled else []),
+            PromptStage(
+                "synthesize",
+                curation.critique.engine,
+                [Critique(curation.critique, seed), ConsistencyCheck(curation.critique)],
+            ),
+        ],
+        "mix": [
+            SourceCap(curation.mix.caps, work / "synthesize" / "rows", seed),
+            Pair(curation.mix, seed),
+        ],
+    }
+
+
+def curate(config: Config) -> None:
+    """Run the job, or what is left of it."""
+    connect(config.ray)
+    run(config, figure_2(config))
+
+
+def plan(config: Config) -> list[str]:
+    """What the job would do."""
+    return describe(config, figure_2(config))
+
+
+if __name__ == "__main__":
+    command(curate, plan, __doc__ or "")

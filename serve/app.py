@@ -1,0 +1,130 @@
+"""The judge behind HTTP: `serve run serve.app:app`, or `serve deploy serve/config.yaml`.
+
+POST /judge takes one example and answers with critique, verdict and the probabilities of the verdicts.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from ray import serve
+
+from pipelines.core.config import EngineConfig
+from pipelines.core.errors import UserError
+
+TEXT = 100_000  # most characters of one field
+VERDICTS = {"pairwise": ["A", "B"], "absolute": ["1", "2", "3", "4", "5"], "classification": ["Yes", "No"]}
+api = FastAPI(title="openselene judge")
+
+
+class Request(BaseModel):
+    """One example to judge; the fields are those of an Example record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: Literal["pairwise", "absolute", "classification"]
+    instruction: str = Field(min_length=1, max_length=TEXT)
+    responses: list[str] = Field(min_length=1, max_length=2)
+    context: str = Field("", max_length=TEXT)
+    reference: str = Field("", max_length=TEXT)
+    rubric: str = Field("", max_length=TEXT)
+    allowed: list[str] | None = Field(None, min_length=2, max_length=20)
+    template: str | None = Field(None, pattern=r"^[a-z0-9_]+$")
+    """A packaged template; null means the server's."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Request:
+        wanted = 2 if self.task == "pairwise" else 1
+        if len(self.responses) != wanted:
+            raise ValueError(f"a {self.task} request has {wanted} response(s), got {len(self.responses)}")
+        if any(len(text) > TEXT for text in self.responses):
+            raise ValueError(f"a response has more than {TEXT} characters")
+        return self
+
+
+class Judgment(BaseModel):
+    """The judge's answer; `verdict` is null when the answer does not follow the format (`parse_status` says how)."""
+
+    verdict: str | None
+    critique: str
+    parse_status: str
+    verdict_probs: dict[str, float]
+    model: str
+    latency: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+@serve.deployment
+@serve.ingress(api)
+class JudgeService:
+    """One replica holds one vLLM engine.
+
+    Args:
+        engine: keys of EngineConfig; `model` is a folder, a hub id or `embedded`.
+        template: `compact` or `original`: the format for requests that name none.
+        max_tokens: most tokens of an answer.
+    """
+
+    def __init__(self, engine: dict[str, Any], template: str = "original", max_tokens: int = 512) -> None:
+        from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineWrapper
+
+        from pipelines.engines.ask import EngineAsk
+        from pipelines.engines.models import resolve
+        from pipelines.engines.vllm_stage import engine_arguments, engine_environment
+        from pipelines.evaluation.judge import Judge
+
+        config = EngineConfig.model_validate(engine)
+        os.environ.update(engine_environment(config))
+        self.model, self.template = config.model, template
+        source = resolve(config.model)
+        wrapper = vLLMEngineWrapper(
+            "index", model=source, model_source=source, log_engine_metrics=False, **engine_arguments(config)
+        )
+        self.ask, self.judge = EngineAsk(wrapper, config.max_model_len), Judge(max_tokens)
+
+    @api.post("/judge")
+    async def post_judge(self, request: Request) -> Judgment:
+        """Judge one example."""
+        row: dict[str, Any] = {
+            **request.model_dump(),
+            "allowed": request.allowed or VERDICTS[request.task],
+            "template": request.template or f"{request.task}_{self.template}",
+        }
+        try:
+            await self.judge.run(row, self.ask)
+        except (UserError, ValueError) as exc:
+            raise HTTPException(status_code=422, detail=str(exc)) from None
+        return Judgment(
+            verdict=row["predicted"],
+            critique=row["critique"],
+            parse_status=row["parse_status"],
+            verdict_probs=dict(row["verdict_probs"]),
+            model=self.model,
+            latency=row["latency"],
+            prompt_tokens=row["prompt_tokens"],
+            output_tokens=row["output_tokens"],
+        )
+
+    @api.get("/health")
+    async def health(self) -> dict[str, str]:
+        """Answers once the engine is up."""
+        return {"status": "ok", "model": self.model}
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application from the `args` of serve/config.yaml."""
+    return JudgeService.bind(**args)  # type: ignore[attr-defined, no-any-return]
+
+
+# `serve run serve.app:app`: the demo's judge, or the model that OPENSELENE_MODEL names.
+app = build(
+    {
+        "engine": {"model": os.environ.get("OPENSELENE_MODEL", "out/local/model"), "max_model_len": 1024},
+        "template": os.environ.get("OPENSELENE_TEMPLATE", "compact"),
+        "max_tokens": 80,
+    }
+)

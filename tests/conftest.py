@@ -1,0 +1,44 @@
+"""What every test shares: a quiet offline environment, the folder of real data, marks from the tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Read by libraries when they are imported, so set before any test module is; a value from outside wins.
+QUIET_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MPLBACKEND": "Agg",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+for _name, _value in QUIET_OFFLINE.items():
+    os.environ.setdefault(_name, _value)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what lies in tests/integration; skip GPU tests, with the reason, where there is no GPU."""
+    integration = Path(__file__).parent / "integration"
+    has_gpu = shutil.which("nvidia-smi") is not None
+    for item in items:
+        if integration in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+        if item.get_closest_marker("gpu") and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: nvidia-smi is not on the path"))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of the real sources and benchmarks; the test is skipped where OPENSELENE_DATA_ROOT is unset."""
+    value = os.environ.get("OPENSELENE_DATA_ROOT")
+    if not value:
+        pytest.skip("real data: set OPENSELENE_DATA_ROOT to the folder of sources and benchmarks")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.fail(f"OPENSELENE_DATA_ROOT={value} is not a folder")
+    return folder

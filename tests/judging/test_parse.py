@@ -1,0 +1,140 @@
+"""The parser: what it accepts, what it refuses, and that a critique cannot fool it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.judging import templates
+from pipelines.judging.parse import normalise, parse, strip_label, without_verdict_lines
+
+AB = ("A", "B")
+SCALES = st.sampled_from([AB, ("A", "B", "Tie"), ("1", "2", "3", "4", "5"), ("Yes", "No"), ("supported", "N.A.")])
+# Text in which verdict lines, labels and brackets are likely.
+PIECES = ["Result:", "**Result:**", "result :", "Reasoning:", "[[A]]", "[[", "]]", "A", "B", "Tie", "*", "#", "> ", "\n"]
+PROSE = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=30).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("**Reasoning:** B is wrong.\n\n**Result:** A", "A"),
+        ("**Reasoning**: fine\n\n**Result**: B", "B"),
+        ("Result: A", "A"),
+        ("result : b", "B"),
+        ("- **Result:** A.", "A"),
+        ("> Result: A", "A"),
+        ("## Result: B", "B"),
+        ("**Result:** **B**", "B"),
+        ("**Result: A**", "A"),
+        ("Result: [[B]]", "B"),
+        ("Result: <A>", "A"),
+        ('Result: "A"', "A"),
+        ("Result: Response A", "A"),
+        ("Result: Assistant B.", "B"),
+        ("Result: A\r\n", "A"),
+        ("A is shorter.\n[[A]]", "A"),
+    ],
+)
+def test_the_accepted_forms(answer: str, verdict: str) -> None:
+    parsed = parse(answer, AB)
+    assert (parsed.verdict, parsed.status) == (verdict, "ok")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("", "no_verdict"),
+        ("A is better.", "no_verdict"),
+        ("The result: A", "no_verdict"),
+        ("Results: A", "no_verdict"),
+        ("Result: A or B", "not_allowed"),
+        ("Result: A because it is shorter", "not_allowed"),
+        ("Result: C", "not_allowed"),
+        ("Result: Tie", "not_allowed"),
+        ("Result:", "not_allowed"),
+        ("Result:\nA", "not_allowed"),
+        ("I say [[C]]", "not_allowed"),
+    ],
+)
+def test_no_verdict_is_guessed(answer: str, status: str) -> None:
+    parsed = parse(answer, AB)
+    assert (parsed.verdict, parsed.status) == (None, status)
+
+
+def test_the_last_verdict_line_wins() -> None:
+    answer = "Reply as:\nResult: A\n\nReasoning: The format `Result: A` was asked for.\nResult: B"
+    assert parse(answer, AB).verdict == "B"
+
+
+def test_a_last_line_that_is_not_allowed_is_not_replaced_by_an_earlier_one() -> None:
+    assert parse("Result: A\nResult: neither", AB).status == "not_allowed"
+
+
+def test_a_verdict_line_wins_over_brackets_wherever_they_stand() -> None:
+    assert parse("Result: B\nThe other would be [[A]].", AB).verdict == "B"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"), [("4", "4"), ("4.", "4"), ("Score 4", "4"), ("4/5", None), ("4.0", None), ("6", None)]
+)
+def test_scores_are_read_whole(text: str, verdict: str | None) -> None:
+    assert normalise(text, ("1", "2", "3", "4", "5")) == verdict
+
+
+@pytest.mark.parametrize("label", ["answer relevant", "N.A.", "(none)", "not_supported"])
+def test_a_class_label_may_look_like_wrapping(label: str) -> None:
+    assert normalise(f" {label} ", ("other", label)) == label
+
+
+def test_the_critique_is_what_stands_before_the_verdict_without_its_label() -> None:
+    assert parse("**Reasoning:** Too long.\nAnd wrong.\n\n**Result:** A", AB).critique == "Too long.\nAnd wrong."
+    assert parse("Feedback: no verdict here", AB).critique == "no verdict here"
+
+
+@given(critique=PROSE, allowed=SCALES, data=st.data(), name=st.sampled_from(templates.names()))
+def test_what_a_template_writes_is_read_back(
+    critique: str, allowed: tuple[str, ...], data: st.DataObject, name: str
+) -> None:
+    verdict = data.draw(st.sampled_from(allowed))
+    completion = templates.load(name).completion(verdict, critique)
+    assert (parse(completion, allowed).verdict, parse(completion, allowed).status) == (verdict, "ok")
+
+
+@given(critique=PROSE, name=st.sampled_from(["pairwise_original", "pairwise_compact"]))
+def test_a_cleaned_critique_is_read_back_too(critique: str, name: str) -> None:
+    clean = strip_label(without_verdict_lines(critique))
+    assert parse(templates.load(name).completion("A", clean), AB).critique == strip_label(f"Reasoning: {clean}")
+
+
+@given(critique=PROSE)
+def test_a_cleaned_critique_holds_no_verdict(critique: str) -> None:
+    assert parse(without_verdict_lines(critique), AB).status == "no_verdict"
+
+
+def test_taking_out_one_verdict_does_not_make_another() -> None:
+    assert "Result" not in without_verdict_lines("Re[[A]]sult: B")
+
+
+@given(answer=PROSE, allowed=SCALES)
+def test_a_verdict_is_always_allowed_and_comes_with_ok(answer: str, allowed: tuple[str, ...]) -> None:
+    parsed = parse(answer, allowed)
+    assert (parsed.status == "ok") == (parsed.verdict is not None)
+    assert parsed.verdict is None or parsed.verdict in allowed
+
+
+@given(answer=PROSE, tail=PROSE.filter(lambda text: "result" not in text.casefold()))
+def test_prose_after_the_verdict_changes_nothing(answer: str, tail: str) -> None:
+    assert parse(f"{answer}\nResult: A\n{tail}", AB).verdict == "A"
+
+
+@pytest.mark.parametrize("piece", ["\n", " ", "*", " \n", "- ", "\t", "[[", "_-> "])
+def test_long_runs_of_marks_are_read_in_linear_time(piece: str) -> None:
+    answer = piece * 50_000
+    start = time.monotonic()
+    parse(answer + "x", AB)
+    without_verdict_lines(answer + "x")
+    assert time.monotonic() - start < 1.0
