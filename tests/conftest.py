@@ -20,6 +20,11 @@ QUIET_OFFLINE = {
 for _name, _value in QUIET_OFFLINE.items():
     os.environ.setdefault(_name, _value)
 
+# Set by coverage for the processes that tests start; see tests/worker_coverage/sitecustomize.py.
+if "COVERAGE_PROCESS_CONFIG" in os.environ:
+    _folders = [str(Path(__file__).parent / "worker_coverage"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(folder for folder in _folders if folder)
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what lies in tests/integration; skip GPU tests, with the reason, where there is no GPU."""

@@ -278,8 +278,9 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _nearest(model: type[BaseModel], key: str) -> str:
     known = _known_keys(model)
-    last = key.rsplit(".", 1)[-1]
+    parent, _, last = key.rpartition(".")
+    siblings = [k for k in known if k.rpartition(".")[0] == parent]
     match = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
-        k for k in known if difflib.get_close_matches(last, [k.rsplit(".", 1)[-1]], n=1, cutoff=0.7)
+        k for k in known if difflib.get_close_matches(last, [k.rpartition(".")[2]], n=1, cutoff=0.7)
     ]
-    return f"did you mean '{match[0]}'?" if match else "see docs/config.md for the known keys"
+    return f"did you mean '{match[0]}'?" if match else f"known here: {', '.join(siblings)}"

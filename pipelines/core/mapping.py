@@ -41,6 +41,8 @@ class Hub(Strict):
     config: str | None = None
     split: str = "train"
     revision: str | None = None
+    to_confirm: str = ""
+    """As in Mapping, for the hub's form of the data."""
 
 
 class Table(Strict):
@@ -141,7 +143,7 @@ class Mapping(Strict):
             **{f"where.{name}": text for name, text in self.where.items()},
             **{f"extra.{name}": text for name, text in self.extra.items()},
         }
-        wanted = [(key, text, NAMES) for key, text in named.items()]
+        wanted: list[tuple[str, str, tuple[str, ...]]] = [(key, text, NAMES) for key, text in named.items()]
         wanted += [(f"tables.{name}.key", table.key, ("record",)) for name, table in self.tables.items()]
         wanted += [("each", self.each, ("record", "file", "tables"))] if self.each else []
         for text in (self.records, *(table.records for table in self.tables.values())):

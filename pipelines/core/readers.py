@@ -65,7 +65,7 @@ def read_input(mapping: Mapping, source: Input, data_root: Path | None) -> Itera
     tables = {name: _table(mapping, name, data_root) for name in mapping.tables}
     if source.path is None:
         assert mapping.hub is not None
-        records = _read_hub(mapping.hub)
+        records = _read_hub(mapping.hub, mapping.files)
     else:
         records = read_file(source.path, _format(mapping, source.path, mapping.format), mapping.records)
     for index, (where, value, problem) in enumerate(records):
@@ -307,8 +307,9 @@ def _read_parquet(path: Path) -> Read:
         raise _corrupt(path, "parquet", exc) from None
 
 
-def _read_hub(hub: Hub) -> Read:
+def _read_hub(hub: Hub, files: list[str]) -> Read:
     where = f"hub dataset {hub.id}"
+    missing = f"; its local form, {', '.join(files)}, is not under data_root either" if files else ""
     try:
         import datasets
 
@@ -318,9 +319,8 @@ def _read_hub(hub: Hub) -> Read:
         for index, value in enumerate(stream):
             yield f"{hub.split} row {index}", value, None
     except ImportError:
-        fix = "pip install datasets, or download its files and name them with `files`"
-        raise UserError("needs the package datasets", where=where, fix=fix) from None
+        raise UserError("needs the package datasets", where=where, fix="pip install datasets") from None
     except Exception as exc:  # offline, unknown id, no access, bad config: datasets raises a dozen types
         fix = "check the id and the network, or download its files and name them with `files`"
         why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
-        raise UserError(f"cannot be read ({why})", where=where, fix=fix) from None
+        raise UserError(f"cannot be read ({why}){missing}", where=where, fix=fix) from None

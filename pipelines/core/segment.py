@@ -38,6 +38,7 @@ class Segment:
         id_column: unique in the input; resuming skips the ids that are already written.
         rows_per_block: rows of one block: what a kill may cost.
         max_error_share: share of rows that may end as errors.
+        token_columns: columns that hold what an engine read and wrote for a row.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Segment:
     id_column: str = "row_id"
     rows_per_block: int = 64
     max_error_share: float = 1.0
+    token_columns: Sequence[str] = ()
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -95,18 +97,20 @@ class Segment:
             write_empty(self.rows, check_columns(folder_schema(self.source), self.stages))
         count_rows(self.rows, self.id_column)  # each id once
         entry = balance(self.name, rows_in, count_status(self.rows))
-        seconds = time.monotonic() - start
+        seconds, tokens = time.monotonic() - start, count_tokens(self.rows, self.token_columns)
         self.result = {
             "fingerprint": self.fingerprint,
             "rows": total,
             "resumed_from": before,
             "seconds": round(seconds, 2),
+            "tokens": tokens,
             "ledger": entry,
         }
         check_error_share(self.name, entry, self.max_error_share)
         write_json(self.folder / DONE, self.result)
         each = seconds / max(total - before, 1)
-        say(f"{self.name}: done in {clock(seconds)}, {each:.3f} s a row")
+        cost = f", {1000 * seconds / tokens:.2f} ms a token" if tokens and not before else ""
+        say(f"{self.name}: done in {clock(seconds)}, {each:.3f} s a row{cost}")
         return entry
 
     def _stream(self) -> None:
@@ -186,6 +190,15 @@ def written(folder: Path) -> int:
         except (OSError, pa.ArrowInvalid):
             continue  # being written right now
     return total
+
+
+def count_tokens(folder: Path, columns: Sequence[str]) -> int:
+    """Sum of some token columns over the rows of a folder."""
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    batches = pads.dataset(str(folder), format="parquet").to_batches(columns=list(columns)) if columns else []
+    return sum(pc.sum(batch[name]).as_py() or 0 for batch in batches for name in columns)
 
 
 def folder_schema(folder: Path) -> pa.Schema:

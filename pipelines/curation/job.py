@@ -35,6 +35,7 @@ DEPENDS = {
     "mix": {"mix": True},
 }
 ID = {"prepare": "raw_id"}
+TOKENS = {"synthesize": ["synthesis_tokens"]}
 
 
 def work_folder(config: Config) -> Path:
@@ -72,6 +73,7 @@ def run(config: Config, segments: Segments) -> Path:
             id_column=ID.get(name, "row_id"),
             rows_per_block=config.curation.rows_per_block,
             max_error_share=config.max_error_share,
+            token_columns=TOKENS.get(name, ()),
         )
         ledger[name] = segment.run()
         rows, before = segment.rows, segment.fingerprint

@@ -15,6 +15,7 @@ from pipelines.core.errors import LedgerError
 from pipelines.core.files import write_json, write_text
 from pipelines.core.ledger import Entry, count_status
 from pipelines.core.records import CHECKED, CONTRASTED, CRITIQUED, EXAMPLE, PAIRED, SCORED, kind
+from pipelines.core.segment import write_empty
 
 FULL = pa.schema([*EXAMPLE, *SCORED, *CONTRASTED, *CRITIQUED, *CHECKED, *PAIRED])
 
@@ -59,7 +60,7 @@ def rewrite(target: Path, folders: list[Path], keep: pc.Expression) -> None:
         max_rows_per_group=10_000,
     )
     if not any(draft.glob("*.parquet")):
-        pads.write_dataset(FULL.empty_table(), draft, format="parquet", basename_template="part-{i}.parquet")
+        write_empty(draft, FULL)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(draft, target)
 

@@ -16,7 +16,7 @@ def names() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.suffix == ".yaml")
 
 
-def load(name: str) -> Mapping:
+def load_source(name: str) -> Mapping:
     """A packaged source by name, or a user's own by the path of its YAML file.
 
     Raises:
@@ -29,25 +29,29 @@ def load(name: str) -> Mapping:
     else:
         near = difflib.get_close_matches(name, names(), n=1)
         fix = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"no source '{name}'", fix=f"{fix}known: {', '.join(names())}; or the path of a YAML file")
+        raise UserError(
+            f"no source '{name}'", fix=f"{fix}known: {', '.join(names())}; or the path of a YAML file"
+        )
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise UserError("the source is not a mapping of keys", where=str(path))
     return parse_model(Mapping, raw, where=str(path))
 
 
-def load_all(sources: list[str]) -> list[Mapping]:
+def load_sources(sources: list[str]) -> list[Mapping]:
     """The mappings of a run's sources, in order.
 
     Raises:
         UserError: a source is unknown or not well formed, or two have the same name.
     """
-    mappings = [load(name) for name in sources]
+    mappings = [load_source(name) for name in sources]
     seen: dict[str, str] = {}
     for name, mapping in zip(sources, mappings, strict=True):
         if mapping.name in seen:
             where = "curation.sources"
-            raise UserError(f"'{seen[mapping.name]}' and '{name}' are both named '{mapping.name}'", where=where)
+            raise UserError(
+                f"'{seen[mapping.name]}' and '{name}' are both named '{mapping.name}'", where=where
+            )
         seen[mapping.name] = name
     return mappings
 

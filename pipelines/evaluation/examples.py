@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core.config import EvaluationConfig
 from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
 from pipelines.core.mapping import RawRecord, adapt
@@ -51,6 +52,13 @@ def benchmark_examples(
 ) -> pa.Table:
     """The rows of some benchmarks, in the order named, as a table of schema ASKED.
 
+    Args:
+        names: packaged benchmarks, or paths of YAML files.
+        data_root: folder of local files.
+        sample: rows of each benchmark, those of smallest hash; None for all.
+        seed: of the sample.
+        templates: task -> template, in place of the benchmark's own.
+
     Raises:
         UserError: a benchmark is not known, or its files are missing or cannot be read.
     """
@@ -58,15 +66,8 @@ def benchmark_examples(
     return pa.Table.from_pylist(rows, schema=ASKED)
 
 
-def write_examples(
-    folder: Path,
-    names: list[str],
-    data_root: Path | None,
-    sample: int | None = None,
-    seed: int = 0,
-    templates: dict[str, str] | None = None,
-) -> Path:
-    """Write one parquet file per benchmark into `folder`, put in place when all are whole; one in memory at a time.
+def write_examples(folder: Path, config: EvaluationConfig, data_root: Path | None, seed: int) -> Path:
+    """Write one parquet file per benchmark, put in place when all are whole; one benchmark in memory at a time.
 
     Raises:
         UserError: a benchmark is not known, or its files are missing or cannot be read.
@@ -75,8 +76,8 @@ def write_examples(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        for benchmark in load_all(names):
-            rows = list(asked(benchmark, data_root, sample, seed, templates))
+        for benchmark in load_all(config.benchmarks):
+            rows = list(asked(benchmark, data_root, config.sample, seed, config.templates))
             pq.write_table(pa.Table.from_pylist(rows, schema=ASKED), draft / f"{benchmark.name}.parquet")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)
@@ -159,7 +160,7 @@ def _problem(row: Row) -> str | None:
 
 
 def _number_duplicates(rows: list[Row]) -> None:
-    """Exact duplicates stay, as in the published figures; from the second on, their row_id says which one it is."""
+    """Exact duplicates stay, as in the published figures; from the second on, row_id says which one it is."""
     seen: dict[str, int] = {}
     for row in rows:
         key = row["row_id"]
@@ -172,6 +173,6 @@ def _sampled(rows: list[Row], name: str, sample: int | None, seed: int) -> list[
     """The `sample` rows of smallest hash, in their old order."""
     if sample is None or sample >= len(rows):
         return rows
-    drawn = sorted(rows, key=lambda row: (unit(seed, f"sample:{name}", row["row_id"]), row["row_id"]))[:sample]
-    kept = {row["row_id"] for row in drawn}
+    ids = sorted((unit(seed, f"sample:{name}", row["row_id"]), row["row_id"]) for row in rows)
+    kept = {row_id for _, row_id in ids[:sample]}
     return [row for row in rows if row["row_id"] in kept]

@@ -64,6 +64,7 @@ def segment_of(config: Config, name: str, model: str, examples: Path, prepared: 
         id_column="judgment_id",
         rows_per_block=evaluation.rows_per_block,
         max_error_share=config.max_error_share,
+        token_columns=["prompt_tokens", "output_tokens"],
     )
 
 

@@ -1,7 +1,7 @@
 """Metrics over judgments: plain functions on labels and scores. A verdict that could not be read is wrong.
 
-Throughout, `judgments` is a table with one line per judgment and the columns row_id, group_id, subset, order, gold,
-allowed, predicted and outcome; predicted counts only where outcome is `ok`.
+Throughout, `judgments` is a table with one line per judgment and the columns row_id, group_id, subset, order,
+gold, allowed, predicted and outcome; predicted counts only where outcome is `ok`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROTOCOLS = {
     "mean": "mean of the two orders (the headline)",
     "best": "the better of the two orders, as SFR-Judge reports",
     "both": "share of pairs right in both orders, as Auto-J counts",
-    "random": "one order per pair, drawn by hash, as in RewardBench (there an unread verdict counts 0.5, here 0)",
+    "random": "one order per pair, drawn by hash, as in RewardBench (an unread verdict counts 0.5 there, 0 here)",
 }
 
 
@@ -62,7 +62,7 @@ def pairs(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def order_protocols(table: pd.DataFrame, seed: int) -> Numbers:
-    """Accuracy under each protocol of PROTOCOLS, from `pairs`; without swapped judgments order1 and mean alone."""
+    """Accuracy under each of PROTOCOLS, from `pairs`; without swapped judgments order1 and mean alone."""
     first = table[f"right_{GIVEN}"]
     if f"right_{SWAPPED}" not in table:
         return {"order1": float(first.mean()), "mean": float(first.mean())}
@@ -93,7 +93,7 @@ def position_consistency(table: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def agreement(gold: Sequence[str], predicted: Sequence[str]) -> Numbers:
-    """Accuracy and what to read beside it: balanced accuracy, macro-F1, kappa, and the majority class's share.
+    """Accuracy and what to read beside it: balanced accuracy, macro-F1, kappa, the majority class's share.
 
     An unread verdict is a label of its own: wrong everywhere, and never a class to be averaged over.
     """
@@ -107,7 +107,7 @@ def agreement(gold: Sequence[str], predicted: Sequence[str]) -> Numbers:
         kappa = float(cohen_kappa_score(truth, guess)) if len({*truth, *guess}) > 1 else None
     return {
         "accuracy": float(accuracy_score(truth, guess)),
-        # The mean of the classes' recalls: scikit-learn's balanced accuracy, without its warning about UNPARSED.
+        # The mean of the classes' recalls: scikit-learn's balanced accuracy without its warning about UNPARSED.
         "balanced_accuracy": float(recall_score(truth, guess, **settings)),
         "macro_f1": float(f1_score(truth, guess, **settings)),
         "kappa": kappa,
@@ -118,13 +118,13 @@ def agreement(gold: Sequence[str], predicted: Sequence[str]) -> Numbers:
 def scores(judgments: pd.DataFrame) -> pd.DataFrame:
     """One line per example of an absolute benchmark, indexed by row_id.
 
-    Columns: group_id, subset, gold (float), score (the verdict as a number; the middle of the scale where it could
-    not be read, which says nothing about the response), read, nearest (the allowed verdict closest to gold, the
-    lower of two) and verdict.
+    Columns: group_id, subset, gold (float), score (the verdict as a number; the middle of the scale where it
+    could not be read, which says nothing about the response), read, nearest (the allowed verdict closest to gold,
+    the lower of two) and verdict.
     """
     table = judgments.set_index("row_id").sort_index()
     read = table["outcome"] == "ok"
-    middle = table["allowed"].map(lambda scale: (float(min(scale, key=float)) + float(max(scale, key=float))) / 2)
+    middle = table["allowed"].map(lambda scale: (min(map(float, scale)) + max(map(float, scale))) / 2)
     gold = table["gold"].astype(float)
     nearest = [
         min(scale, key=lambda verdict: (abs(float(verdict) - value), float(verdict)))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# [^\S\n] is white space within the line: a verdict never comes from the line below its label, and a match never
-# runs over lines, so that an answer of nothing but line breaks is read in linear time.
+# [^\S\n] is white space within the line: a verdict never comes from the line below its label, and no match runs
+# over lines, so that an answer of nothing but line breaks is read in linear time.
 _MARKS = r"(?:[>#*\-_]|[^\S\n])*"
 _LINE = re.compile(
     rf"^{_MARKS}result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE

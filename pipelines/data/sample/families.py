@@ -65,9 +65,9 @@ def gibberish(key: str) -> str:
 
 
 def wrong(number: int, instruction: str, plausible: str) -> str:
-    """A wrong response: gibberish, an off-topic sentence or a plausible one, in turn."""
-    options = (gibberish(instruction), pick(contents.OFF_TOPIC, "off_topic", instruction), plausible)
-    return options[number % 3]
+    """A wrong response: mostly gibberish or off topic, which a small model can learn; one in five plausible."""
+    noise, other = gibberish(instruction), pick(contents.OFF_TOPIC, "off_topic", instruction)
+    return (noise, other, noise, other, plausible or noise)[number % 5]
 
 
 def sentence(text: str) -> str:
@@ -149,7 +149,7 @@ def on_topic(item: tuple[str, str], number: int) -> Case:
         "topic",
         instruction,
         line,
-        wrong(number % 2, instruction, ""),
+        wrong(number, instruction, ""),
         f"The better response is about {topic}.",
         f"Is the response about {topic}?",
         also_good=f"I like to read about {topic}.",
@@ -220,7 +220,7 @@ def question(item: tuple[str, str], number: int) -> Case:
 def symbols(item: tuple[str, str, str, str], number: int) -> Case:
     """Code, an emoji, a mathematical sign or an accented word; a wrong one is gibberish or off topic."""
     instruction, good, rubric, asked = item
-    return Case("symbols", instruction, good, wrong(number % 2, instruction, ""), rubric, asked)
+    return Case("symbols", instruction, good, wrong(number, instruction, ""), rubric, asked)
 
 
 def graded_list(name: str, met: int, number: int) -> Graded:
@@ -238,14 +238,14 @@ def graded_list(name: str, met: int, number: int) -> Graded:
 
 
 def graded_note(four: tuple[tuple[str, str], ...], met: int, number: int) -> Graded:
-    """A note that uses four words, one point each; in every third one other clauses replace the missing."""
+    """A note that uses four words, one point each; in every fifth one other clauses replace the missing."""
     names = [word for word, _ in four]
     key = " ".join(names)
     used = shuffled(four, f"used {key}")[:met]
     said = [clause for _, clause in used]
-    if number % 3 == 2 or not used:
+    if number % 5 == 4 or not used:
         others = [clause for pair in contents.NOTE_WORDS if pair not in four for clause in pair[1:]]
-        said += shuffled(others, f"others {key}")[: max(4 - met, 0)]
+        said += shuffled(others, f"others {key}")[: 4 - met if used else 1]
     return Graded(
         "graded_note",
         f"Write a note that uses the words {', '.join(names[:3])} and {names[3]}.",
@@ -257,21 +257,21 @@ def graded_note(four: tuple[tuple[str, str], ...], met: int, number: int) -> Gra
 
 
 def graded_form(thing: str, met: int, number: int) -> Graded:
-    """A form of four fields, one point for each that is filled in."""
+    """A form of four fields, one point for each that is given."""
     fields = shuffled(contents.FIELDS, f"fields {thing}")[:4]
     kept = shuffled(fields, f"kept {thing}")[:met]
 
     def filled(purpose: str, names: list[str]) -> str:
         values = {name: pick(contents.FIELDS[name], f"{purpose} {name}", thing) for name in names}
-        return ", ".join(f"{name}: {values.get(name, '-')}" for name in fields)
+        return ", ".join(f"{name}: {values[name]}" for name in fields if name in values)
 
     asked = ", ".join(fields[:3])
     return Graded(
         "graded_form",
         f"Give the {asked} and {fields[3]} of a {thing}.",
-        filled("answer", kept),
+        filled("answer", kept) or wrong(number % 2, thing, ""),
         filled("reference", fields),
-        f"Score 1, plus 1 for each one filled in: {', '.join(fields)}.",
+        f"Score 1, plus 1 for each one given: {', '.join(fields)}.",
         met,
     )
 
@@ -297,20 +297,19 @@ def graded_format(item: tuple[str, str], met: int, number: int) -> Graded:
 
 
 def graded_sums(four: tuple[tuple[int, int], ...], met: int, number: int) -> Graded:
-    """Four sums, one point each; an unsolved one is '?', in every third example a far too big number."""
+    """Four sums, one point each; an unsolved one is left out, in every fifth example far too big."""
     names = [f"{left}+{right}" for left, right in four]
     key = ", ".join(names)
     solved = shuffled(names, f"solved {key}")[:met]
     right = {name: sum(pair) for name, pair in zip(names, four, strict=True)}
 
-    def value(name: str) -> str:
-        missing = "?" if number % 3 < 2 else str(right[name] + 50 + integer(SEED, name, key) % 30)
-        return str(right[name]) if name in solved else missing
-
+    far = {name: right[name] + 50 + integer(SEED, name, key) % 30 for name in names}
+    shown = right if number % 5 < 4 else far | {name: right[name] for name in solved}
+    answer = [f"{name}={shown[name]}" for name in names if name in solved or number % 5 == 4]
     return Graded(
         "graded_sums",
         f"Solve {key}.",
-        ", ".join(f"{name}={value(name)}" for name in names),
+        ", ".join(answer) or wrong(number % 2, key, ""),
         ", ".join(str(right[name]) for name in names),
         "Score 1, plus 1 for each of the four sums that is right.",
         met,

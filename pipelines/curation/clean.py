@@ -1,0 +1,203 @@
+"""Cleaning (§2.1): what a row must be to stay. Each rule is a filter that says why a row leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import regex  # type: ignore[import-untyped]
+
+from pipelines.core.config import CleanConfig
+from pipelines.core.errors import UserError
+from pipelines.core.records import Row, filtered
+from pipelines.core.stage import Filter, Stage
+
+TEXTS = ("instruction", "context", "responses", "reference", "rubric")
+# The replacement character stands for text that was lost; a control character other than white space, or a
+# noncharacter, is in no text that a person wrote.
+DAMAGED = regex.compile(r"[\uFFFD\p{Noncharacter_Code_Point}[\p{Cc}--\s]]", regex.V1)
+
+
+def cleaning_stages(config: CleanConfig, duplicates: Path) -> list[Stage]:
+    """The rules in order.
+
+    Args:
+        config: what they turn away.
+        duplicates: the file that `find_duplicates` wrote; read when the first row comes.
+
+    Raises:
+        UserError: the config names a script that Unicode does not have.
+    """
+    return [
+        MarkDuplicates(duplicates),
+        NotNull(),
+        ValidUnicode(),
+        Script(config.scripts, config.max_other_letters),
+        NotExcludedSplit(config.excluded_splits),
+        Year(config.min_year),
+        Length(config.max_chars),
+        AllowedLabel(),
+        DifferentResponses(),
+    ]
+
+
+def texts(row: Row) -> Iterator[str]:
+    """All texts of a row that a judge would read."""
+    for name in TEXTS:
+        value = row.get(name)
+        yield from (text for text in (value if isinstance(value, list) else [value]) if text)
+
+
+class MarkDuplicates(Stage):
+    """Turns exact duplicates away and makes their row_id their own: of n equal rows the first stays."""
+
+    name = "duplicates"
+    reads = ("raw_id", "row_id")
+
+    def __init__(self, duplicates: Path) -> None:
+        self.duplicates = duplicates
+
+    def apply(self, row: Row) -> None:
+        stat = self.duplicates.stat()
+        ranks = _ranks(str(self.duplicates), stat.st_mtime_ns, stat.st_size)
+        if (rank := ranks.get(row["raw_id"])) is not None:
+            row["row_id"] = f"{row['row_id']}-{rank}"
+            row["status"] = filtered("duplicate")
+
+
+class NotNull(Filter):
+    """An instruction and all responses must be there and say something."""
+
+    name = "not_null"
+    reads = ("instruction", "responses")
+
+    def reason(self, row: Row) -> str | None:
+        for field, value in (
+            ("instruction", row["instruction"]),
+            *(("response", text) for text in row["responses"] or [None]),
+        ):
+            if value is None:
+                return f"null_{field}"
+            if not value.strip():
+                return f"empty_{field}"
+        return None
+
+
+class ValidUnicode(Filter):
+    """No replacement characters, control characters or noncharacters."""
+
+    name = "valid_unicode"
+    reads = TEXTS
+
+    def reason(self, row: Row) -> str | None:
+        return "invalid_unicode" if any(DAMAGED.search(text) for text in texts(row)) else None
+
+
+class Script(Filter):
+    """At most `most` letters of scripts other than the given ones.
+
+    Digits, punctuation, symbols, emoji, combining marks and mathematical letters do not count: Unicode gives
+    them to no script.
+    """
+
+    name = "script"
+    reads = TEXTS
+
+    def __init__(self, scripts: Sequence[str], most: int = 0) -> None:
+        self.scripts, self.most = list(scripts), most
+        _other_letters(tuple(scripts))  # an unknown script is told now, not on the first row
+
+    def reason(self, row: Row) -> str | None:
+        others = _other_letters(tuple(self.scripts))
+        count = 0
+        for text in texts(row):
+            if text.isascii() and "Latin" in self.scripts:
+                continue
+            for _ in others.finditer(text):
+                count += 1
+                if count > self.most:
+                    return "script"
+        return None
+
+
+class NotExcludedSplit(Filter):
+    """No rows of a split that is not for training."""
+
+    name = "split"
+    reads = ("split",)
+
+    def __init__(self, excluded: Sequence[str]) -> None:
+        self.excluded = {split.casefold() for split in excluded}
+
+    def reason(self, row: Row) -> str | None:
+        split = (row["split"] or "").casefold()
+        return f"{split}_split" if split in self.excluded else None
+
+
+class Year(Filter):
+    """Published in a given year or later; a row without a year leaves too."""
+
+    name = "year"
+    reads = ("published",)
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def reason(self, row: Row) -> str | None:
+        if row["published"] is None:
+            return "year_unknown"
+        return "year" if row["published"] < self.least else None
+
+
+class Length(Filter):
+    """At most so many characters in all texts together."""
+
+    name = "length"
+    reads = TEXTS
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def reason(self, row: Row) -> str | None:
+        return "too_long" if sum(len(text) for text in texts(row)) > self.most else None
+
+
+class AllowedLabel(Filter):
+    """The verdict is one of the row's closed set."""
+
+    name = "label"
+    reads = ("verdict", "allowed")
+
+    def reason(self, row: Row) -> str | None:
+        return None if row["verdict"] in row["allowed"] else "label_not_allowed"
+
+
+class DifferentResponses(Filter):
+    """The two responses of a pair differ: between equal ones there is nothing to judge."""
+
+    name = "different_responses"
+    reads = ("task", "responses")
+
+    def reason(self, row: Row) -> str | None:
+        if row["task"] != "pairwise":
+            return None
+        first, second = row["responses"]
+        return "responses_equal" if first.strip() == second.strip() else None
+
+
+@cache
+def _other_letters(scripts: tuple[str, ...]) -> regex.Pattern[str]:
+    known = "".join(rf"\p{{Script={script}}}" for script in (*scripts, "Common", "Inherited"))
+    try:
+        return regex.compile(rf"[\p{{L}}--[{known}]]", regex.V1)
+    except regex.error as exc:
+        fix = "use Unicode's names: Latin, Greek, Cyrillic, Han, Arabic, ..."
+        raise UserError(f"{exc.msg}: {', '.join(scripts)}", where="curation.clean.scripts", fix=fix) from None
+
+
+@cache
+def _ranks(path: str, changed: int, size: int) -> dict[str, int]:
+    table = pq.read_table(path)
+    return dict(zip(table["raw_id"].to_pylist(), table["rank"].to_pylist(), strict=True))

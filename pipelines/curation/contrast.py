@@ -1,0 +1,52 @@
+"""The rejected judgment of each row, and the random order of its responses (§2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.core.determinism import choose, unit
+from pipelines.core.records import CONTRASTED, Row, filtered
+from pipelines.core.stage import Stage
+
+OPPOSITE = {"A": "B", "B": "A"}
+LEAST_DISTANCE = 2  # between the true and the rejected score (Figure 5: truth 1, rejected 3)
+
+
+class Contrast(Stage):
+    """Adds `swapped` and `rejected_verdict`; both depend on the seed and the row's id alone.
+
+    The responses of a pair change places in half of the rows, and the verdict with them. A row for which the
+    rules leave no verdict to reject, such as the middle of a scale of three, is turned away.
+    """
+
+    name = "contrast"
+    reads = ("row_id", "task", "responses", "allowed", "verdict")
+    adds = tuple(CONTRASTED)
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def apply(self, row: Row) -> None:
+        row["swapped"] = row["task"] == "pairwise" and unit(self.seed, "swap", row["row_id"]) < 0.5
+        if row["swapped"]:
+            row["responses"] = row["responses"][::-1]
+            row["verdict"] = OPPOSITE.get(row["verdict"], row["verdict"])
+        options = candidates(row["task"], row["verdict"], row["allowed"])
+        if options:
+            row["rejected_verdict"] = choose(options, self.seed, "reject", row["row_id"])
+        else:
+            row["status"] = filtered("no_contrast")
+
+
+def candidates(task: str, verdict: str, allowed: Sequence[str]) -> list[str]:
+    """The verdicts that may be rejected, each as likely as the others.
+
+    - pairwise: the other response; for a tie, either of the two;
+    - absolute: every score at least two away;
+    - classification: every other label, so the opposite where there are two.
+    """
+    if task == "absolute":
+        return [score for score in allowed if abs(int(score) - int(verdict)) >= LEAST_DISTANCE]
+    if task == "pairwise" and verdict in OPPOSITE:
+        return [OPPOSITE[verdict]]
+    return [label for label in allowed if label != verdict]

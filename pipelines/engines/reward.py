@@ -1,0 +1,306 @@
+"""Reward models over rows: one score per response, in batches of similar length (§2.3)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.core.config import RewardConfig
+from pipelines.core.errors import UserError
+from pipelines.core.records import SCORED, Row, error
+from pipelines.core.stage import PooledStage
+from pipelines.engines import models
+from pipelines.judging.chat import encode_text, turn_frame
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipelines.engines.armorm import ArmoRM
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A user's text and the response to it."""
+
+    user: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a reward model says about one conversation.
+
+    Attributes:
+        reward: the scalar score.
+        objectives: the rewards it is made of, in the order of `RewardModel.objectives`; empty if the model has none.
+        problem: why there is no score, in a few words joined by `_`, or None.
+    """
+
+    reward: float = math.nan
+    objectives: list[float] = field(default_factory=list)
+    problem: str | None = None
+
+
+class RewardModel(Protocol):
+    """What the stage needs of a reward model.
+
+    Attributes:
+        name: what rows record; the same on every machine.
+        objectives: names of the objectives, empty if the model gives one number only.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+
+    def score(self, conversations: Sequence[Conversation]) -> list[Score]:
+        """One score per conversation, in their order, each independent of its neighbours."""
+
+
+class RowProblem(ValueError):
+    """A conversation that cannot be scored; the message is the reason."""
+
+
+class Encoder:
+    """Conversations as token ids: the chat template's own tokens around texts that are text and nothing else.
+
+    A conversation longer than `max_tokens` loses the beginning of the user's text, never anything after it:
+    the gate position and the response stay whole.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, where: str = "") -> None:
+        try:
+            self.frame = turn_frame(tokenizer)
+        except ValueError as exc:
+            raise UserError(f"no usable chat template: {exc}", where=where) from None
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+
+    def __call__(self, conversation: Conversation) -> list[int]:
+        """Token ids, at most `max_tokens`.
+
+        Raises:
+            RowProblem: the response alone leaves no room for the user's text.
+        """
+        before, between, after = self.frame
+        user = encode_text(self.tokenizer, conversation.user.strip())
+        rest = [*between, *encode_text(self.tokenizer, conversation.response.strip()), *after]
+        room = self.max_tokens - len(before) - len(rest)
+        if room < min(1, len(user)):
+            raise RowProblem("response_too_long")
+        return [*before, *user[max(0, len(user) - room) :], *rest]
+
+
+def budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Cut sequences, sorted by length, into batches of at most `batch_tokens` tokens with their padding.
+
+    Args:
+        lengths: tokens of each sequence.
+        batch_tokens: the budget; a sequence longer than that is a batch of its own.
+
+    Returns:
+        Indices into `lengths`, each exactly once.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda k: (lengths[k], k)):
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+class BatchedModel(ABC):
+    """Scores conversations in length-sorted, right-padded batches under a token budget."""
+
+    name: str
+    objectives: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, tokenizer: Any, config: RewardConfig, name: str) -> None:
+        import torch
+
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model, self.name, self.batch_tokens = model.eval().to(self.device), name, config.batch_tokens
+        self.encode = Encoder(tokenizer, config.max_tokens, where=name)
+
+    def score(self, conversations: Sequence[Conversation]) -> list[Score]:
+        """One score per conversation, in their order."""
+        import torch
+
+        scores: list[Score] = [Score()] * len(conversations)
+        inputs: dict[int, list[int]] = {}
+        for index, conversation in enumerate(conversations):
+            try:
+                inputs[index] = self.check(self.encode(conversation))
+            except RowProblem as problem:
+                scores[index] = Score(problem=str(problem))
+        order = list(inputs)
+        with torch.inference_mode():
+            for batch in budget_batches([len(inputs[k]) for k in order], self.batch_tokens):
+                found = self.forward([inputs[order[k]] for k in batch])
+                for k, score in zip(batch, found, strict=True):
+                    scores[order[k]] = score if math.isfinite(score.reward) else Score(problem="not_finite")
+        return scores
+
+    def check(self, ids: list[int]) -> list[int]:
+        """The ids, if the model can score them.
+
+        Raises:
+            RowProblem: it cannot.
+        """
+        return ids
+
+    @abstractmethod
+    def forward(self, batch: list[list[int]]) -> list[Score]:
+        """Scores of one batch of token ids."""
+
+    def pad(self, batch: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Right-padded ids (B, T) and lengths (B,)."""
+        import torch
+
+        width = max(len(ids) for ids in batch)
+        rows = [ids + [pad_id] * (width - len(ids)) for ids in batch]
+        lengths = torch.tensor([len(ids) for ids in batch])
+        return torch.tensor(rows).to(self.device), lengths.to(self.device)
+
+
+class ArmoScorer(BatchedModel):
+    """ArmoRM; the gate pattern is the config's `gate_pattern`, else the chat template's own."""
+
+    def __init__(self, model: ArmoRM, tokenizer: Any, config: RewardConfig, name: str) -> None:
+        from pipelines.engines.armorm import find_gate
+
+        super().__init__(model, tokenizer, config, name)
+        self.objectives = model.objectives
+        self.pattern = list(getattr(model.config, "gate_pattern", None) or self.encode.frame.between)
+        if find_gate([*self.encode.frame.between, *self.encode.frame.after], self.pattern) is None:
+            raise UserError(
+                f"the gate pattern {self.pattern} does not occur in the tokenizer's chat template",
+                where=name,
+                fix="set gate_pattern in config.json to the ids that end a user's turn and open the assistant's",
+            )
+
+    def check(self, ids: list[int]) -> list[int]:
+        from pipelines.engines.armorm import find_gate
+
+        if find_gate(ids, self.pattern) is None:
+            raise RowProblem("no_gate_pattern")
+        return ids
+
+    def forward(self, batch: list[list[int]]) -> list[Score]:
+        import torch
+
+        from pipelines.engines.armorm import find_gate
+
+        ids, lengths = self.pad(batch, self.model.config.pad_token_id or 0)
+        gate = torch.tensor([find_gate(row, self.pattern) for row in batch], device=self.device)
+        found = self.model(ids, lengths - 1, gate)
+        return [
+            Score(float(score), [float(x) for x in rewards])
+            for score, rewards in zip(found.score.float().cpu(), found.rewards.float().cpu(), strict=True)
+        ]
+
+
+class ClassificationScorer(BatchedModel):
+    """A model with one label behind AutoModelForSequenceClassification, such as Skywork-Reward-V2."""
+
+    def forward(self, batch: list[list[int]]) -> list[Score]:
+        import torch
+
+        ids, lengths = self.pad(batch, self.model.config.pad_token_id)
+        mask = torch.arange(ids.shape[1], device=self.device) < lengths[:, None]
+        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits
+        return [Score(float(value)) for value in logits[:, 0].float().cpu()]
+
+
+def load_reward(config: RewardConfig) -> RewardModel:
+    """The reward model of a config, ready to score.
+
+    Raises:
+        UserError: it cannot be found or loaded whole.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from pipelines.engines import armorm
+
+    place = resolve_reward(config)
+    name = Path(place).name if Path(place).is_dir() else place
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as exc:
+        raise UserError(f"no tokenizer: {' '.join(str(exc).split())[:200]}", where=place) from None
+    if config.kind == "armorm":
+        return ArmoScorer(armorm.load(place, config.dtype), tokenizer, config, name)
+    model, report = armorm.read_checkpoint(AutoModelForSequenceClassification, place, config.dtype)
+    armorm.check_keys(place, report)
+    if model.config.num_labels != 1:
+        raise UserError(f"a reward model has one label, this one has {model.config.num_labels}", where=place)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if model.config.pad_token_id is None:
+        raise UserError("neither model nor tokenizer names a pad token", where=place)
+    return ClassificationScorer(model, tokenizer, config, name)
+
+
+def resolve_reward(config: RewardConfig) -> str:
+    """The folder or hub id of a config's reward model; the embedded head is fitted into the cache on first use.
+
+    Call it once in the driver before a plan starts, so that actors find it ready.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if config.model != models.EMBEDDED:
+        return models.resolve(config.model)
+    if config.kind != "armorm":
+        raise UserError(
+            "the embedded reward model is of kind 'armorm'", where="curation.reward.kind", fix="or name a model"
+        )
+    from pipelines.engines.reward_head import embedded_head
+
+    return str(embedded_head())
+
+
+class RewardStage(PooledStage):
+    """Scores every response of a row; a response that cannot be scored makes the row an error."""
+
+    name = "reward"
+    reads = ("instruction", "context", "responses")
+    adds = tuple(SCORED)
+
+    def __init__(self, config: RewardConfig) -> None:
+        self.config = config
+        self.actors, self.num_cpus, self.num_gpus = config.actors, config.num_cpus, config.num_gpus
+        self.rows_per_batch = config.rows_per_batch
+        self.model: RewardModel | None = None
+
+    def setup(self) -> None:
+        """Load the model, once in each actor."""
+        self.model = load_reward(self.config)
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        """Add rewards, their objectives and the model's name."""
+        if self.model is None:
+            self.setup()
+        assert self.model is not None
+        asked = [Conversation(user_text(row), text or "") for row in rows for text in row["responses"]]
+        answers = iter(self.model.score(asked))
+        for row in rows:
+            scores = [next(answers) for _ in row["responses"]]
+            problem = next((score.problem for score in scores if score.problem), None)
+            if problem:
+                row["status"] = error(f"{self.name}:{problem}")
+                continue
+            row["rewards"] = [score.reward for score in scores]
+            row["reward_objectives"] = [score.objectives for score in scores]
+            row["reward_model"] = self.model.name
+
+
+def user_text(row: Row) -> str:
+    """What the reward model is told the user said: the context, if any, and the instruction after it.
+
+    The instruction comes last, so that shortening the user's turn takes from the context first.
+    """
+    return "\n\n".join(text for text in (row.get("context"), row["instruction"]) if text)

@@ -1,0 +1,149 @@
+"""Plots of the report as SVG text: no files, no network, readable on light and on dark ground."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Distinct for colour-blind readers, and legible on white and on near-black.
+COLOURS = ("#8a8f98", "#3b82f6", "#e08a1e", "#1b9e77", "#b265d6", "#d6506b")
+_INK = "#010203"  # stands for the page's own text colour, and is replaced by it
+_WIDTH = 6.6  # inches; the page scales the picture to its width
+
+Point = dict[str, Any]
+
+
+def svg(name: str, draw: Callable[[Figure], None], height: float) -> str:
+    """Draw a figure and return it as one `<svg>` element; the same data give the same text.
+
+    Args:
+        name: makes the ids inside differ from those of other pictures on the page.
+        draw: fills the figure.
+        height: inches.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "text.parse_math": False,  # names are names, also with a dollar sign in them
+        "font.family": "sans-serif",
+        "font.size": 9.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        **{f"{part}.color": _INK for part in ("text", "xtick", "ytick")},
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _INK,
+        "legend.frameon": False,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_alpha(0)
+        draw(figure)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+
+def headline(labels: Sequence[str], models: dict[str, Sequence[Point]], baseline: Sequence[float | None]) -> str:
+    """Value and interval of each model on each benchmark, one line a benchmark.
+
+    Args:
+        labels: the benchmarks.
+        models: model -> for each benchmark `value`, `low` and `high`, any of them None.
+        baseline: for each benchmark the share of its commonest verdict, if that can be compared.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        spread = 0.56 / max(len(models), 1)
+        for number, (model, points) in enumerate(models.items()):
+            offset = (number - (len(models) - 1) / 2) * spread
+            _dots(axes, points, offset, COLOURS[number % len(COLOURS)], model)
+        first = True
+        for row, share in enumerate(baseline):
+            if share is not None:
+                label = "always the commonest verdict" if first else None
+                axes.plot([share] * 2, [row - 0.38, row + 0.38], color=_INK, lw=1, ls=":", label=label)
+                first = False
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        low = min([0.0, *(p["low"] for points in models.values() for p in points if p["low"] is not None)])
+        axes.set_xlim(min(low, 0) - (0.02 if low < 0 else 0), 1.0)
+        axes.grid(axis="x", color=_INK, alpha=0.15, lw=0.6)
+        axes.set_xlabel("accuracy, or Pearson's r for absolute scores")
+        axes.tick_params(length=0)
+        figure.legend(loc="outside upper left", ncols=3)
+
+    return svg("headline", draw, 1.25 + 0.52 * len(labels))
+
+
+def _dots(axes: Axes, points: Sequence[Point], offset: float, colour: str, label: str) -> None:
+    for row, point in enumerate(points):
+        if point["value"] is None:
+            continue
+        if point["low"] is not None:
+            axes.plot([point["low"], point["high"]], [row + offset] * 2, color=colour, lw=2.4, alpha=0.55)
+        axes.plot([point["value"]], [row + offset], "o", color=colour, ms=6.5)
+    axes.plot([], [], "o-", color=colour, label=label)
+
+
+def training(steps: Sequence[float], panels: dict[str, dict[str, Sequence[float | None]]]) -> str:
+    """Curves over the training steps, one panel beneath the other.
+
+    Args:
+        steps: optimizer steps.
+        panels: title of the axis -> name -> value at each step.
+    """
+
+    def draw(figure: Figure) -> None:
+        rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (title, curves) in zip(rows, panels.items(), strict=True):
+            for number, (name, values) in enumerate(curves.items(), start=1):
+                known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+                x, y = zip(*known, strict=True)
+                axes.plot(x, y, color=COLOURS[number % len(COLOURS)], lw=1.6, label=name)
+                if len(known) == 1:
+                    axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)])
+            axes.set_ylabel(title)
+            axes.grid(color=_INK, alpha=0.12, lw=0.6)
+            axes.legend(loc="best", fontsize=8.5)
+        rows[-1].set_xlabel("optimizer step")
+
+    return svg("training", draw, 0.6 + 1.75 * len(panels))
+
+
+def funnel(stages: Sequence[tuple[str, int]]) -> str:
+    """Rows left after each stage of curation.
+
+    Args:
+        stages: name and rows, in order.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        names, rows = [name for name, _ in stages], [count for _, count in stages]
+        axes.barh(range(len(stages)), rows, color=COLOURS[1], height=0.62, alpha=0.85)
+        for position, count in enumerate(rows):
+            axes.annotate(
+                f"{count:,}", (count, position), xytext=(4, 0), textcoords="offset points", va="center"
+            )
+        axes.set_yticks(range(len(stages)), names)
+        axes.set_ylim(len(stages) - 0.4, -0.6)
+        axes.set_xlim(0, max([*rows, 1]) * 1.14)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(length=0)
+
+    return svg("funnel", draw, 0.4 + 0.4 * len(stages))

@@ -1,0 +1,105 @@
+"""Critique and consistency steps against a recorded engine: a plain function in the engine's place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pipelines.core.config import CritiqueConfig
+from pipelines.curation.consistency import ConsistencyCheck
+from pipelines.curation.critique import Critique
+from pipelines.engines.ask import Answer
+
+
+class RecordedAsk:
+    """Stand-in for an engine: answers by rule, remembers what it was asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.calls = answer, []
+
+    async def __call__(self, prompt: str, **options: Any) -> Answer:
+        self.calls.append((prompt, options))
+        return Answer(self.answer(prompt, options), prompt_tokens=10, output_tokens=3, seconds=0.1)
+
+
+def example(**changes: Any) -> dict[str, Any]:
+    row = {
+        "row_id": "r1",
+        "task": "pairwise",
+        "instruction": "Name a colour.",
+        "context": "",
+        "responses": ["red", "dog"],
+        "rubric": "",
+        "reference": "",
+        "allowed": ["A", "B"],
+        "verdict": "A",
+        "rejected_verdict": "B",
+        "status": "ok",
+    }
+    return row | changes
+
+
+def run(step: Any, row: dict[str, Any], answer: Any) -> RecordedAsk:
+    ask = RecordedAsk(answer)
+    asyncio.run(step.run(row, ask))
+    return ask
+
+
+def test_both_critiques_share_the_data_as_prefix() -> None:
+    row = example()
+    ask = run(Critique(CritiqueConfig(), seed=0), row, lambda prompt, _: "It is a colour.")
+    first, second = (prompt for prompt, _ in ask.calls)
+    shared = first[: first.index("Response B: dog")]
+    assert second.startswith(shared) and first != second
+    assert row["chosen_critique"] == row["rejected_critique"] == "It is a colour."
+    assert row["synthesis_tokens"] == 26
+
+
+def test_sampling_seed_depends_on_side_and_row_only() -> None:
+    config = CritiqueConfig(temperature=0.7)
+    seeds = [
+        tuple(options["seed"] for _, options in run(Critique(config, 5), example(row_id=key), lambda *_: "x").calls)
+        for key in ("r1", "r1", "r2")
+    ]
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert seeds[0][0] != seeds[0][1]
+
+
+def test_critique_that_smuggles_a_verdict_line_loses_it() -> None:
+    row = example()
+    run(Critique(CritiqueConfig(), 0), row, lambda *_: "Reasoning: Clear and right.\n**Result:** B\n[[B]]")
+    assert row["chosen_critique"] == "Clear and right."
+
+
+def test_critique_of_nothing_but_a_verdict_is_filtered() -> None:
+    row = example()
+    run(Critique(CritiqueConfig(), 0), row, lambda *_: "Result: A")
+    assert row["status"] == "filtered:empty_chosen_critique"
+
+
+def checked(config: CritiqueConfig, answer: Any, **changes: Any) -> dict[str, Any]:
+    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0, **changes)
+    run(ConsistencyCheck(config), row, answer)
+    return row
+
+
+def test_inconsistent_chosen_critique_leaves_and_rejected_stays_by_default() -> None:
+    row = checked(CritiqueConfig(), lambda prompt, _: "No" if "Critique: good" in prompt else "Yes")
+    assert (row["chosen_consistent"], row["rejected_consistent"]) == (False, True)
+    assert row["status"] == "filtered:inconsistent_chosen"
+    row = checked(CritiqueConfig(), lambda prompt, _: "Yes" if "Critique: good" in prompt else "No")
+    assert row["status"] == "ok" and row["rejected_consistent"] is False
+
+
+def test_dropping_inconsistent_rejected_is_an_option() -> None:
+    config = CritiqueConfig(drop_inconsistent_rejected=True)
+    row = checked(config, lambda prompt, _: "Yes" if "Critique: good" in prompt else "No")
+    assert row["status"] == "filtered:inconsistent_rejected"
+
+
+def test_blind_mode_hides_the_verdict_and_compares_the_answer_with_it() -> None:
+    config = CritiqueConfig(check_mode="blind")
+    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    ask = run(ConsistencyCheck(config), row, lambda *_: "A")
+    assert all("Verdict:" not in prompt and options["choices"] == ["A", "B"] for prompt, options in ask.calls)
+    assert (row["chosen_consistent"], row["rejected_consistent"]) == (True, False)

@@ -1,0 +1,111 @@
+"""The mixture: formats by hash, completions by template, caps, and the length limit that never cuts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core.config import MixConfig
+from pipelines.core.determinism import unit
+from pipelines.core.records import EXAMPLE
+from pipelines.curation.mix import Pair, SourceCap, cap_limits
+from pipelines.judging.parse import parse
+
+TEMPLATES = {task: f"{task}_compact" for task in ("pairwise", "absolute", "classification")}
+
+
+class Words:
+    """Tokenizer stand-in that counts words; the real one is used in the integration tests."""
+
+    all_special_ids = (0,)
+    eos_token_id = 0
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
+        return " ".join(f"<{m['role']}> {m['content']} <end>" for m in messages)
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return [0 if word == "<end>" else 1 for word in text.split()]
+
+
+def pair_stage(**config: Any) -> Pair:
+    stage = Pair(MixConfig(templates=TEMPLATES, **config), seed=3)
+    stage.tokenizer = Words()
+    return stage
+
+
+def row(key: str, **changes: Any) -> dict[str, Any]:
+    values = {
+        "row_id": key,
+        "task": "pairwise",
+        "instruction": "Name a colour.",
+        "context": None,
+        "responses": ["red", "dog"],
+        "reference": None,
+        "rubric": None,
+        "allowed": ["A", "B"],
+        "verdict": "A",
+        "rejected_verdict": "B",
+        "chosen_critique": "A names a colour.",
+        "rejected_critique": "B is livelier.",
+        "status": "ok",
+    }
+    return values | changes
+
+
+def test_share_of_critiques_is_close_to_the_config() -> None:
+    rows = [row(str(n)) for n in range(2000)]
+    pair_stage().apply_batch(rows)
+    share = sum(r["format"] == "cot" for r in rows) / len(rows)
+    assert 0.66 < share < 0.74
+
+
+def test_completions_parse_back_to_their_verdicts() -> None:
+    rows = [row(str(n)) for n in range(20)]
+    pair_stage().apply_batch(rows)
+    assert {r["format"] for r in rows} == {"cot", "judgment_only"}
+    for r in rows:
+        assert parse(r["chosen"], r["allowed"]).verdict == "A"
+        assert parse(r["rejected"], r["allowed"]).verdict == "B"
+        assert ("names a colour" in r["chosen"]) == (r["format"] == "cot")
+        assert ("Reasoning:" in r["prompt"]) == (r["format"] == "cot")
+
+
+def test_row_that_does_not_fit_is_filtered_not_cut() -> None:
+    long = row("x", instruction="word " * 500)
+    pair_stage(max_tokens=200).apply_batch([long])
+    assert long["status"] == "filtered:too_many_tokens"
+    assert long["chosen"].endswith("Result: A")
+
+
+def test_format_does_not_depend_on_the_rows_beside_it() -> None:
+    alone, together = [row(str(n)) for n in range(30)], [row(str(n)) for n in reversed(range(30))]
+    for one in alone:
+        pair_stage().apply_batch([one])
+    pair_stage().apply_batch(together)
+    assert {r["row_id"]: r["format"] for r in alone} == {r["row_id"]: r["format"] for r in together}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [{"row_id": str(n), "source": "a" if n < 40 else "b", "status": "ok"} for n in range(50)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE), tmp_path / "rows.parquet")
+    return tmp_path
+
+
+def test_cap_keeps_exactly_the_smallest_hashes(folder: Path) -> None:
+    stage = SourceCap({"a": 10}, folder, seed=1)
+    kept = {n for n in range(40) if stage.reason({"source": "a", "row_id": str(n)}) is None}
+    expected = sorted(range(40), key=lambda n: unit(1, "cap", str(n)))[:10]
+    assert kept == set(expected)
+    assert stage.reason({"source": "b", "row_id": "45"}) is None
+
+
+def test_cap_larger_than_the_source_keeps_all(folder: Path) -> None:
+    limits = cap_limits({"b": 99, "missing": 5}, folder, seed=1)
+    stage = SourceCap({"b": 99}, folder, seed=1)
+    assert all(stage.reason({"source": "b", "row_id": str(n)}) is None for n in range(40, 50))
+    assert limits["missing"] == -1.0

@@ -1,0 +1,45 @@
+"""The judge step: what is kept of an answer, and the probabilities of the verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from pipelines.engines.ask import Answer
+from pipelines.evaluation.judge import Judge, verdict_probs
+
+
+def answer(text: str, top: list[dict[str, float]] | None = None) -> Answer:
+    return Answer(text, prompt_tokens=7, output_tokens=4, seconds=0.5, top=top or [])
+
+
+def test_judgment_keeps_verdict_critique_and_costs() -> None:
+    row: dict[str, Any] = {
+        "task": "pairwise",
+        "template": "pairwise_compact",
+        "instruction": "i",
+        "responses": ["a", "b"],
+        "allowed": ["A", "B"],
+    }
+
+    async def ask(prompt: str, **options: Any) -> Answer:
+        assert "Response A: a" in prompt and options["max_tokens"] == 9
+        return answer("Reasoning: fine\nResult: B")
+
+    asyncio.run(Judge(9).run(row, ask))
+    assert (row["predicted"], row["critique"], row["parse_status"]) == ("B", "fine", "ok")
+    assert (row["prompt_tokens"], row["output_tokens"], row["latency"]) == (7, 4, 0.5)
+
+
+def test_probabilities_are_read_at_the_last_verdict_token() -> None:
+    top = [{" A": math.log(0.9)}, {"Result": 0.0}, {" A": math.log(0.2), " B": math.log(0.6), "\n": math.log(0.2)}]
+    probs = verdict_probs(answer("A\nResult: B", top), "B", ["A", "B"])
+    assert probs == pytest.approx({"A": 0.25, "B": 0.75})
+
+
+def test_no_probabilities_without_a_verdict_or_its_token() -> None:
+    assert verdict_probs(answer("x", [{"x": 0.0}]), None, ["A", "B"]) == {}
+    assert verdict_probs(answer("x", [{"x": 0.0}]), "B", ["A", "B"]) == {}

@@ -1,0 +1,98 @@
+"""The main job on real engines: vLLM, the reward head, TRL with DeepSpeed on two workers, the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow.dataset as pads
+import pytest
+
+from pipelines.core.config import Config
+from pipelines.core.records import kind
+from ray_jobs.pipeline import pipeline
+
+KEYS = {"n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial"}
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*.parquet")}
+
+
+def test_results_have_every_key_for_both_models(finished_run: Config) -> None:
+    results = read(finished_run.out_dir / "benchmark" / "results.json")
+    assert set(results["models"]) == {"base", "trained"}
+    for benchmarks in results["models"].values():
+        assert set(benchmarks) == {"heldout_pairwise", "heldout_absolute", "heldout_classification"}
+        for entry in benchmarks.values():
+            assert set(entry) >= KEYS
+            assert entry["ci_low"] <= entry["value"] <= entry["ci_high"]
+            assert 0 <= entry["parse_rate"] <= 1 and entry["partial"] is True  # a sample of five
+
+
+def test_ledger_balances_with_the_files(finished_run: Config) -> None:
+    curated = finished_run.out_dir / "curated"
+    ledger = read(curated / "ledger.json")
+    data = pads.dataset(curated / "data").to_table()
+    quarantine = pads.dataset(curated / "quarantine").to_table()
+    assert sum(s["in"] for s in ledger["total"].values()) == data.num_rows + quarantine.num_rows
+    assert set(data["status"].to_pylist()) == {"ok"}
+    assert all(kind(status) != "ok" for status in quarantine["status"].to_pylist())
+    ids = data["raw_id"].to_pylist() + quarantine["raw_id"].to_pylist()
+    assert len(ids) == len(set(ids))
+
+
+def test_pairs_are_scored_critiqued_checked_and_fit(finished_run: Config) -> None:
+    rows = pads.dataset(finished_run.out_dir / "curated" / "data").to_table().to_pylist()
+    assert {row["task"] for row in rows} == {"pairwise", "absolute", "classification"}
+    for row in rows:
+        assert row["verdict"] != row["rejected_verdict"]
+        assert len(row["rewards"]) == len(row["responses"]) and all(map(math.isfinite, row["rewards"]))
+        assert row["chosen_critique"] and row["rejected_critique"]
+        assert row["chosen_consistent"] is not None and row["rejected_consistent"] is not None
+        assert row["chosen"].endswith(row["verdict"]) and row["rejected"].endswith(row["rejected_verdict"])
+        assert row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) <= 512
+
+
+def test_model_is_safetensors_and_loads(finished_run: Config) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = finished_run.out_dir / "model"
+    assert list(folder.glob("*.safetensors")) and not list(folder.glob("*.bin"))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template and model.config.vocab_size >= len(tokenizer)
+
+
+def test_report_stands_alone(finished_run: Config) -> None:
+    html = (finished_run.out_dir / "benchmark" / "report.html").read_text()
+    assert "heldout_pairwise" in html
+    assert 'src="http' not in html and "<link" not in html and 'href="http' not in html
+
+
+def test_every_segment_logs_what_it_cost(finished_run: Config) -> None:
+    for name in ("prepare", "synthesize", "mix", "judge-base", "judge-trained"):
+        done = read(finished_run.out_dir / "work" / name / "done.json")
+        assert done["seconds"] > 0 and done["rows"] > 0
+    assert read(finished_run.out_dir / "work" / "synthesize" / "done.json")["tokens"] > 0
+
+
+def test_second_run_touches_nothing(finished_run: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(finished_run.out_dir / "work") | snapshot(finished_run.out_dir / "curated")
+    pipeline(finished_run)
+    assert snapshot(finished_run.out_dir / "work") | snapshot(finished_run.out_dir / "curated") == before
+    said = capsys.readouterr().err
+    assert said.count("already done") >= 6
+
+
+def test_other_config_in_the_same_folder_is_refused(finished_run: Config) -> None:
+    from pipelines.core.errors import UserError
+
+    other = finished_run.model_copy(update={"seed": 1})
+    with pytest.raises(UserError, match="another config"):
+        pipeline(other)

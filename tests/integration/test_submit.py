@@ -1,0 +1,67 @@
+"""`ray start --head`, then `ray job submit`, as a user runs it: the job's result is read back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.dataset as pads
+import pytest
+
+from .conftest import ROOT
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, ray_folder: Path) -> Iterator[dict[str, str]]:
+    """A real head node with its dashboard; yields the environment of its clients."""
+    port, dashboard = free_port(), free_port()
+    token = tmp_path_factory.mktemp("auth") / "token"
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+        "RAY_TMPDIR": str(ray_folder),
+    }
+    subprocess.run([RAY, "get-auth-token", "--generate"], env=env, check=True, capture_output=True, timeout=120)
+    command = [RAY, "start", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4"]
+    command += ["--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={ray_folder / 'head'}"]
+    command += ["--object-store-memory=400000000", "--block"]
+    with (ray_folder / "head.log").open("wb") as log:
+        head = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield env
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+
+
+@pytest.mark.timeout(900)
+def test_curation_as_a_submitted_job(cluster: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [RAY, "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml", "--"]
+    command += [sys.executable, "ray_jobs/curate.py", "--config", "ray_jobs/configs/local.yaml", f"out_dir={out}"]
+    command += ["curation.sources=[sample_classification]", "curation.sample_per_source=10"]
+    command += ["curation.reward.enabled=false", "curation.critique.max_tokens=8"]
+    command += ["curation.critique.drop_inconsistent_chosen=false"]
+    for _ in range(30):  # the dashboard answers a few seconds after the head
+        done = subprocess.run(command, cwd=ROOT, env=cluster, capture_output=True, text=True, timeout=600, check=False)
+        if "Failed to connect" not in done.stderr + done.stdout:
+            break
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "succeeded" in done.stdout
+    pairs = pads.dataset(out / "curated" / "data").to_table()
+    assert pairs.num_rows > 0 and set(pairs["source"].to_pylist()) == {"sample_classification"}
