@@ -79,7 +79,7 @@ def direct_requirements(pyproject: Mapping[str, Any], extras: Iterable[str] = EX
 
 def distributions_from_report(report: Mapping[str, Any]) -> dict[str, Distribution]:
     """Packages of a `pip install --report` document (version 1), by canonical name."""
-    found = {}
+    found: dict[str, Distribution] = {}
     for item in report["install"]:
         meta = item["metadata"]
         name = canonicalize_name(meta["name"])
@@ -147,7 +147,7 @@ def closure(
 
 def read_pins(text: str) -> dict[str, str]:
     """Name to version of a pinned requirements text; comments and blank lines are ignored."""
-    pins = {}
+    pins: dict[str, str] = {}
     for line in text.splitlines():
         entry = line.split("#", 1)[0].strip()
         if entry:

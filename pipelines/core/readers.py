@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pipelines.core.errors import UserError
 from pipelines.core.expressions import evaluate
@@ -27,6 +27,7 @@ SUFFIXES: dict[str, FileFormat] = {
 PACKAGE = "package:"
 CHUNK = 1 << 20  # characters read at once from a JSON file
 BATCH = 256  # rows read at once from a parquet file
+WHITE = " \t\r\n"  # what JSON takes for white space
 
 Read = Iterator[tuple[str, Any, str | None]]  # where in the file, value, problem
 
@@ -209,38 +210,54 @@ def _read_document(path: Path, records: str) -> Read:
 
 def _read_json(path: Path) -> Read:
     """The members of a JSON list, without ever holding the whole file."""
-    decoder = json.JSONDecoder()
     try:
         with path.open(encoding="utf-8-sig") as file:
-            buffer, at, index = file.read(CHUNK).lstrip(), 1, 0
-            if not buffer.startswith("["):
+            first = file.read(1)
+            while first and first in WHITE:
+                first = file.read(1)
+            if first and first != "[":
                 fix = "say where its records are with `records`"
                 raise UserError("not a list of records", where=str(path), fix=fix)
-            while True:
-                at = _skip(buffer, at, ", \t\r\n" if index else " \t\r\n")
-                if buffer[at : at + 1] == "]":
-                    return
-                try:
-                    value, end = decoder.raw_decode(buffer, at)
-                    complete = _skip(buffer, end, " \t\r\n") < len(buffer)  # else a number may go on
-                except ValueError:
-                    complete = False
-                if not complete:
-                    # Read as much again as is held: a long record is decoded a few times, not once a chunk.
-                    more = file.read(max(CHUNK, len(buffer) - at))
-                    if not more:
-                        decoder.raw_decode(buffer, at)
-                        raise ValueError("the list has no end")
-                    buffer, at = buffer[at:] + more, 0
-                    continue
+            for index, value in enumerate(_members(file)):
                 yield f"record {index}", value, None
-                at, index = end, index + 1
     except (ValueError, RecursionError) as exc:
         raise _corrupt(path, "JSON", exc) from None
 
 
-def _skip(text: str, at: int, characters: str) -> int:
-    while at < len(text) and text[at] in characters:
+def _members(file: TextIO) -> Iterator[Any]:
+    """The members of a JSON list whose opening bracket has been read.
+
+    Raises:
+        ValueError: what follows is not the rest of a list.
+    """
+    decoder, text, at, empty = json.JSONDecoder(), "", 0, True
+    while True:
+        try:
+            at = _skip(text, at)
+            if empty and text[at : at + 1] == "]":
+                at += 1
+                break
+            value, end = decoder.raw_decode(text, at)
+            end = _skip(text, end)
+            if text[end : end + 1] not in (",", "]"):  # or a number goes on: `1` of `1.5`
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
+        except json.JSONDecodeError:
+            # Read as much again as is held: a long member is decoded a few times, not once a chunk.
+            more = file.read(max(CHUNK, len(text) - at))
+            if not more:
+                raise
+            text, at = text[at:] + more, 0
+            continue
+        yield value
+        at, empty = end + 1, False
+        if text[end] == "]":
+            break
+    if text[at:].strip(WHITE) or file.read().strip(WHITE):
+        raise ValueError("there is more after the end of the list")
+
+
+def _skip(text: str, at: int) -> int:
+    while at < len(text) and text[at] in WHITE:
         at += 1
     return at
 

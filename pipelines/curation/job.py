@@ -13,7 +13,7 @@ from pipelines.core.segment import Segment
 from pipelines.core.stage import Stage
 from pipelines.curation.ingest import ingest
 from pipelines.curation.publish import publish
-from pipelines.curation.registry import load_all
+from pipelines.curation.registry import load_sources
 
 Segments = dict[str, list[Stage]]
 
@@ -53,6 +53,8 @@ def run(config: Config, segments: Segments) -> Path:
 
     Every part is skipped when it is already done for this config, and resumed when it was cut off.
     """
+    import ray
+
     from pipelines.curation.duplicates import find_duplicates
 
     work = work_folder(config)
@@ -61,7 +63,8 @@ def run(config: Config, segments: Segments) -> Path:
     ingested = read_json(rows.parent / "done.json")
     ledger: dict[str, Entry] = {"ingest": ingested["ledger"]}
     if not duplicates_file(config).exists():
-        find_duplicates(rows, duplicates_file(config))
+        # In a worker: the driver's memory stays flat however large the mixture is.
+        ray.get(ray.remote(find_duplicates).remote(rows, duplicates_file(config)))
     before: Any = ingested["fingerprint"]
     for name, stages in segments.items():
         segment = Segment(
@@ -93,7 +96,7 @@ def duplicates_file(config: Config) -> Path:
 def describe(config: Config, segments: Segments) -> list[str]:
     """The plan, line by line, for `--dry-run`."""
     lines = [f"curate {len(config.curation.sources)} sources into {curated_folder(config)}"]
-    for source in load_all(config.curation.sources):
+    for source in load_sources(config.curation.sources):
         lines.append(f"  source {source.name}: {source.task}, {source.license}")
     for name, stages in segments.items():
         lines.append(f"segment {name}")
@@ -111,7 +114,7 @@ def _published(out: Path, fingerprint: str) -> bool:
 
 
 def _manifest(config: Config, fingerprint: str, ledger: dict[str, Entry]) -> dict[str, Any]:
-    sources = load_all(config.curation.sources)
+    sources = load_sources(config.curation.sources)
     return {
         "fingerprint": fingerprint,
         "seed": config.seed,

@@ -83,7 +83,7 @@ def test_broken_expressions_are_found_before_the_run(text: str) -> None:
 
 
 def test_unknown_names_are_found_before_the_run() -> None:
-    with pytest.raises(ValueError, match="unknown name 'recrod'.*known: item, record"):
+    with pytest.raises(ValueError, match=r"unknown name 'recrod'.*known: item, record"):
         check("recrod.a", ["record", "item"])
 
 

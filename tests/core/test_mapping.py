@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.config import parse_model
@@ -213,6 +213,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["q", "response 1", "response 2", "label", "list"]), JSON))
 def test_any_record_gives_rows_that_can_be_stored(record: dict[str, Any]) -> None:
     for each in (None, "record.list"):

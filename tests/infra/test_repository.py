@@ -102,7 +102,7 @@ def layer_violations(root: Path) -> list[str]:
 
 def heavy_imports_at_top(path: Path) -> list[str]:
     """Heavy libraries that importing the file loads: not in a function, not for type checkers alone."""
-    found = []
+    found: list[str] = []
 
     def visit(nodes: list[ast.stmt]) -> None:
         for node in nodes:

@@ -65,7 +65,7 @@ def gibberish(key: str) -> str:
 
 
 def wrong(number: int, instruction: str, plausible: str) -> str:
-    """A wrong response: mostly gibberish or off topic, which a small model can learn; one in five plausible."""
+    """A wrong response: gibberish or off topic, which a small model can tell; one in five is plausible."""
     noise, other = gibberish(instruction), pick(contents.OFF_TOPIC, "off_topic", instruction)
     return (noise, other, noise, other, plausible or noise)[number % 5]
 
@@ -174,7 +174,7 @@ def words(item: tuple[str, str], number: int) -> Case:
 def listing(name: str, number: int) -> Case:
     """Two or three members of a category, with commas; the plausible wrong one is a single member."""
     members = shuffled(contents.CATEGORIES[name].split(), f"list {name}")
-    size = 2 + number % 2
+    size = pick((2, 3), "size", name)
     what = f"{NUMBER_WORDS[size]} {name}"
     instruction = f"List {what} separated by commas."
     return Case(
@@ -238,12 +238,12 @@ def graded_list(name: str, met: int, number: int) -> Graded:
 
 
 def graded_note(four: tuple[tuple[str, str], ...], met: int, number: int) -> Graded:
-    """A note that uses four words, one point each; in every fifth one other clauses replace the missing."""
+    """A note that uses four words, one point each; in every fourth one other clauses replace the missing."""
     names = [word for word, _ in four]
     key = " ".join(names)
     used = shuffled(four, f"used {key}")[:met]
     said = [clause for _, clause in used]
-    if number % 5 == 4 or not used:
+    if number % 4 == 2 or not used:
         others = [clause for pair in contents.NOTE_WORDS if pair not in four for clause in pair[1:]]
         said += shuffled(others, f"others {key}")[: 4 - met if used else 1]
     return Graded(
@@ -297,15 +297,15 @@ def graded_format(item: tuple[str, str], met: int, number: int) -> Graded:
 
 
 def graded_sums(four: tuple[tuple[int, int], ...], met: int, number: int) -> Graded:
-    """Four sums, one point each; an unsolved one is left out, in every fifth example far too big."""
+    """Four sums, one point each; an unsolved one is left out, in every fourth example far too big."""
     names = [f"{left}+{right}" for left, right in four]
     key = ", ".join(names)
     solved = shuffled(names, f"solved {key}")[:met]
     right = {name: sum(pair) for name, pair in zip(names, four, strict=True)}
 
     far = {name: right[name] + 50 + integer(SEED, name, key) % 30 for name in names}
-    shown = right if number % 5 < 4 else far | {name: right[name] for name in solved}
-    answer = [f"{name}={shown[name]}" for name in names if name in solved or number % 5 == 4]
+    shown = far | {name: right[name] for name in solved}
+    answer = [f"{name}={shown[name]}" for name in names if name in solved or number % 4 == 2]
     return Graded(
         "graded_sums",
         f"Solve {key}.",

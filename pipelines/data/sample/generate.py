@@ -76,11 +76,12 @@ def shaped(row: Row) -> Row:
 
 def cases(bank: Contents, held_out: bool) -> list[Case]:
     """The cases of one file of pairwise or classification rows."""
-    return [
-        build(item, number)
+    items = [
+        (build, item)
         for build, name, train, held in CASES
-        for number, item in enumerate(bank.take(name, held if held_out else train))
+        for item in bank.take(name, held if held_out else train)
     ]
+    return [build(item, number) for number, (build, item) in enumerate(items)]
 
 
 def rest(held_out: bool, family: str) -> Row:

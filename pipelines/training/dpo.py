@@ -1,0 +1,103 @@
+"""TRL's DPOTrainer on pairs that are already token ids. Imported by the worker only: it pulls in torch and TRL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import trl.trainer.utils as trl_utils
+from datasets import Dataset
+from torch.utils.data import Sampler
+from trl import DPOTrainer
+
+from pipelines.core.determinism import unit
+
+
+class Diverged(Exception):
+    """Loss or gradient is no longer a finite number; raised on all ranks at the same point."""
+
+
+class HashOrder(Sampler[int]):
+    """Indices in the order of hash(seed, epoch, row_id): the same however the pairs are cut into files."""
+
+    def __init__(self, row_ids: Sequence[str], seed: int) -> None:
+        self.row_ids, self.seed, self.epoch = row_ids, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    def __iter__(self) -> Iterator[int]:
+        purpose = f"training order of epoch {self.epoch}"
+        return iter(sorted(range(len(self)), key=lambda i: unit(self.seed, purpose, self.row_ids[i])))
+
+
+class PairTrainer(DPOTrainer):  # type: ignore[misc]
+    """DPO + α·NLL as TRL computes it, plus the two losses logged apart, and a stop at the first NaN.
+
+    TRL's NLL is a mean over the chosen tokens of the micro-batch, so it depends on `micro_batch_size`.
+
+    Args:
+        order: the order of the rows.
+        alpha: weight of the NLL, to take the loss apart again.
+    """
+
+    def __init__(self, *args: Any, order: HashOrder, alpha: float, **kwargs: Any) -> None:
+        self.order, self.alpha = order, alpha
+        self.pairs_seen = 0
+        super().__init__(*args, **kwargs)
+
+    @property
+    def tokens_seen(self) -> int:
+        """Tokens that went through the policy so far, over all workers; a pair's prompt counts twice."""
+        return int(self._total_train_tokens)
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset  # the rows are token ids already, encoded so that special tokens in them are plain text
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> HashOrder:
+        return self.order
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell its makers about each run."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No README in each checkpoint."""
+
+    def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool) -> torch.Tensor:
+        outputs = []
+
+        def recorded(**kwargs: Any) -> Any:
+            outputs.append(model(**kwargs))
+            return outputs[-1]
+
+        loss = super()._compute_loss(recorded, inputs, return_outputs)
+        with torch.no_grad():
+            mask = inputs["completion_mask"][:, 1:].chunk(2)[0].bool()
+            nll = -outputs[0].log_probs[:, -mask.size(1) :].chunk(2)[0][mask].mean()
+            parts = torch.stack([loss.detach(), nll, torch.tensor(float(len(mask)), device=nll.device)])
+            parts = self.accelerator.gather(parts).view(-1, 3)
+        if not torch.isfinite(parts).all():
+            raise Diverged(f"the loss became {parts[:, 0].mean().item()} at step {self.state.global_step + 1}")
+        total, nll_mean = parts[:, 0].mean().item(), parts[:, 1].mean().item()
+        self.pairs_seen += int(parts[:, 2].sum())
+        self._metrics["train"]["loss_nll"].append(nll_mean)
+        self._metrics["train"]["loss_dpo"].append(total - self.alpha * nll_mean)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None and not math.isfinite(float(norm)):
+            raise Diverged(f"the gradient norm became {float(norm)} at step {self.state.global_step + 1}")
+        return norm
+
+
+def score_completions_only() -> None:
+    """Let TRL's fused head skip the prompt positions on a CPU too, as it does on GPUs. The loss is the same.
+
+    On a CPU TRL projects every position onto the vocabulary and masks the result, a choice made for devices that
+    recompile at each new shape; three quarters of a judge's tokens are prompt.
+    """
+    if hasattr(trl_utils, "_use_triton"):  # asked there only for which positions to score, not for the kernels
+        trl_utils._use_triton = lambda device: True

@@ -1,0 +1,122 @@
+"""From the config's numbers to TRL's and DeepSpeed's: batch arithmetic, precision, threads, what a run depends on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.config import TrainConfig
+from pipelines.core.errors import UserError
+
+if TYPE_CHECKING:
+    from trl import DPOConfig
+
+# Keys that change how a run goes, not what comes out of it: a resumed run may change them.
+OPERATIONAL = frozenset(
+    {"cpus_per_worker", "gpus_per_worker", "gradient_checkpointing", "checkpoint_steps", "max_failures", "logging_steps"}
+)
+# Keys of a DeepSpeed config that follow from ours. Sections that would store weights or their updates in
+# 16 bits are refused: at lr 1e-7 a step is below half a bfloat16 ulp and would be lost.
+SIXTEEN_BIT = ("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types")
+OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+
+
+def accumulation(config: TrainConfig) -> int:
+    """Micro-batches of one worker in one optimizer step.
+
+    Raises:
+        UserError: `batch_size` is not a multiple of workers × micro_batch_size.
+    """
+    at_once = config.workers * config.micro_batch_size
+    if config.batch_size % at_once:
+        raise UserError(
+            f"batch_size {config.batch_size} is not a multiple of workers × micro_batch_size = "
+            f"{config.workers} × {config.micro_batch_size} = {at_once}",
+            where="train",
+            fix="choose a micro_batch_size for which it is",
+        )
+    return config.batch_size // at_once
+
+
+def threads(config: TrainConfig) -> int:
+    """Torch threads of a worker: its CPUs, or all cores of its node when it is the only one.
+
+    Ray starts workers with OMP_NUM_THREADS=1 unless they reserve more CPUs.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if config.workers == 1 else max(1, min(int(config.cpus_per_worker), cores))
+
+
+def deepspeed_config(config: TrainConfig) -> dict[str, Any] | None:
+    """The user's DeepSpeed config with our batch sizes and precision in it; weights stay float32.
+
+    Raises:
+        UserError: it sets a key that follows from ours, or 16-bit weights.
+    """
+    if config.deepspeed is None:
+        return None
+    for key in (*SIXTEEN_BIT, *OURS):
+        if key in config.deepspeed:
+            fix = "set train.precision" if key in SIXTEEN_BIT else "set train.batch_size, micro_batch_size, max_grad_norm"
+            raise UserError(f"'{key}' is ours to set", where="train.deepspeed", fix=f"remove it; {fix}")
+    filled: dict[str, Any] = {
+        "zero_optimization": {"stage": 0},
+        **config.deepspeed,
+        **dict.fromkeys(OURS, "auto"),
+    }
+    if filled["zero_optimization"].get("stage") == 3:
+        filled["zero_optimization"] = {
+            **filled["zero_optimization"],
+            "stage3_gather_16bit_weights_on_model_save": True,  # whatever the name says: of the weights' own type
+        }
+    if config.precision == "bfloat16_autocast":
+        # Not DeepSpeed's `bf16` section: that one casts the weights themselves.
+        filled["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return filled
+
+
+def arguments(config: TrainConfig, folder: Path, seed: int) -> DPOConfig:
+    """TRL's arguments of one run.
+
+    Args:
+        config: the training config.
+        folder: where checkpoints go.
+        seed: of the run.
+
+    With DeepSpeed, `use_cpu` stays off also on a CPU: accelerate ignores DeepSpeed otherwise. The process group is
+    then the one `worker.join_deepspeed` has set up.
+    """
+    from trl import DPOConfig
+
+    deepspeed = deepspeed_config(config)
+    return DPOConfig(
+        output_dir=str(folder),
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, config.alpha],
+        beta=config.beta,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=accumulation(config),
+        max_length=config.max_length,
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=config.warmup_ratio,  # below 1 it is a share of all steps
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.precision == "bfloat16_autocast" and deepspeed is None,
+        use_cpu=not config.gpus_per_worker and deepspeed is None,
+        deepspeed=deepspeed,
+        accelerator_config={"use_configured_state": deepspeed is not None},
+        gradient_checkpointing=config.gradient_checkpointing,
+        precompute_ref_log_probs=config.precompute_reference,
+        seed=seed,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )

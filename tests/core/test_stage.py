@@ -1,0 +1,119 @@
+"""Stages: what a stage may rely on, and that no row is lost to one that fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.core.stage import (
+    Filter,
+    PooledActor,
+    PooledStage,
+    RowTask,
+    Stage,
+    apply_stages,
+    check_columns,
+    to_table,
+)
+
+SCHEMA = pa.schema([("n", pa.int64()), ("status", pa.string())])
+DOUBLED = pa.field("doubled", pa.int64())
+
+
+class Double(Stage):
+    name = "double"
+    reads = ("n",)
+    adds = (DOUBLED,)
+
+    def apply(self, row: dict[str, Any]) -> None:
+        if row["n"] == 13:
+            raise ValueError("unlucky\nnumber")
+        row["doubled"] = 2 * row["n"]
+
+
+class Small(Filter):
+    name = "small"
+    reads = ("n",)
+
+    def reason(self, row: dict[str, Any]) -> str | None:
+        return "too_big" if row["n"] > 100 else None
+
+
+class Batched(PooledStage):
+    """As Double, but it does the whole batch or nothing."""
+
+    name = "batched"
+    reads = ("n",)
+    adds = (DOUBLED,)
+
+    def setup(self) -> None:
+        self.factor = 2
+
+    def apply_batch(self, rows: list[dict[str, Any]]) -> None:
+        if any(row["n"] == 13 for row in rows):
+            raise RuntimeError("one of them is unlucky")
+        for row in rows:
+            row["doubled"] = self.factor * row["n"]
+
+
+def rows(*numbers: int) -> list[dict[str, Any]]:
+    return [{"n": number, "status": "ok"} for number in numbers]
+
+
+def test_rows_pass_through_stages_until_one_takes_them_out() -> None:
+    made = rows(1, 200, 13)
+    apply_stages([Small(), Double()], made)
+    assert made[0] == {"n": 1, "status": "ok", "doubled": 2}
+    assert made[1] == {"n": 200, "status": "filtered:too_big"}  # Double never saw it
+    assert made[2]["status"] == "error:double:ValueError:unlucky number"
+
+
+def test_rows_that_are_not_ok_are_left_alone() -> None:
+    row = {"n": 1, "status": "filtered:before"}
+    apply_stages([Double()], [row])
+    assert row == {"n": 1, "status": "filtered:before"}
+
+
+def test_columns_are_checked_before_the_run() -> None:
+    after = check_columns(SCHEMA, [Double()])
+    assert after.names == ["n", "status", "doubled"]
+    assert check_columns(after, [Double()]) == after
+    with pytest.raises(ValueError, match=r"stage 'double' reads \['n'\], which nothing before it adds"):
+        check_columns(pa.schema([("status", pa.string())]), [Double()])
+
+
+def test_the_contract_is_one_line() -> None:
+    assert Double().contract() == "double: reads n; adds doubled"
+    assert Small().contract() == "small: reads n; adds -"
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 20) | st.integers(90, 110)), st.integers(1, 5))
+def test_a_task_keeps_every_row_and_does_not_see_batches(numbers: list[int], size: int) -> None:
+    task = RowTask([Small(), Double()], check_columns(SCHEMA, [Small(), Double()]))
+    whole = task(to_table(rows(*numbers), SCHEMA))
+    parts = [task(to_table(rows(*numbers[at : at + size]), SCHEMA)) for at in range(0, len(numbers), size)]
+    assert whole["n"].to_pylist() == numbers
+    assert [row for part in parts for row in part.to_pylist()] == whole.to_pylist()
+
+
+def test_a_poisoned_row_does_not_take_its_neighbours_with_it() -> None:
+    actor = PooledActor(Batched(), check_columns(SCHEMA, [Batched()]))
+    batch = [*rows(1, 13, 3), {"n": 4, "status": "filtered:before"}]
+    out = actor(to_table(batch, SCHEMA)).to_pylist()
+    assert [row["doubled"] for row in out] == [2, None, 6, None]
+    assert [row["status"] for row in out] == [
+        "ok",
+        "error:batched:RuntimeError:one of them is unlucky",
+        "ok",
+        "filtered:before",
+    ]
+
+
+def test_absent_columns_of_a_table_are_null() -> None:
+    table = to_table([{"n": 1, "status": "ok", "unknown": 5}], check_columns(SCHEMA, [Double()]))
+    assert table.to_pylist() == [{"n": 1, "status": "ok", "doubled": None}]
