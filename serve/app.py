@@ -117,7 +117,7 @@ class JudgeService:
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The application from the `args` of serve/config.yaml."""
-    return JudgeService.bind(**args)  # type: ignore[attr-defined, no-any-return]
+    return JudgeService.bind(**args)  # type: ignore[attr-defined]
 
 
 # `serve run serve.app:app`: the demo's judge, or the model that OPENSELENE_MODEL names.

@@ -13,6 +13,7 @@ import yaml
 from pipelines.core.config import Config, load_config
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.progress import say
+from pipelines.core.quiet import quiet_stderr
 
 Job = Callable[[Config], None]
 Plan = Callable[[Config], list[str]]
@@ -46,7 +47,8 @@ def _run(job: Job, plan: Plan, path: Path, overrides: list[str], dry_run: bool) 
             print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
             print("\n".join(plan(config)))
         else:
-            job(config)
+            with quiet_stderr():
+                job(config)
     except KeyboardInterrupt:
         say("stopped; run the same command again to go on from here")
         return 130

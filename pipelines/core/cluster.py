@@ -15,8 +15,6 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_DEDUP_LOGS": "1",
     "RAY_TRAIN_ENABLE_V2_CONTROLLER_LOGS": "0",
-    # The core worker prints a hint about every Ray Data actor pool at level ERROR.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A warning of Ray's own about a default that changes; nothing a user of ours can act on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

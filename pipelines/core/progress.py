@@ -25,7 +25,7 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def watch(label: str, total: int, done: Callable[[], int], interval: float = INTERVAL) -> Iterator[None]:
-    """Print `label done/total, rate, ETA` every `interval` seconds while the block runs.
+    """Print `label done/total, rate, ETA`, at most every `interval` seconds, while the block runs.
 
     Args:
         label: what is counted.
@@ -34,14 +34,20 @@ def watch(label: str, total: int, done: Callable[[], int], interval: float = INT
         interval: seconds between lines.
     """
     stop = threading.Event()
-    first, start = done(), time.monotonic()
+    last, start = done(), time.monotonic()
+    moving: tuple[int, float] | None = None  # from the first new row on: engines take a while to start
 
     def report() -> None:
+        nonlocal last, moving
         while not stop.wait(interval):
-            now = done()
-            rate = (now - first) / (time.monotonic() - start)
-            left = f"ETA {clock((total - now) / rate)}" if rate > 0 else "ETA unknown"
-            say(f"  {label}: {now}/{total} rows, {rate:.2f} rows/s, {left}")
+            now, at = done(), time.monotonic()
+            if now > last and moving is None:
+                moving = (now, at)
+                say(f"  {label}: {now}/{total} rows after {clock(at - start)}")
+            elif now > last and moving is not None:
+                rate = (now - moving[0]) / (at - moving[1])
+                say(f"  {label}: {now}/{total} rows, {rate:.2f} rows/s, ETA {clock((total - now) / rate)}")
+            last = now
 
     thread = threading.Thread(target=report, name=f"progress-{label}", daemon=True)
     thread.start()

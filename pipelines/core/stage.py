@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -97,7 +98,7 @@ def apply_stages(stages: Iterable[Stage], rows: list[Row]) -> None:
         for stage in stages:
             if kind(row["status"]) != "ok":
                 break
-            guard(stage.name, row, lambda stage=stage, row=row: stage.apply(row))
+            guard(stage.name, row, partial(stage.apply, row))
 
 
 def guard(name: str, row: Row, call: Callable[[], Any]) -> None:
@@ -139,5 +140,5 @@ class PooledActor:
             self.stage.apply_batch(live)
         except Exception:  # find the row at fault: one bad row must not take its neighbours with it
             for row in live:
-                guard(self.stage.name, row, lambda row=row: self.stage.apply_batch([row]))
+                guard(self.stage.name, row, partial(self.stage.apply_batch, [row]))
         return to_table(rows, self.schema)

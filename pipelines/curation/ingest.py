@@ -63,13 +63,13 @@ class Survey:
         records: raw records.
         rows: rows they expand into.
         keys: its smallest sample keys, at most as many as the sample has rows.
-        problem: why the input cannot be read.
+        problem: what, where and fix of the UserError, when the input cannot be read.
     """
 
     records: int = 0
     rows: int = 0
     keys: tuple[str, ...] = ()
-    problem: UserError | None = None
+    problem: tuple[str, str, str] | None = None
 
 
 def ingest(config: Config, work: Path) -> Path:
@@ -163,7 +163,7 @@ def read_tables(reading: Reading) -> Iterator[pa.Table]:
 
 
 def survey(reading: Reading, sample: int | None) -> Survey:
-    """Count one input, and find its `sample` smallest sample keys; a UserError is returned, not raised."""
+    """Count one input, and find its `sample` smallest sample keys; a UserError is told, not raised."""
     records = rows = 0
     smallest: list[_Greatest] = []  # a heap whose first member is the greatest
     try:
@@ -179,8 +179,8 @@ def survey(reading: Reading, sample: int | None) -> Survey:
                     heapq.heappush(smallest, _Greatest(key))
                 elif key < smallest[0].key:
                     heapq.heapreplace(smallest, _Greatest(key))
-    except UserError as problem:
-        return Survey(problem=problem)
+    except UserError as exc:
+        return Survey(problem=(exc.what, exc.where, exc.fix))
     return Survey(records, rows, tuple(sorted(member.key for member in smallest)))
 
 
@@ -228,7 +228,8 @@ def _survey_all(readings: list[Reading], sample: int | None) -> list[Survey]:
     surveys: list[Survey] = ray.get([task.remote(reading, sample) for reading in readings])
     for found in surveys:
         if found.problem:
-            raise found.problem
+            what, where, fix = found.problem
+            raise UserError(what, where=where, fix=fix)
     return surveys
 
 

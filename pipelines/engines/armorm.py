@@ -1,11 +1,13 @@
 """ArmoRM's architecture, our own class: regression head, gating network, verbosity transform.
 
-The state-dict keys are those of RLHFlow/ArmoRM-Llama3-8B-v0.1, whose remote code current transformers cannot run.
+The state-dict keys are those of RLHFlow/ArmoRM-Llama3-8B-v0.1; its remote code does not run on current
+transformers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +28,10 @@ OBJECTIVES = (
     "prometheus-score",
     "argilla-overall_quality",
     "argilla-judge_lm",
-    *(f"code-{name}" for name in ("complexity", "style", "explanation", "instruction-following", "readability")),
+    *(
+        f"code-{name}"
+        for name in ("complexity", "style", "explanation", "instruction-following", "readability")
+    ),
 )
 
 
@@ -44,7 +49,7 @@ class Gating(nn.Module):
     def __init__(self, features: int, objectives: int, hidden: int, depth: int, temperature: float) -> None:
         super().__init__()
         sizes = [features, *[hidden] * depth, objectives]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.logit_scale = nn.Parameter(torch.ones(1))
         self.temperature = temperature
 
@@ -58,9 +63,10 @@ class Gating(nn.Module):
 class ArmoRM(LlamaPreTrainedModel):
     """A Llama backbone under `model.`, linear rewards, a transform that takes verbosity out, and gating.
 
-    Keys of config.json beyond Llama's, with the published checkpoint's values as defaults: `num_objectives` 19,
-    `gating_hidden_dim` 1024, `gating_n_hidden` 3, `gating_temperature` 10, `objectives` (names), `gate_pattern`
-    (token ids that end the user's turn and open the assistant's; by default the chat template's own).
+    Keys of config.json beyond Llama's, with the published checkpoint's values as defaults: `num_objectives`
+    19, `gating_hidden_dim` 1024, `gating_n_hidden` 3, `gating_temperature` 10, `objectives` (names),
+    `gate_pattern` (token ids that end the user's turn and open the assistant's; by default the chat
+    template's own).
     """
 
     config_class = LlamaConfig
@@ -152,7 +158,11 @@ def read_checkpoint(kind: Any, folder: str, dtype: str, **extra: Any) -> tuple[A
     logging.set_verbosity_error()  # its report of keys is for reading; ours is an error
     try:
         return kind.from_pretrained(
-            folder, dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True, **extra
+            folder,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **extra,
         )
     except (OSError, ValueError, SafetensorError) as exc:
         reason = " ".join(str(exc).split())[:200]

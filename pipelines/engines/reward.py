@@ -36,7 +36,7 @@ class Score:
 
     Attributes:
         reward: the scalar score.
-        objectives: the rewards it is made of, in the order of `RewardModel.objectives`; empty if the model has none.
+        objectives: the rewards it is made of, in the order of `RewardModel.objectives`; empty if there are none.
         problem: why there is no score, in a few words joined by `_`, or None.
     """
 
@@ -179,7 +179,7 @@ class ArmoScorer(BatchedModel):
             raise UserError(
                 f"the gate pattern {self.pattern} does not occur in the tokenizer's chat template",
                 where=name,
-                fix="set gate_pattern in config.json to the ids that end a user's turn and open the assistant's",
+                fix="set gate_pattern in config.json: the ids that end a user's turn and open the assistant's",
             )
 
     def check(self, ids: list[int]) -> list[int]:
@@ -245,7 +245,7 @@ def load_reward(config: RewardConfig) -> RewardModel:
 
 
 def resolve_reward(config: RewardConfig) -> str:
-    """The folder or hub id of a config's reward model; the embedded head is fitted into the cache on first use.
+    """The folder or hub id of a config's reward model; the embedded head is fitted on first use.
 
     Call it once in the driver before a plan starts, so that actors find it ready.
 
@@ -256,7 +256,9 @@ def resolve_reward(config: RewardConfig) -> str:
         return models.resolve(config.model)
     if config.kind != "armorm":
         raise UserError(
-            "the embedded reward model is of kind 'armorm'", where="curation.reward.kind", fix="or name a model"
+            "the embedded reward model is of kind 'armorm'",
+            where="curation.reward.kind",
+            fix="or name a model",
         )
     from pipelines.engines.reward_head import embedded_head
 

@@ -122,7 +122,7 @@ def _actor_class() -> type:
 
     from pipelines.engines.models import resolve
 
-    class PromptActor(vLLMEngineStageUDF):  # type: ignore[misc]
+    class PromptActor(vLLMEngineStageUDF):
         """One vLLM engine; rows of a batch run side by side."""
 
         def __init__(self, *, steps: Sequence[PromptStep], schema: pa.Schema, model: str, **library: Any) -> None:

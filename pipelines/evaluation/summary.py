@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Results = dict[str, Any]
 WIDTH = 100
+SHORT = {"accuracy": "acc", "pearson": "r"}
 
 
 def terminal_summary(results: Results, out_dir: Path, report: Path, width: int = WIDTH, color: bool = False) -> str:
@@ -26,63 +27,63 @@ def terminal_summary(results: Results, out_dir: Path, report: Path, width: int =
     from rich.console import Console
 
     file = io.StringIO()
-    console = Console(file=file, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False)
+    console = Console(file=file, width=width, force_terminal=color, no_color=not color, highlight=False)
     console.print(benchmark_table(results))
     console.print(task_table(results))
+    # Outside rich, so that no sentence and no path is broken over two lines.
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    lines = [line for line in lines if line]
     for comparison in results["comparison"].values():
-        for entry in comparison["tasks"].values():
-            console.print(entry["sentence"])
+        lines += [entry["sentence"] for entry in comparison["tasks"].values()]
     first = next(iter(results["models"].values()))
     if any(entry["partial"] for entry in first.values()):
-        console.print("* a part of the benchmark only: not to be put beside published figures")
-    # Outside rich, so that a path is never broken over two lines.
-    text = "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-    places = {"curated set": out_dir / "curated", "model": out_dir / "model", "report": report}
-    found = [f"{name}: {path if path.exists() else 'none yet'}" for name, path in places.items()]
-    return "\n".join([text, "", *found])
+        lines.append("* a part of the benchmark only: not to be put beside published figures")
+    for name, path in (("curated set", out_dir / "curated"), ("model", out_dir / "model"), ("report", report)):
+        lines.append(f"{name}: {path if path.exists() else 'none yet'}")
+    return "\n".join(lines)
 
 
 def benchmark_table(results: Results) -> Table:
     """Value and interval of every model on every benchmark, and the differences."""
-    first = next(iter(results["models"].values()))
-    table = _table("benchmark", "metric", "n", results)
-    for name, entry in first.items():
+    models, comparisons = results["models"], results["comparison"]
+    table = _table("benchmark", [*models, *(f"{m} − {c['against']}" for m, c in comparisons.items())])
+    for name, entry in next(iter(models.values())).items():
         table.add_row(
             name + ("*" if entry["partial"] else ""),
-            entry["metric"],
+            SHORT[entry["metric"]],
             str(entry["n"]),
-            *(_cell(per[name]) for per in results["models"].values()),
-            *(_cell(c["benchmarks"][name], "difference") for c in results["comparison"].values()),
+            *(_cell(per[name]) for per in models.values()),
+            *(_cell(c["benchmarks"][name], "difference") for c in comparisons.values()),
         )
     return table
 
 
 def task_table(results: Results) -> Table:
     """The same per task type, with the share of verdicts that could be read."""
-    table = _table("task type", "metric", "n", results)
-    for task, entry in next(iter(results["tasks"].values())).items():
+    models = results["tasks"]
+    table = _table("task type", [*models, *(f"{model} read" for model in models)])
+    for task, entry in next(iter(models.values())).items():
         table.add_row(
             task,
-            entry["metric"],
+            SHORT[entry["metric"]],
             str(entry["n"]),
-            *(f"{_cell(per[task])} {per[task]['parse_rate']:.0%} read" for per in results["tasks"].values()),
-            *(_cell(c["tasks"][task], "difference") for c in results["comparison"].values()),
+            *(_cell(per[task]) for per in models.values()),
+            *(f"{per[task]['parse_rate']:.0%}" for per in models.values()),
         )
     return table
 
 
-def _table(first: str, second: str, third: str, results: Results) -> Table:
+def _table(first: str, columns: list[str]) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    table.add_column(second)
-    table.add_column(third, justify="right")
-    for model in results["models"]:
-        table.add_column(model, justify="right")
-    for model, comparison in results["comparison"].items():
-        table.add_column(f"{model} − {comparison['against']}", justify="right")
+    table.add_column(first, no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(Text(column), justify="right")  # not markup: a model may be named with brackets
     return table
 
 
@@ -92,4 +93,4 @@ def _cell(entry: dict[str, Any], key: str = "value") -> str:
         return "–"
     if entry["ci_low"] is None:
         return f"{entry[key]:{sign}.2f}"
-    return f"{entry[key]:{sign}.2f} [{entry['ci_low']:{sign}.2f}, {entry['ci_high']:{sign}.2f}]"
+    return f"{entry[key]:{sign}.2f} ({entry['ci_low']:.2f}, {entry['ci_high']:.2f})"

@@ -1,0 +1,88 @@
+"""What the trainer does beside training: write metrics, mark checkpoints as whole. Imported by the worker only."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pipelines.training import metrics
+from pipelines.training.checkpoints import COMPLETE
+
+if TYPE_CHECKING:
+    from pipelines.training.dpo import PairTrainer
+
+# TRL's name -> ours, in the order of the file.
+LOGGED = {
+    "loss": "loss",
+    "loss_dpo": "loss_dpo",
+    "loss_nll": "loss_nll",
+    "rewards/margins": "rewards/margins",
+    "rewards/accuracies": "rewards/accuracies",
+    "rewards/chosen": "rewards/chosen",
+    "rewards/rejected": "rewards/rejected",
+    "logps/chosen": "logps/chosen",
+    "logps/rejected": "logps/rejected",
+    "entropy": "entropy",
+    "mean_token_accuracy": "mean_token_accuracy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "lr",
+}
+
+
+class MetricsLog(TrainerCallback):
+    """Append one JSON object a step: losses, rewards, speed; `elapsed` counts the seconds of earlier attempts too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trainer: PairTrainer | None = None
+        self.earlier = 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        assert self.trainer is not None
+        if state.is_world_process_zero:
+            self.earlier = metrics.rewind(self.path, state.global_step)
+        self.start = self.before = time.monotonic()
+        self.pairs, self.tokens = self.trainer.pairs_seen, self.trainer.tokens_seen
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        assert self.trainer is not None
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        now = time.monotonic()
+        pairs, tokens = self.trainer.pairs_seen - self.pairs, self.trainer.tokens_seen - self.tokens
+        step: metrics.Step = {"step": state.global_step, "steps": state.max_steps, "epoch": state.epoch}
+        step |= {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
+        step |= {
+            "pairs": pairs,
+            "tokens": tokens,
+            "pairs_per_second": pairs / (now - self.before),
+            "tokens_per_second": tokens / (now - self.before),
+            "elapsed": self.earlier + now - self.start,
+        }
+        metrics.append(self.path, step)
+        self.before, self.pairs, self.tokens = now, self.trainer.pairs_seen, self.trainer.tokens_seen
+
+
+class WholeCheckpoints(TrainerCallback):
+    """Mark a checkpoint once every rank has written its part; skip the one at the very end: the model follows."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if dist.is_initialized():
+            dist.barrier()
+        if state.is_world_process_zero:
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

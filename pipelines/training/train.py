@@ -1,0 +1,149 @@
+"""DPO+NLL on Ray Train: pairs in, a judge in Hugging Face layout out (§2.4 of arXiv 2501.17195)."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.config import TrainConfig
+from pipelines.core.determinism import digest
+from pipelines.core.errors import UserError
+from pipelines.core.files import read_json, write_json
+from pipelines.core.progress import clock, say
+from pipelines.core.segment import DONE, PLAN, claim
+from pipelines.training import metrics, settings
+from pipelines.training.pairs import encode_pairs, model_fingerprint, pairs_fingerprint
+
+# Of no use once the model is written.
+TEMPORARY = ("checkpoints", "ray", "encoded", "cache", "model.partial")
+
+
+def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[str, Any]:
+    """Train the judge, or what is left of it: a killed run goes on from its last checkpoint.
+
+    Args:
+        config: the training config.
+        pairs: folder of parquet files with row_id, prompt, chosen and rejected.
+        out_dir: gets `model/` and `train/` (metrics.jsonl, done.json); on storage that every worker can reach.
+        seed: decides the order of the pairs.
+
+    Returns:
+        The content of done.json: fingerprint, pairs, tokens, steps, seconds, speed and the last step's metrics.
+
+    Raises:
+        UserError: a setting does not add up, a pair is too long, the loss is no longer a number, or `out_dir`
+            holds the training of another config.
+    """
+    from pipelines.engines.models import resolve
+
+    work, target, model = (out_dir / "train").resolve(), (out_dir / "model").resolve(), resolve(config.model)
+    settings.accumulation(config)
+    settings.deepspeed_config(config)
+    depends = depends_on(config, pairs, model, seed)
+    fingerprint = digest("train", depends)
+    if (work / PLAN).exists():
+        claim(work, fingerprint, depends)
+    if (work / DONE).exists() and target.exists():
+        result: dict[str, Any] = read_json(work / DONE)
+        clean(work)
+        say(f"train: already done, {result['pairs']} pairs in {result['steps']} steps")
+        return result
+    encoded = encode_pairs(
+        pairs, work / "encoded", model, config.max_length, digest("encoded", depends["pairs"], depends["model"])
+    )
+    claim(work, fingerprint, depends)  # only now: a refused input leaves the folder free for a better config
+    say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['rows'] / 2:.0f} tokens a sequence")
+    start = time.monotonic()
+    job = {
+        "config": config.model_dump(),
+        "model": model,
+        "seed": seed,
+        "encoded": str(work / "encoded"),
+        "work": str(work),
+        "target": str(target),
+    }
+    with metrics.follow(work / "metrics.jsonl"):
+        outcome = fit(config, job)
+    if "diverged" in outcome:
+        raise UserError(
+            outcome["diverged"], where=str(work / "metrics.jsonl"), fix="lower train.learning_rate, or look at the pairs"
+        )
+    result = summary(fingerprint, encoded, outcome, work)
+    write_json(work / DONE, result)
+    clean(work)
+    say(f"train: done in {clock(time.monotonic() - start)}, {result['pairs_per_second']:.2f} pairs/s -> {target}")
+    return result
+
+
+def depends_on(config: TrainConfig, pairs: Path, model: str, seed: int) -> dict[str, Any]:
+    """Every value the trained model depends on, by name.
+
+    Raises:
+        UserError: the pairs cannot be read.
+    """
+    values = config.model_dump(mode="json", exclude=set(settings.OPERATIONAL))
+    return {**values, "seed": seed, "pairs": pairs_fingerprint(pairs), "model": model_fingerprint(model)}
+
+
+def fit(config: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
+    """Run the workers on Ray Train; a failed one makes all start again from the last checkpoint.
+
+    Raises:
+        UserError: a worker met a mistake of the user's.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    from pipelines.training.worker import train_worker
+
+    shutil.rmtree(Path(job["work"]) / "ray", ignore_errors=True)  # Ray would take its state for this run's
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=job,
+        scaling_config=ScalingConfig(
+            num_workers=config.workers,
+            use_gpu=config.gpus_per_worker > 0,
+            resources_per_worker={"CPU": config.cpus_per_worker}
+            | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),
+        ),
+        run_config=RunConfig(
+            name="dpo",
+            storage_path=str(Path(job["work"]) / "ray"),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+        ),
+    )
+    try:
+        return dict(trainer.fit().return_value)
+    except WorkerGroupError as exc:
+        for failure in exc.worker_failures.values():
+            cause: BaseException | None = failure
+            while cause is not None:
+                if isinstance(cause, UserError):
+                    raise cause from None
+                cause = getattr(cause, "cause", None) or cause.__cause__
+        raise
+
+
+def summary(fingerprint: str, encoded: dict[str, Any], outcome: dict[str, Any], work: Path) -> dict[str, Any]:
+    """The content of done.json; speeds are of the last attempt, `elapsed` in the metrics is of all."""
+    seconds = max(outcome["seconds"], 1e-9)
+    return {
+        "fingerprint": fingerprint,
+        "pairs": encoded["rows"],
+        "tokens": encoded["tokens"],
+        "steps": outcome["steps"],
+        "resumed_from": outcome["resumed_from"],
+        "seconds": outcome["seconds"],
+        "pairs_per_second": round(outcome["pairs"] / seconds, 4),
+        "tokens_per_second": round(outcome["tokens"] / seconds, 2),
+        "last_step": metrics.last(work / "metrics.jsonl"),
+    }
+
+
+def clean(work: Path) -> None:
+    """Remove what a finished run no longer needs."""
+    for name in TEMPORARY:
+        shutil.rmtree(work / name, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""What one Ray Train worker does: load, train from the last checkpoint, write the model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.config import TrainConfig
+from pipelines.core.errors import UserError
+from pipelines.training import settings
+from pipelines.training.checkpoints import last_whole, step_of
+from pipelines.training.pairs import encoded_files, load_tokenizer
+
+if TYPE_CHECKING:
+    from pipelines.training.dpo import PairTrainer
+
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DS_SKIP_CUDA_CHECK": "1",
+}
+
+
+def train_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Train on this rank. The same for one worker, several, CPUs and GPUs.
+
+    Args:
+        job: `config` (TrainConfig as a dict), `model`, `seed`, and the folders `encoded`, `work` and `target`.
+
+    Returns:
+        Of rank 0: steps, seconds, pairs, tokens, `resumed_from`; or `diverged` with what was seen.
+    """
+    quiet()
+    config = TrainConfig.model_validate(job["config"])
+    work = Path(job["work"])
+    import torch
+
+    torch.set_num_threads(settings.threads(config))
+    from pipelines.training.dpo import Diverged
+
+    if config.deepspeed is not None:
+        join_deepspeed()
+    trainer = build(config, job)
+    check_ranks(trainer)
+    checkpoint = last_whole(work / "checkpoints")
+    start = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Diverged as exc:
+        return {"diverged": str(exc)}
+    seconds = time.monotonic() - start
+    save(trainer, work / "model.partial", Path(job["target"]))
+    return {
+        "steps": trainer.state.global_step,
+        "resumed_from": step_of(checkpoint),
+        "seconds": round(seconds, 2),
+        "pairs": trainer.pairs_seen,
+        "tokens": trainer.tokens_seen,
+    }
+
+
+def build(config: TrainConfig, job: dict[str, Any]) -> PairTrainer:
+    """Trainer with float32 model and reference, data in hash order, and our callbacks.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    import datasets
+    import torch
+    from transformers import AutoModelForCausalLM, PrinterCallback
+
+    from pipelines.training.callbacks import MetricsLog, WholeCheckpoints
+    from pipelines.training.dpo import HashOrder, PairTrainer, score_completions_only
+
+    score_completions_only()
+    work = Path(job["work"])
+    # Before the model: DeepSpeed's ZeRO-3 shards weights while they load, if it knows of them by then.
+    arguments = settings.arguments(config, work / "checkpoints", job["seed"])
+    with arguments.main_process_first(local=False):
+        data = datasets.Dataset.from_parquet(
+            list(encoded_files(Path(job["encoded"]))), cache_dir=str(work / "cache"), keep_in_memory=False
+        )
+    tokenizer = load_tokenizer(job["model"])
+    try:
+        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+    except (OSError, ValueError) as exc:
+        raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=job["model"]) from None
+    log = MetricsLog(work / "metrics.jsonl")
+    trainer = PairTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        processing_class=tokenizer,
+        order=HashOrder(data["row_id"], job["seed"]),
+        alpha=config.alpha,
+        callbacks=[log, WholeCheckpoints()],
+    )
+    log.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def join_deepspeed() -> None:
+    """Tell accelerate of the process group that Ray has set up, before the trainer asks.
+
+    Left to itself accelerate finds no device backend on a CPU and takes every rank for the only one.
+    """
+    import torch.distributed as dist
+    from accelerate import PartialState
+
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    import deepspeed  # noqa: F401  (only here: at module level it would reach into other engines)
+
+    PartialState(backend=dist.get_backend())
+    del os.environ["ACCELERATE_USE_DEEPSPEED"]
+
+
+def check_ranks(trainer: PairTrainer) -> None:
+    """The trainer must see all of Ray's workers, or every rank would train on everything.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    import ray.train
+
+    expected, seen = ray.train.get_context().get_world_size(), trainer.accelerator.num_processes
+    if expected != seen:
+        raise RuntimeError(f"Ray has {expected} workers, the trainer sees {seen}")
+
+
+def save(trainer: PairTrainer, draft: Path, target: Path) -> None:
+    """Write the whole model in Hugging Face layout and put it in place at once (rank 0; all ranks take part)."""
+    from transformers import GenerationConfig
+
+    from pipelines.judging.chat import end_of_turn
+
+    tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
+    stops = dict.fromkeys([end_of_turn(tokenizer), tokenizer.eos_token_id])
+    # Greedy, whatever the base model's own sampling defaults: a judge that is asked twice answers the same.
+    model.generation_config = GenerationConfig(
+        bos_token_id=model.config.bos_token_id,
+        eos_token_id=[token for token in stops if token is not None],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.config.use_cache = True
+    if trainer.is_world_process_zero():
+        shutil.rmtree(draft, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(draft))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        (draft / "training_args.bin").unlink(missing_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(draft, target)
+
+
+def quiet() -> None:
+    """Silence what libraries print on import and per step; a run tells its story in metrics.jsonl."""
+    os.environ.update(QUIET)
+    warnings.simplefilter("ignore")
+    for name in ("DeepSpeed", "deepspeed", "torch._dynamo", "torch._inductor", "trl", "accelerate", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)

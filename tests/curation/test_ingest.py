@@ -1,0 +1,294 @@
+"""Ingest: what is read, sampled, written and counted."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as pads
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.core.config import Config
+from pipelines.core.errors import LedgerError, TooManyErrors, UserError
+from pipelines.core.files import read_json
+from pipelines.core.mapping import Mapping
+from pipelines.core.readers import inputs
+from pipelines.core.records import EXAMPLE
+from pipelines.curation import ingest as module
+from pipelines.curation.duplicates import find_duplicates
+from pipelines.curation.ingest import (
+    Reading,
+    ingest,
+    ingest_rows,
+    read_rows,
+    read_tables,
+    survey,
+    unconfirmed,
+)
+
+SOURCE: dict[str, Any] = {
+    "name": "mine",
+    "task": "classification",
+    "files": ["mine/*.jsonl"],
+    "license": "CC0-1.0",
+    "published": 2024,
+    "allowed": ["Yes", "No"],
+    "fields": {"instruction": "record.q", "responses": "[record.a]", "verdict": "record.v"},
+}
+
+
+def records(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [{"q": f"q{n}", "a": f"a{n}", "v": "Yes" if n % 2 else "No"} for n in range(start, start + count)]
+
+
+def write(root: Path, name: str, made: list[Any]) -> None:
+    path = root / "mine" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in made))
+
+
+def readings(mapping: Mapping, root: Path, seed: int = 0) -> list[Reading]:
+    return [Reading(mapping, source, root, seed) for source in inputs(mapping, root)]
+
+
+def sampled(mapping: Mapping, root: Path, size: int, seed: int = 0) -> list[dict[str, Any]]:
+    """The sample as ingest takes it, without a cluster."""
+    read = readings(mapping, root, seed)
+    counts, scoped = module._scope([mapping], read, [survey(one, size) for one in read], size)
+    rows = [row for one in scoped for row in read_rows(one)]
+    assert len(rows) == counts[mapping.name]["sampled"]
+    assert (
+        counts[mapping.name]["sampled"] + counts[mapping.name]["not_sampled"] == counts[mapping.name]["rows"]
+    )
+    return rows
+
+
+def test_rows_come_in_order_with_unique_raw_ids(tmp_path: Path) -> None:
+    write(tmp_path, "b.jsonl", [*records(2, 10), "{broken"])
+    write(tmp_path, "a.jsonl", records(3))
+    rows = list(ingest_rows(Mapping(**SOURCE), tmp_path))
+    assert [row["instruction"] for row in rows] == ["q0", "q1", "q2", "q10", "q11", "{broken"]
+    assert [row["status"] for row in rows] == ["ok"] * 5 + ["error:invalid_json"]
+    ids = [row["raw_id"] for row in rows]
+    assert ids == sorted(set(ids))
+
+
+def test_tables_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.jsonl", records(7))
+    monkeypatch.setattr(module, "TABLE_ROWS", 3)
+    tables = [table for one in readings(Mapping(**SOURCE), tmp_path) for table in read_tables(one)]
+    assert [table.num_rows for table in tables] == [3, 3, 1]
+    assert all(table.schema == EXAMPLE for table in tables)
+    monkeypatch.setattr(module, "TABLE_BYTES", 6)  # q0, a0, q1 and a1 have 8
+    (reading,) = readings(Mapping(**SOURCE), tmp_path)
+    assert [table.num_rows for table in read_tables(reading)] == [2, 2, 2, 1]
+
+
+def test_the_survey_counts_without_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.jsonl", [{"l": [1, 2]}, {"l": []}, {"l": 5}, {}, "{broken"])
+    monkeypatch.setattr(module, "adapt", None)
+    (reading,) = readings(Mapping(**SOURCE, each="record.l"), tmp_path)
+    counted = survey(reading, None)
+    assert (counted.records, counted.rows, counted.keys) == (5, 6, ())
+    monkeypatch.undo()
+    assert len(list(read_rows(reading))) == counted.rows
+
+
+def test_the_survey_returns_the_problem_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.jsonl").write_bytes(b"PAR1 no")
+    (reading,) = readings(Mapping(**{**SOURCE, "format": "parquet"}), tmp_path)
+    problem = survey(reading, None).problem
+    assert problem is not None
+    assert "not a readable parquet file" in problem[0]
+    assert problem[1].endswith("a.jsonl")
+
+
+def test_a_sample_has_its_size_and_is_spread_over_files(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path, f"{number}.jsonl", records(50, 50 * number))
+    rows = sampled(Mapping(**SOURCE), tmp_path, 40)
+    files = Counter(row["raw_id"].split(":")[1].split(".")[0] for row in rows)
+    assert len(rows) == 40
+    assert set(files) == {"0000", "0001", "0002", "0003"}
+    assert len(sampled(Mapping(**SOURCE), tmp_path, 1000)) == 200
+
+
+def test_a_sample_depends_on_content_and_seed_and_not_on_order_or_files(tmp_path: Path) -> None:
+    made = records(60)
+    write(tmp_path / "one", "a.jsonl", made)
+    shuffled = random.Random(0).sample(made, 60)
+    write(tmp_path / "two", "a.jsonl", shuffled[:13])
+    write(tmp_path / "two", "b.jsonl", shuffled[13:])
+    mapping = Mapping(**SOURCE)
+
+    def chosen(root: str, seed: int = 0) -> set[str]:
+        return {row["instruction"] for row in sampled(mapping, tmp_path / root, 20, seed)}
+
+    assert chosen("one") == chosen("two")
+    assert chosen("one") != chosen("one", seed=1)
+    assert {row["instruction"] for row in sampled(mapping, tmp_path / "one", 10)} < chosen("one")
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.lists(st.integers(0, 3), max_size=4) | st.just("broken"), max_size=12),
+    st.integers(1, 15),
+    st.integers(0, 2),
+)
+def test_any_sample_balances(
+    tmp_path_factory: pytest.TempPathFactory, lists: list[Any], size: int, seed: int
+) -> None:
+    root = tmp_path_factory.mktemp("sample")
+    write(root, "a.jsonl", [one if one == "broken" else {"l": one} for one in lists[:5]])
+    write(root, "b.jsonl", [one if one == "broken" else {"l": one} for one in lists[5:]])
+    mapping = Mapping(**SOURCE, each="record.l")
+    everything = [row["raw_id"] for row in ingest_rows(mapping, root)]
+    rows = [row["raw_id"] for row in sampled(mapping, root, size, seed)]
+    assert len(rows) == min(size, len(everything)) == len(set(rows))
+    assert set(rows) <= set(everything)
+
+
+def test_doubts_are_told_for_the_form_that_is_read(tmp_path: Path) -> None:
+    hub = {"id": "a/b", "to_confirm": "columns"}
+    both = Mapping(**SOURCE, hub=hub)
+    assert unconfirmed(readings(both, tmp_path)) == {"mine": "columns"}
+    write(tmp_path, "a.jsonl", records(1))
+    assert unconfirmed(readings(both, tmp_path)) == {}
+    doubtful = Mapping(**SOURCE, to_confirm="labels")
+    assert unconfirmed(readings(doubtful, tmp_path)) == {"mine": "labels"}
+
+
+def test_a_files_fingerprint_is_of_its_content_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("one")
+    first = module._fingerprint(path)
+    path.unlink()
+    path.write_text("one")
+    assert module._fingerprint(path) == first
+    path.write_text("two")
+    assert module._fingerprint(path) != first
+    assert module._fingerprint(None) is None
+
+
+# With a cluster.
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    import ray
+
+    from pipelines.core.cluster import quiet_data
+
+    if ray.is_initialized():
+        yield
+        return
+    options = {"num_cpus": 2, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+    ray.init(address="local", object_store_memory=200 * 2**20, **options)
+    quiet_data()
+    yield
+    ray.shutdown()
+
+
+def config(tmp_path: Path, **curation: Any) -> Config:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SOURCE))
+    given = {"sources": ["sample_pairwise", str(tmp_path / "mine.yaml"), "sample_absolute"], **curation}
+    return Config.model_validate(
+        {
+            "out_dir": tmp_path / "out",
+            "data_root": tmp_path,
+            "curation": given,
+            "evaluation": {"benchmarks": []},
+        }
+    )
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return pads.dataset(str(folder), format="parquet").to_table().sort_by("raw_id").to_pylist()
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("local_ray")
+def test_ingest_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.jsonl", [*records(30), "{broken"])
+    write(tmp_path, "b.jsonl", records(700, 20))  # ten of them are also in a.jsonl
+    write(tmp_path, "c.jsonl", [])
+    whole = config(tmp_path)
+    rows = ingest(whole, tmp_path / "work")
+
+    # The same rows as without a cluster, and the ledger's word for it.
+    made = read(rows)
+    mine = Mapping(**SOURCE)
+    assert [row for row in made if row["source"] == "mine"] == list(ingest_rows(mine, tmp_path))
+    done = read_json(rows.parent / "done.json")
+    assert list(done["sources"]) == ["sample_pairwise", "mine", "sample_absolute"]
+    assert done["sources"]["mine"]["records"] == done["sources"]["mine"]["rows"] == 731
+    assert done["ledger"]["mine"] == {
+        "in": 731, "ok": 730, "filtered": 0, "error": 1, "reasons": {"error:invalid_json": 1},
+    }  # fmt: skip
+    assert done["rows"] == len(made) == sum(line["in"] for line in done["ledger"].values())
+    duplicates = read_json(rows.parent / "done.json")
+    assert len(pads.dataset(str(find_duplicates(rows, tmp_path / "d.parquet"))).to_table()) >= 10
+
+    # Once done, it is not done again, and another config is refused.
+    files = {path: path.stat().st_mtime_ns for path in rows.iterdir()}
+    assert ingest(whole, tmp_path / "work") == rows
+    assert {path: path.stat().st_mtime_ns for path in rows.iterdir()} == files
+    assert read_json(rows.parent / "done.json") == duplicates
+    with pytest.raises(UserError, match="sample_per_source"):
+        ingest(config(tmp_path, sample_per_source=5), tmp_path / "work")
+
+    # A sample is the rows with the smallest hashes, wherever they are.
+    few = ingest(config(tmp_path, sample_per_source=25), tmp_path / "sampled")
+    ids = {row["raw_id"] for row in read(few) if row["source"] == "mine"}
+    assert ids == {row["raw_id"] for row in sampled(mine, tmp_path, 25)}
+    told = read_json(few.parent / "done.json")["sources"]["mine"]
+    assert (told["rows"], told["sampled"], told["not_sampled"]) == (731, 25, 706)
+
+    # What a killed job left behind is cleared away.
+    left = tmp_path / "killed" / "ingest" / ".rows.1.tmp"
+    left.mkdir(parents=True)
+    (left / "half.parquet").write_bytes(b"PAR1")
+    again = ingest(whole, tmp_path / "killed")
+    assert len(read(again)) == len(made)
+    assert not left.exists()
+
+    # Bad input is one line of ours, not a traceback of Ray's.
+    (tmp_path / "mine" / "d.jsonl").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no such file: mine/\*\.parquet"):
+        _with_files(tmp_path, ["mine/*.parquet"])
+    (tmp_path / "mine" / "x.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UserError, match=r"x\.parquet: not a readable parquet file"):
+        _with_files(tmp_path, ["mine/*.parquet"])
+
+    # Lost rows and too many errors fail the job.
+    monkeypatch.setattr(module, "_survey_all", _one_too_many(module._survey_all))
+    with pytest.raises(LedgerError, match="segment 'ingest', source 'mine'"):
+        ingest(whole, tmp_path / "lost")
+    monkeypatch.undo()
+    write(tmp_path, "e.jsonl", ["{broken"] * 2000)
+    with pytest.raises(TooManyErrors, match="error:invalid_json"):
+        ingest(whole, tmp_path / "errors")
+
+
+def _with_files(tmp_path: Path, files: list[str]) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump({**SOURCE, "name": "other", "files": files}))
+    ingest(config(tmp_path, sources=[str(path)]), tmp_path / "bad")
+
+
+def _one_too_many(count: Any) -> Any:
+    def miscount(readings: list[Reading], sample: int | None) -> list[Any]:
+        surveys = count(readings, sample)
+        at = next(n for n, one in enumerate(readings) if one.mapping.name == "mine")
+        surveys[at] = module.Survey(surveys[at].records + 1, surveys[at].rows + 1)
+        return surveys
+
+    return miscount

@@ -1,0 +1,131 @@
+"""A run of the benchmark job without an engine: rule-based judges whose answers go through the real parser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core.config import EvaluationConfig
+from pipelines.core.determinism import choose, unit
+from pipelines.evaluation.examples import write_examples
+from pipelines.evaluation.judgments import JUDGMENT, write_judgments
+from pipelines.judging.parse import parse
+
+Row = dict[str, Any]
+Rule = Callable[[Row], str | None]
+HELDOUT = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
+
+
+@dataclass
+class Run:
+    """Folders and files of a run."""
+
+    out: Path
+    config: EvaluationConfig
+    examples: Path
+    judged: dict[str, Path]
+    judgments: dict[str, Path]
+
+
+def nearest(row: Row) -> str:
+    """The right verdict; for a score between two verdicts the closest."""
+    if row["task"] != "absolute":
+        return str(row["gold"])
+    return min(row["allowed"], key=lambda verdict: abs(float(verdict) - float(row["gold"])))
+
+
+def judge(name: str, skill: float, readable: float) -> Rule:
+    """A judge that knows the answer for a share of the rows and writes a readable verdict for a share of them."""
+
+    def answer(row: Row) -> str:
+        key = row["judgment_id"]
+        guess = choose(row["allowed"], 0, f"{name}-guess", key)
+        verdict = nearest(row) if unit(0, f"{name}-skill", key) < skill else guess
+        if unit(0, f"{name}-readable", key) < readable:
+            return f"Reasoning: so it is.\n\nResult: {verdict}"
+        return f"I like {verdict}."
+
+    return answer
+
+
+def judge_all(examples: Path, rule: Rule, folder: Path) -> Path:
+    """Judge the rows of a folder; None as an answer stands for an engine that failed on the row."""
+    rows = [row for path in sorted(examples.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    judged = []
+    for row in rows:
+        if row["status"] != "ok":
+            continue
+        raw = rule(row)
+        if raw is None:
+            row["status"] = "error:judge:ValueError:prompt too long"
+        else:
+            parsed = parse(raw, row["allowed"])
+            row |= {"raw": raw, "critique": parsed.critique, "predicted": parsed.verdict}
+            row |= {"parse_status": parsed.status, "verdict_probs": [("A", 0.5)], "latency": 0.1}
+        judged.append(row)
+    folder.mkdir(parents=True)
+    half = len(judged) // 2
+    for number, part in enumerate((judged[half:], judged[:half])):
+        pq.write_table(pa.Table.from_pylist(part, schema=JUDGMENT), folder / f"{number}.parquet")
+    return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    def make(
+        rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any
+    ) -> Run:
+        config = EvaluationConfig(benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings)
+        examples = write_examples(tmp_path / "examples", config, data, seed=0)
+        run = Run(tmp_path, config, examples, {}, {})
+        for model, rule in rules.items():
+            run.judged[model] = judge_all(examples, rule, tmp_path / "judged" / model)
+            target = tmp_path / "benchmark" / "judgments" / f"{model}.parquet"
+            run.judgments[model] = write_judgments(run.judged[model], examples, target)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def two_models() -> dict[str, Rule]:
+    return {"base": judge("base", 0.1, 0.3), "trained": judge("trained", 0.7, 0.95)}
+
+
+@pytest.fixture
+def write_benchmark(tmp_path: Path) -> Callable[..., str]:
+    """Write a benchmark's YAML and its JSONL file; returns the YAML's path."""
+    import json
+
+    import yaml
+
+    def write(records: list[Any], **changes: Any) -> str:
+        name = changes.get("name", "mine")
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in records))
+        spec: dict[str, Any] = {
+            "name": name,
+            "task": "pairwise",
+            "files": [str(file)],
+            "license": "none",
+            "allowed": ["A", "B"],
+            "expected_n": len(records),
+            "metric": "accuracy",
+            "fields": {
+                "instruction": "record.q",
+                "responses": "[record.a, record.b]",
+                "verdict": "record.label",
+            },
+            **changes,
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(spec))
+        return str(path)
+
+    return write

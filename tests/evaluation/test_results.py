@@ -1,0 +1,272 @@
+"""results.json: its keys, an independent recomputation, and sentences that say no more than the interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from pipelines.core.errors import UserError
+from pipelines.core.files import read_json
+from pipelines.evaluation import registry, results
+from pipelines.evaluation.results import REQUIRED, plain, sentence, summarise, write_results
+
+EXTRAS = {
+    "partial_reasons",
+    "task",
+    "template",
+    "expected_n",
+    "found",
+    "asked",
+    "excluded",
+    "unreadable",
+    "judgments",
+    "failed",
+    "groups",
+    "accuracy",
+    "value_parsed_only",
+    "balanced_accuracy",
+    "macro_f1",
+    "kappa",
+    "majority_class",
+    "subsets",
+}
+OF_TASK = {
+    "pairwise": {"interval_wilson", "orders", "position_consistency", "position_consistency_n"},
+    "classification": {"interval_wilson"},
+    "absolute": {"interval_fisher_z", "pearson", "spearman", "notes"},
+}
+GOOD = {"q": "Which?", "a": "first", "b": "second", "label": "A"}
+
+
+@pytest.fixture
+def heldout(make_run: Callable, two_models: dict) -> tuple[Any, dict]:
+    run = make_run(two_models)
+    return run, summarise(run.judgments, run.examples, run.config, seed=0)
+
+
+def test_every_entry_has_exactly_the_promised_keys(heldout: tuple[Any, dict]) -> None:
+    _, found = heldout
+    assert list(found) == ["models", "tasks", "comparison", "overall", "settings"]
+    assert list(found["models"]) == ["base", "trained"]
+    for per in found["models"].values():
+        for name, entry in per.items():
+            task = registry.load(name).task
+            assert set(entry) == {*REQUIRED, *EXTRAS, *OF_TASK[task]}
+            assert list(entry)[: len(REQUIRED)] == list(REQUIRED)
+            assert entry["partial"] is False
+            assert entry["ci_low"] <= entry["value"] <= entry["ci_high"]
+
+
+def test_the_file_is_strict_json_and_the_same_every_time(heldout: tuple[Any, dict], tmp_path: Path) -> None:
+    run, found = heldout
+    first = write_results(found, tmp_path / "results.json").read_text()
+    assert json.loads(first, parse_constant=pytest.fail) == found
+    again = summarise(run.judged, run.examples, run.config, seed=0)
+    assert write_results(again, tmp_path / "again.json").read_text() == first
+    assert read_json(tmp_path / "again.json") == found
+
+
+def independent(path: Path) -> dict[str, dict[str, float]]:
+    """The headline figures from the parquet, with pandas and scipy and nothing of ours."""
+    frame = pd.read_parquet(path)
+    frame = frame[frame["status"] == "ok"]
+    frame["read"] = frame["parse_status"] == "ok"
+    frame["right"] = frame["read"] & (frame["predicted"] == frame["gold"])
+    found: dict[str, dict[str, float]] = {}
+    for name, lines in frame.groupby("benchmark"):
+        one = {"parse_rate": lines["read"].mean()}
+        if (lines["task"] == "absolute").all():
+            score = pd.to_numeric(lines["predicted"].where(lines["read"])).fillna(3.0)
+            one["value"] = stats.pearsonr(score, lines["gold"].astype(float)).statistic
+            one["spearman"] = stats.spearmanr(score, lines["gold"].astype(float)).statistic
+        else:
+            wide = lines.pivot(index="row_id", columns="order", values="right").astype(float)
+            one["value"] = wide.mean(axis=1).mean()
+            if len(wide.columns) == 2:
+                one["both"] = (wide.min(axis=1) == 1).mean()
+                one["best"] = wide.mean().max()
+                verdicts = lines[lines["read"]].pivot(index="row_id", columns="order", values="predicted").dropna()
+                other = verdicts["swapped"].map({"A": "B", "B": "A", "Tie": "Tie"})
+                one["position_consistency"] = (verdicts["given"] == other).mean()
+        found[str(name)] = one
+    return found
+
+
+def check_independent(found: dict, judgments: dict[str, Path]) -> None:
+    for model, path in judgments.items():
+        for name, figures in independent(path).items():
+            entry = found["models"][model][name]
+            flat = {**entry, **entry.get("orders", {})}
+            for key, value in figures.items():
+                assert flat[key] == pytest.approx(value, abs=2e-6), (model, name, key)
+
+
+def test_an_independent_recomputation_gives_the_same_figures(heldout: tuple[Any, dict]) -> None:
+    run, found = heldout
+    check_independent(found, run.judgments)
+
+
+def test_recomputation_on_real_benchmarks(make_run: Callable, two_models: dict, data_root: Path) -> None:
+    names = ["hhh_alignment", "evalbiasbench", "auto_j", "mt_bench"]
+    run = make_run(two_models, names, data_root, bootstrap=100)
+    found = summarise(run.judgments, run.examples, run.config, seed=0)
+    check_independent(found, run.judgments)
+    assert [entry["n"] for entry in found["models"]["base"].values()] == [221, 80, 1392, 320]
+    assert not any(entry["partial"] for entry in found["models"]["base"].values())
+    auto_j = found["models"]["base"]["auto_j"]
+    assert auto_j["majority_class"] == pytest.approx((520 + 499) / 2 / 1392, abs=1e-6)
+
+
+def test_a_perfect_and_a_silent_judge(make_run: Callable) -> None:
+    rules = {"silent": lambda row: "I cannot say.", "perfect": lambda row: f"Result: {row['gold']}"}
+    run = make_run(rules)
+    found = summarise(run.judgments, run.examples, run.config, seed=0)
+    for entry in found["models"]["silent"].values():
+        assert (entry["value"], entry["parse_rate"], entry["accuracy"]) == (0.0, 0.0, 0.0)
+        assert entry["value_parsed_only"] is None
+    assert "do not vary" in found["models"]["silent"]["heldout_absolute"]["notes"][0]
+    for entry in found["models"]["perfect"].values():
+        assert (entry["value"], entry["ci_low"], entry["ci_high"]) == (1.0, 1.0, 1.0)
+    against = found["comparison"]["perfect"]
+    assert against["against"] == "silent"
+    assert [entry["difference"] for entry in against["benchmarks"].values()] == [1.0, 1.0, 1.0]
+    assert "perfect is better than silent" in against["tasks"]["pairwise"]["sentence"]
+
+
+def test_a_judge_that_always_says_a_scores_half_on_pairs(make_run: Callable) -> None:
+    run = make_run({"first": lambda row: "Result: A"}, ["heldout_pairwise"])
+    entry = summarise(run.judgments, run.examples, run.config, 0)["models"]["first"]["heldout_pairwise"]
+    assert (entry["value"], entry["orders"]["both"], entry["position_consistency"]) == (0.5, 0.0, 0.0)
+    assert (entry["majority_class"], entry["balanced_accuracy"], entry["kappa"]) == (0.5, 0.5, 0.0)
+
+
+def test_a_model_against_itself_differs_by_nothing(make_run: Callable, two_models: dict) -> None:
+    run = make_run({"one": two_models["base"], "two": two_models["base"]})
+    for entry in summarise(run.judgments, run.examples, run.config, 0)["comparison"]["two"]["benchmarks"].values():
+        assert (entry["difference"], entry["ci_low"], entry["ci_high"]) == (0, 0, 0)
+        assert "no difference between two and one is shown" in entry["sentence"]
+
+
+def test_pairing_narrows_the_interval_of_a_difference(heldout: tuple[Any, dict]) -> None:
+    _, found = heldout
+    per = found["models"]
+    for name, entry in found["comparison"]["trained"]["benchmarks"].items():
+        base, trained = per["base"][name], per["trained"][name]
+        assert entry["difference"] == pytest.approx(trained["value"] - base["value"], abs=2e-6)
+        widths = [one["ci_high"] - one["ci_low"] for one in (base, trained)]
+        assert entry["ci_high"] - entry["ci_low"] <= sum(widths)
+
+
+def test_a_sample_is_partial_and_says_so(make_run: Callable, two_models: dict) -> None:
+    run = make_run({"base": two_models["base"]}, sample=10)
+    for entry in summarise(run.judgments, run.examples, run.config, 0)["models"]["base"].values():
+        assert (entry["n"], entry["found"], entry["partial"]) == (10, 30, True)
+        assert entry["partial_reasons"] == ["sample of 10 of 30 rows"]
+
+
+def test_rows_that_were_not_asked_are_counted_apart(make_run: Callable, write_benchmark: Callable) -> None:
+    path = write_benchmark(
+        [GOOD, {**GOOD, "q": "Other?"}, {**GOOD, "label": "C"}, {**GOOD, "q": "old"}],
+        where={"too_old": "record.q != 'old'"},
+    )
+    run = make_run({"base": lambda row: "Result: A" if row["order"] == "given" else None}, [path])
+    (entry,) = summarise(run.judgments, run.examples, run.config, 0)["models"]["base"].values()
+    counts = {key: entry[key] for key in ("n", "found", "asked", "excluded", "unreadable", "judgments", "failed")}
+    expected = {"n": 2, "found": 4, "asked": 4, "excluded": 1, "unreadable": 1, "judgments": 4, "failed": 2}
+    assert counts == expected
+    assert (entry["value"], entry["parse_rate"]) == (0.5, 0.5)
+    assert entry["partial_reasons"] == ["1 rows could not be read"]
+
+
+def test_another_row_count_than_expected_is_said(make_run: Callable, write_benchmark: Callable) -> None:
+    run = make_run({"base": lambda row: "Result: A"}, [write_benchmark([GOOD, GOOD], expected_n=3)])
+    (entry,) = summarise(run.judgments, run.examples, run.config, 0)["models"]["base"].values()
+    assert entry["partial_reasons"] == ["the files hold 2 rows, 3 were expected"]
+    assert (entry["groups"], entry["ci_low"], entry["ci_high"]) == (1, None, None)  # one group: no spread to see
+
+
+def test_judgments_that_are_missing_are_said(make_run: Callable, two_models: dict) -> None:
+    run = make_run({"base": two_models["base"]}, ["heldout_absolute"])
+    frame = pd.read_parquet(run.judged["base"] / "0.parquet")
+    (run.judged["base"] / "1.parquet").unlink()
+    found = summarise(run.judged, run.examples, run.config, 0)["models"]["base"]["heldout_absolute"]
+    assert found["partial_reasons"] == [f"judgments of {len(frame)} of 30 rows only"]
+    with pytest.raises(UserError, match="no judgments of benchmark 'heldout_pairwise'"):
+        config = run.config.model_copy(update={"benchmarks": ["heldout_pairwise"]})
+        summarise(run.judged, run.examples, config, 0)
+
+
+def test_subsets_add_up(heldout: tuple[Any, dict]) -> None:
+    _, found = heldout
+    entry = found["models"]["trained"]["heldout_pairwise"]
+    parts = entry["subsets"].values()
+    assert sum(part["n"] for part in parts) == entry["n"]
+    assert sum(part["n"] * part["value"] for part in parts) / entry["n"] == pytest.approx(entry["value"], abs=1e-5)
+
+
+def test_tasks_are_means_over_benchmarks(make_run: Callable, two_models: dict, write_benchmark: Callable) -> None:
+    other = write_benchmark([{**GOOD, "q": str(number)} for number in range(5)])
+    run = make_run({"base": two_models["base"]}, ["heldout_pairwise", other])
+    found = summarise(run.judgments, run.examples, run.config, 0)
+    entries = list(found["models"]["base"].values())
+    task = found["tasks"]["base"]["pairwise"]
+    assert task["value"] == pytest.approx(np.mean([entry["value"] for entry in entries]), abs=2e-6)
+    assert (task["n"], task["benchmarks"], task["pearson"]) == (35, ["heldout_pairwise", "mine"], None)
+    pooled = sum(entry["parse_rate"] * entry["judgments"] for entry in entries) / 70
+    assert task["parse_rate"] == pytest.approx(pooled, abs=2e-6)
+
+
+def test_no_average_over_what_happens_to_be_there(heldout: tuple[Any, dict]) -> None:
+    _, found = heldout
+    overall = found["overall"]["trained"]
+    assert overall["benchmarks"] is None and overall["tasks"] is None
+    assert overall["missing"] == list(registry.PAPER_BENCHMARKS)
+
+
+def test_the_averages_of_all_eleven(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two of three tasks have one benchmark: the mean of tasks and the mean of benchmarks differ.
+    monkeypatch.setattr(results, "PAPER_BENCHMARKS", ("a", "b", "c", "d"))
+    tasks = {"a": "pairwise", "b": "pairwise", "c": "absolute", "d": "classification"}
+    values = {"a": 0.2, "b": 0.4, "c": 0.6, "d": 0.9}
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    class Entry:
+        def __init__(self, name: str, partial: bool = False) -> None:
+            self.entry = {"partial": partial, "value": values[name], "task": tasks[name]}
+
+    benchmarks = [Named(name) for name in values]
+    found = results.overall(benchmarks, [Entry(name) for name in values])
+    assert found["benchmarks"] == pytest.approx(2.1 / 4)
+    assert found["tasks"] == pytest.approx((0.3 + 0.6 + 0.9) / 3)
+    found = results.overall(benchmarks, [Entry(name, partial=name == "c") for name in values])
+    assert (found["benchmarks"], found["missing"]) == (None, ["c"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.3, "two is better than one"),
+        (-0.3, -0.01, "two is worse than one"),
+        (-0.1, 0.3, "no difference between two and one is shown"),
+        (0.0, 0.3, "no difference between two and one is shown"),
+        (None, None, "without an interval"),
+    ],
+)
+def test_the_sentence_says_what_the_interval_allows(low: float | None, high: float | None, words: str) -> None:
+    assert words in sentence(("two", "one"), "x", "accuracy", 0.1, low, high, 30, 0.95)
+
+
+def test_plain_turns_what_json_cannot_say_into_null() -> None:
+    values = {1: [np.float64("nan"), np.int64(3), (np.bool_(True), float("inf"), -0.0)], "x": 1 / 3}
+    assert plain(values) == {"1": [None, 3, [True, None, 0.0]], "x": 0.333333}
+    assert str(plain(-1e-9)) == "0.0"

@@ -1,0 +1,73 @@
+"""Batch arithmetic, DeepSpeed config and what a run depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.config import TrainConfig
+from pipelines.core.errors import UserError
+from pipelines.training import settings
+
+
+@pytest.mark.parametrize(
+    ("batch", "workers", "micro", "steps"), [(32, 8, 4, 1), (32, 1, 4, 8), (8, 2, 1, 4), (6, 3, 2, 1), (1, 1, 1, 1)]
+)
+def test_workers_times_micro_times_accumulation_is_the_batch(batch: int, workers: int, micro: int, steps: int) -> None:
+    config = TrainConfig(batch_size=batch, workers=workers, micro_batch_size=micro)
+    assert settings.accumulation(config) == steps
+
+
+@pytest.mark.parametrize(("batch", "workers", "micro"), [(8, 3, 1), (8, 1, 3), (4, 2, 4)])
+def test_a_batch_that_does_not_divide_is_refused(batch: int, workers: int, micro: int) -> None:
+    config = TrainConfig(batch_size=batch, workers=workers, micro_batch_size=micro)
+    with pytest.raises(UserError, match=f"batch_size {batch} is not a multiple of .* {workers} × {micro}"):
+        settings.accumulation(config)
+
+
+def test_autocast_keeps_weights_out_of_deepspeeds_bf16() -> None:
+    filled = settings.deepspeed_config(TrainConfig(deepspeed={"zero_optimization": {"stage": 2}}))
+    assert filled is not None
+    assert "bf16" not in filled and filled["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    assert filled["zero_optimization"] == {"stage": 2}
+    assert filled["train_micro_batch_size_per_gpu"] == "auto"
+
+
+def test_float32_has_no_autocast_in_deepspeed_and_no_deepspeed_stays_none() -> None:
+    filled = settings.deepspeed_config(TrainConfig(deepspeed={}, precision="float32"))
+    assert filled is not None and "torch_autocast" not in filled
+    assert settings.deepspeed_config(TrainConfig()) is None
+
+
+def test_zero_3_gathers_the_weights_when_the_model_is_saved() -> None:
+    filled = settings.deepspeed_config(TrainConfig(deepspeed={"zero_optimization": {"stage": 3, "overlap_comm": False}}))
+    assert filled is not None
+    assert filled["zero_optimization"] == {
+        "stage": 3,
+        "overlap_comm": False,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+
+
+@pytest.mark.parametrize("key", ["bf16", "fp16", "train_batch_size", "gradient_clipping"])
+def test_deepspeed_keys_that_follow_from_ours_are_refused(key: str) -> None:
+    with pytest.raises(UserError, match=f"'{key}' is ours to set"):
+        settings.deepspeed_config(TrainConfig(deepspeed={key: {"enabled": True}}))
+
+
+def test_the_only_worker_takes_all_cores_and_others_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert settings.threads(TrainConfig(workers=1, cpus_per_worker=1)) == 6
+    assert settings.threads(TrainConfig(workers=2, cpus_per_worker=3)) == 3
+    assert settings.threads(TrainConfig(workers=2, cpus_per_worker=0.5)) == 1
+    assert settings.threads(TrainConfig(workers=2, cpus_per_worker=64)) == 6
+
+
+def test_arguments_carry_the_config(tmp_path: Path) -> None:
+    config = TrainConfig(alpha=0.5, beta=0.2, batch_size=8, micro_batch_size=2, warmup_ratio=0.25, precision="float32")
+    arguments = settings.arguments(config, tmp_path, seed=3)
+    assert arguments.loss_type == ["sigmoid", "sft"] and arguments.loss_weights == [1.0, 0.5]
+    assert (arguments.beta, arguments.gradient_accumulation_steps, arguments.seed) == (0.2, 4, 3)
+    assert arguments.get_warmup_steps(100) == 25
+    assert not arguments.bf16 and not arguments.fp16 and arguments.use_cpu

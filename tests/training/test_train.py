@@ -1,0 +1,84 @@
+"""The job without Ray: skipped when done, refused for another config, errors in one line."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from pipelines.core.config import TrainConfig
+from pipelines.core.determinism import digest
+from pipelines.core.errors import UserError
+from pipelines.core.files import read_json, write_json
+from pipelines.core.segment import claim
+from pipelines.training import train as job
+from tests.training.tiny import pair_rows, write_pairs
+
+
+@pytest.fixture
+def finished(tmp_path: Path, tiny_model: Path) -> tuple[TrainConfig, Path, Path]:
+    """A folder in which training is done."""
+    config, pairs, out = TrainConfig(model=str(tiny_model)), write_pairs(tmp_path / "pairs", pair_rows(5)), tmp_path / "out"
+    depends = job.depends_on(config, pairs, str(tiny_model), 0)
+    claim(out / "train", digest("train", depends), depends)
+    write_json(out / "train" / "done.json", {"pairs": 5, "steps": 1})
+    (out / "model").mkdir()
+    (out / "train" / "checkpoints").mkdir()
+    return config, pairs, out
+
+
+def test_a_finished_run_is_skipped_in_under_a_second_and_without_ray(finished: tuple[TrainConfig, Path, Path]) -> None:
+    config, pairs, out = finished
+    start = time.monotonic()
+    assert job.train(config, pairs, out, seed=0) == {"pairs": 5, "steps": 1}
+    assert time.monotonic() - start < 1
+    assert not ray.is_initialized()
+    assert not (out / "train" / "checkpoints").exists()
+
+
+def test_another_config_seed_or_pairs_in_the_same_folder_is_refused(finished: tuple[TrainConfig, Path, Path]) -> None:
+    config, pairs, out = finished
+    with pytest.raises(UserError, match=r"another config \(changed: learning_rate\)"):
+        job.train(config.model_copy(update={"learning_rate": 1e-5}), pairs, out, seed=0)
+    with pytest.raises(UserError, match="changed: seed"):
+        job.train(config, pairs, out, seed=1)
+    with pytest.raises(UserError, match="changed: pairs"):
+        job.train(config, write_pairs(pairs.parent / "other", pair_rows(6)), out, seed=0)
+
+
+def test_how_a_run_is_run_may_change(finished: tuple[TrainConfig, Path, Path]) -> None:
+    config, pairs, out = finished
+    job.train(config.model_copy(update={"checkpoint_steps": 7, "cpus_per_worker": 2.0}), pairs, out, seed=0)
+
+
+def test_a_batch_that_does_not_add_up_is_refused_before_anything_else(tmp_path: Path, tiny_model: Path) -> None:
+    config = TrainConfig(model=str(tiny_model), batch_size=8, micro_batch_size=3)
+    with pytest.raises(UserError, match="not a multiple"):
+        job.train(config, tmp_path / "nothing", tmp_path / "out", seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_is_one_clear_line_and_leaves_no_model(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*_: Any) -> dict[str, Any]:
+        return {"diverged": "the loss became nan at step 5"}
+
+    monkeypatch.setattr(job, "fit", diverged)
+    monkeypatch.setattr(job, "encode_pairs", lambda *_: {"rows": 5, "tokens": 50})
+    pairs = write_pairs(tmp_path / "pairs", pair_rows(5))
+    with pytest.raises(UserError, match="the loss became nan at step 5"):
+        job.train(TrainConfig(model=str(tiny_model)), pairs, tmp_path / "out", seed=0)
+    assert not (tmp_path / "out" / "train" / "done.json").exists()
+
+
+def test_done_json_tells_speed_and_the_last_step(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = {"steps": 2, "resumed_from": 0, "seconds": 4.0, "pairs": 8, "tokens": 100}
+    monkeypatch.setattr(job, "fit", lambda *_: outcome)
+    monkeypatch.setattr(job, "encode_pairs", lambda *_: {"rows": 8, "tokens": 100})
+    result = job.train(TrainConfig(model=str(tiny_model)), write_pairs(tmp_path / "p", pair_rows(8)), tmp_path / "out", 0)
+    assert (result["pairs_per_second"], result["tokens_per_second"]) == (2.0, 25.0)
+    assert read_json(tmp_path / "out" / "train" / "done.json") == result
