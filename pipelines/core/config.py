@@ -280,7 +280,8 @@ def _nearest(model: type[BaseModel], key: str) -> str:
     known = _known_keys(model)
     parent, _, last = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == parent]
-    match = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
+    candidates = [k for k in known if not key.startswith(f"{k}.")]
+    match = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [
         k for k in known if difflib.get_close_matches(last, [k.rpartition(".")[2]], n=1, cutoff=0.7)
     ]
     return f"did you mean '{match[0]}'?" if match else f"known here: {', '.join(siblings)}"

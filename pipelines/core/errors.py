@@ -8,11 +8,19 @@ class UserError(Exception):
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
-        super().__init__(what, where, fix)  # all three as args, so that the error survives pickling
+        super().__init__(what, where, fix)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by position; Ray carries this one from a worker to the driver.
+        return _rebuild, (self.what, self.where, self.fix)
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
         return f"{line} ({self.fix})" if self.fix else line
+
+
+def _rebuild(what: str, where: str, fix: str) -> UserError:
+    return UserError(what, where=where, fix=fix)
 
 
 class LedgerError(Exception):

@@ -285,7 +285,7 @@ def _finish(mapping: Mapping, raw: RawRecord, number: int | None, values: dict[s
 
 def _clean_text(text: str | None) -> tuple[str | None, bool]:
     """A text that can be stored as UTF-8, and whether it had lone surrogates, which cannot."""
-    if text is None or not _SURROGATE.search(text):
+    if text is None or text.isascii() or not _SURROGATE.search(text):
         return text, False
     return _SURROGATE.sub("\ufffd", text), True
 

@@ -189,7 +189,7 @@ class DifferentResponses(Filter):
 
 @cache
 def _other_letters(scripts: tuple[str, ...]) -> regex.Pattern[str]:
-    known = "".join(rf"\p{{Script={script}}}" for script in (*scripts, "Common", "Inherited"))
+    known = "".join(rf"\p{{Script={script}}}" for script in (*scripts, "Common"))
     try:
         return regex.compile(rf"[\p{{L}}--[{known}]]", regex.V1)
     except regex.error as exc:

@@ -195,11 +195,13 @@ def row_count(mapping: Mapping, raw: RawRecord) -> int:
 
 
 def sample_keys(mapping: Mapping, raw: RawRecord, seed: int) -> list[str]:
-    """The sample key of each row of a raw record: a hash of its content; its place only parts equal ones."""
-    content = digest(seed, "sample", raw.value)
-    return [
-        f"{digest(content, number)}:{raw.position}:{number:04d}" for number in range(row_count(mapping, raw))
-    ]
+    """The sample key of each row of a raw record: a hash of its place in its source.
+
+    Not of its content: equal records, such as the blank annotations of a sheet, would be taken or left
+    together and could fill a sample by themselves.
+    """
+    numbers = range(row_count(mapping, raw))
+    return [digest(seed, "sample", mapping.name, raw.position, number) for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +267,12 @@ def _write(readings: list[Reading], counts: dict[str, dict[str, Any]], draft: Pa
     numbers = [{"reading": number} for number in range(len(readings))]
     if total:
         with watch("ingest", total, lambda: written(draft)):
-            ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
+            read = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
                 _ReadTask(readings), batch_size=1, batch_format="pyarrow", num_cpus=1
-            ).write_parquet(str(draft))
+            )
+            # Writing asks for other resources than reading, so that Ray keeps the two apart: fused into one
+            # task, it would gather all tables of a file before it writes the first.
+            read.write_parquet(str(draft), ray_remote_args={"num_cpus": 0.25})
     else:
         write_empty(draft, EXAMPLE)
     count_rows(draft, "raw_id")  # each row once

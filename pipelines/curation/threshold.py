@@ -13,8 +13,8 @@ class RewardThreshold(Filter):
     """Turns away rows of the named sources whose endorsed response scores below the threshold [ours].
 
     The paper removes data points below a threshold and does not say whose score a data point has. Here it is
-    the score of the response that the label endorses, because a bad response under a label that calls it bad is
-    a good example, and dropping it would only shift the labels:
+    the score of the response that the label endorses: a bad response under a label that calls it bad is a
+    good example, and dropping it would only shift the labels.
 
     - pairwise: the preferred response; in a tie the mean of both.
     - absolute: the response, if its label is above the middle of the scale; otherwise the row stays.

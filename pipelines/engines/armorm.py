@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
 from pipelines.core.errors import UserError
+from pipelines.engines.models import quiet_transformers
 
 # In the order of the checkpoint's outputs (model card); a config without `objectives` means these.
 OBJECTIVES = (
@@ -145,30 +146,21 @@ def load(folder: str, dtype: str = "float32") -> ArmoRM:
     return model.eval()
 
 
-def read_checkpoint(kind: Any, folder: str, dtype: str, **extra: Any) -> tuple[Any, dict[str, Any]]:
+def read_checkpoint(kind: Any, folder: str, dtype: str, **more: Any) -> tuple[Any, dict[str, Any]]:
     """`kind.from_pretrained` and its report of keys; `trust_remote_code` stays off.
 
     Raises:
         UserError: there is no such checkpoint, or it cannot be read.
     """
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of keys is for reading; ours is an error
+    settings = {"dtype": getattr(torch, dtype), "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        return kind.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **extra,
-        )
+        with quiet_transformers():
+            return kind.from_pretrained(folder, **settings, **more)
     except (OSError, ValueError, SafetensorError) as exc:
         reason = " ".join(str(exc).split())[:200]
         raise UserError(f"not a reward model that can be loaded: {reason}", where=folder) from None
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def check_keys(folder: str, report: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def _unpack(gguf: Path, folder: Path) -> None:
     tokenizer.model_max_length = CONTEXT
     if not tokenizer.chat_template or tokenizer.eos_token != "<|im_end|>" or tokenizer.pad_token_id is None:
         raise UserError(f"{gguf.name} is not the SmolLM2-135M-Instruct this version knows", where=str(gguf))
-    with _no_progress_bars():
+    with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, **place
         )
@@ -133,13 +133,16 @@ def _unpack(gguf: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no reports of keys from transformers; errors still come."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

@@ -36,7 +36,7 @@ class Score:
 
     Attributes:
         reward: the scalar score.
-        objectives: the rewards it is made of, in the order of `RewardModel.objectives`; empty if there are none.
+        objectives: the rewards it is made of, ordered as `RewardModel.objectives`; empty if it has none.
         problem: why there is no score, in a few words joined by `_`, or None.
     """
 
@@ -179,7 +179,7 @@ class ArmoScorer(BatchedModel):
             raise UserError(
                 f"the gate pattern {self.pattern} does not occur in the tokenizer's chat template",
                 where=name,
-                fix="set gate_pattern in config.json: the ids that end a user's turn and open the assistant's",
+                fix="set gate_pattern in config.json: the ids between a user's text and the answer",
             )
 
     def check(self, ids: list[int]) -> list[int]:

@@ -2,8 +2,7 @@
 
 Regression: one ridge per objective on frozen last-token features. Transform: takes out what correlates with
 verbosity. Gating: Bradley-Terry loss on pairs. It stands in for ArmoRM where there is no hub and no GPU; it
-knows the sample set's kinds of rows and nothing else, and a demo scores the rows it is
-fitted on among others.
+knows the sample set's kinds of rows and nothing else, and a demo scores the rows it was fitted on too.
 """
 
 from __future__ import annotations
@@ -226,10 +225,15 @@ def pair_accuracy(scores: Floats, pairs: Pairs) -> float:
 
 
 def _new_head(backbone: str, pattern: list[int]) -> ArmoRM:
+    from transformers import LlamaConfig
+
     from pipelines.engines import armorm
 
-    extra = {"num_objectives": len(OBJECTIVES), "objectives": list(OBJECTIVES), "gate_pattern": pattern}
-    model, report = armorm.read_checkpoint(armorm.ArmoRM, backbone, "float32", **extra, **GATING)
+    config = LlamaConfig.from_pretrained(backbone)
+    shape = {"num_objectives": len(OBJECTIVES), **GATING}
+    for key, value in {**shape, "objectives": list(OBJECTIVES), "gate_pattern": pattern}.items():
+        setattr(config, key, value)
+    model, report = armorm.read_checkpoint(armorm.ArmoRM, backbone, "float32", config=config)
     # The head is new and must be all that is new.
     report["missing_keys"] = {key for key in report["missing_keys"] if key.startswith("model.")}
     armorm.check_keys(backbone, report)

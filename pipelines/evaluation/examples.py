@@ -67,7 +67,7 @@ def benchmark_examples(
 
 
 def write_examples(folder: Path, config: EvaluationConfig, data_root: Path | None, seed: int) -> Path:
-    """Write one parquet file per benchmark, put in place when all are whole; one benchmark in memory at a time.
+    """Write one parquet file per benchmark, put in place when all are whole; one is in memory at a time.
 
     Raises:
         UserError: a benchmark is not known, or its files are missing or cannot be read.

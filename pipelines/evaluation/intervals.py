@@ -15,7 +15,7 @@ CHUNK = 4_000_000  # drawn counts held at once
 def resample(columns: ArrayLike, groups: ArrayLike, draws: int, seed: int) -> Floats:
     """Column sums of resamples that draw groups with replacement.
 
-    The same groups, draws and seed give the same resamples, whatever the columns: models are compared on them.
+    The same groups, draws and seed give the same resamples, whatever the columns: models are compared so.
 
     Args:
         columns: shape (N, K).
@@ -72,7 +72,7 @@ def percentile(draws: Floats, confidence: float) -> Interval:
 def clustered(
     draw: Callable[[], Floats], groups: ArrayLike, confidence: float
 ) -> tuple[Floats | None, Interval]:
-    """Bootstrap values and their interval; none where all rows are of one group, which tells nothing of spread."""
+    """Bootstrap values and their interval; none where all rows are of one group: it shows no spread."""
     if len(np.unique(np.asarray(groups))) < 2:
         return None, (None, None)
     draws = draw()

@@ -40,8 +40,8 @@ _SCORED = (
 def write_judgments(judged: Path, examples: Path, out: Path) -> Path:
     """Write all judgments of one model, and the rows no judge could be asked about, as one parquet file.
 
-    Sorted by benchmark, row and order, so that equal judgments make equal files. `parse_status` is `unasked` for
-    a row that could not be judged, and `failed` where the judge gave no answer (a prompt longer than its context).
+    Sorted by benchmark, row and order, so that equal judgments make equal files. `parse_status` is `unasked`
+    for a row that could not be judged, `failed` where the judge gave no answer (its context was too short).
 
     Args:
         judged: folder of the judged rows.

@@ -25,7 +25,7 @@ PROTOCOLS = {
     "mean": "mean of the two orders (the headline)",
     "best": "the better of the two orders, as SFR-Judge reports",
     "both": "share of pairs right in both orders, as Auto-J counts",
-    "random": "one order per pair, drawn by hash, as in RewardBench (an unread verdict counts 0.5 there, 0 here)",
+    "random": "one order per pair, by hash, as in RewardBench (an unread verdict counts 0.5 there, 0 here)",
 }
 
 
@@ -107,7 +107,7 @@ def agreement(gold: Sequence[str], predicted: Sequence[str]) -> Numbers:
         kappa = float(cohen_kappa_score(truth, guess)) if len({*truth, *guess}) > 1 else None
     return {
         "accuracy": float(accuracy_score(truth, guess)),
-        # The mean of the classes' recalls: scikit-learn's balanced accuracy without its warning about UNPARSED.
+        # The mean of the classes' recalls: balanced accuracy without scikit-learn's warning about UNPARSED.
         "balanced_accuracy": float(recall_score(truth, guess, **settings)),
         "macro_f1": float(f1_score(truth, guess, **settings)),
         "kappa": kappa,
@@ -119,8 +119,8 @@ def scores(judgments: pd.DataFrame) -> pd.DataFrame:
     """One line per example of an absolute benchmark, indexed by row_id.
 
     Columns: group_id, subset, gold (float), score (the verdict as a number; the middle of the scale where it
-    could not be read, which says nothing about the response), read, nearest (the allowed verdict closest to gold,
-    the lower of two) and verdict.
+    could not be read, which says nothing about the response), read, nearest (the allowed verdict closest to
+    gold, the lower of two) and verdict.
     """
     table = judgments.set_index("row_id").sort_index()
     read = table["outcome"] == "ok"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def svg(name: str, draw: Callable[[Figure], None], height: float) -> str:
     """Draw a figure and return it as one `<svg>` element; the same data give the same text.
 
     Args:
-        name: makes the ids inside differ from those of other pictures on the page.
+        name: prefix of the ids inside.
         draw: fills the figure.
         height: inches.
     """
@@ -53,10 +54,14 @@ def svg(name: str, draw: Callable[[Figure], None], height: float) -> str:
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    # Two pictures on one page must not share ids.
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", text[text.index("<svg") :])
+    return text.replace(_INK, "currentColor")
 
 
-def headline(labels: Sequence[str], models: dict[str, Sequence[Point]], baseline: Sequence[float | None]) -> str:
+def headline(
+    labels: Sequence[str], models: Mapping[str, Sequence[Point]], baseline: Sequence[float | None]
+) -> str:
     """Value and interval of each model on each benchmark, one line a benchmark.
 
     Args:
@@ -99,7 +104,7 @@ def _dots(axes: Axes, points: Sequence[Point], offset: float, colour: str, label
     axes.plot([], [], "o-", color=colour, label=label)
 
 
-def training(steps: Sequence[float], panels: dict[str, dict[str, Sequence[float | None]]]) -> str:
+def training(steps: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float | None]]]) -> str:
     """Curves over the training steps, one panel beneath the other.
 
     Args:
@@ -111,7 +116,9 @@ def training(steps: Sequence[float], panels: dict[str, dict[str, Sequence[float 
         rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (title, curves) in zip(rows, panels.items(), strict=True):
             for number, (name, values) in enumerate(curves.items(), start=1):
-                known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+                known = [
+                    (step, value) for step, value in zip(steps, values, strict=True) if value is not None
+                ]
                 x, y = zip(*known, strict=True)
                 axes.plot(x, y, color=COLOURS[number % len(COLOURS)], lw=1.6, label=name)
                 if len(known) == 1:

@@ -34,8 +34,8 @@ METRIC_OF_TASK = {"pairwise": "accuracy", "absolute": "pearson", "classification
 class Benchmark(Mapping):
     """A mapping, and the protocol its judgments are scored by.
 
-    `extra.subset` names the part of the benchmark a row belongs to. For absolute benchmarks `fields.verdict` is
-    the gold score and may lie between two allowed verdicts (a mean of several raters): Pearson uses it as it is.
+    `extra.subset` names the part of the benchmark a row belongs to. For absolute benchmarks `fields.verdict`
+    is the gold score and may lie between two allowed verdicts (a mean of raters): Pearson uses it as it is.
     """
 
     split: str = "test"

@@ -24,7 +24,7 @@ MOST_CHARACTERS = 2500  # of one text of an example
 KINDS = ("right", "wrong", "unparsed")
 # Panels of the training curve: what is in the log of these is drawn.
 PANELS = {
-    "loss": ("loss", "dpo_loss", "nll_loss"),
+    "loss": ("loss", "loss_dpo", "loss_nll"),
     "reward": ("rewards/chosen", "rewards/rejected", "rewards/margins"),
     "accuracy": ("rewards/accuracies",),
 }
@@ -87,7 +87,7 @@ def render_report(
             pairwise=[name for name in names if "orders" in first[name]],
             protocols=PROTOCOLS,
             headline=Markup(headline_plot(models, names)),  # drawn here, and its texts escaped by matplotlib
-            training=Markup(plots.training(*curve)) if curve else None,
+            training=Markup(plots.training(curve[0], curve[1])) if curve else None,
             funnel=Markup(plots.funnel(stages)) if stages else None,
             losses=reasons(ledger),
             shown=shown,
@@ -99,7 +99,10 @@ def render_report(
 def headline_plot(models: dict[str, dict[str, Any]], names: list[str]) -> str:
     """The chart of every model on every benchmark."""
     points = {
-        model: [{"value": e["value"], "low": e["ci_low"], "high": e["ci_high"]} for e in map(per.get, names) if e]
+        model: [
+            {"value": per[name]["value"], "low": per[name]["ci_low"], "high": per[name]["ci_high"]}
+            for name in names
+        ]
         for model, per in models.items()
     }
     entries = [next(iter(models.values()))[name] for name in names]
@@ -110,7 +113,7 @@ def headline_plot(models: dict[str, dict[str, Any]], names: list[str]) -> str:
 
 
 def training_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a training log; a line that is not whole (a job was killed while writing it) is left out."""
+    """The lines of a training log; one that is not whole, as a killed job may leave, is left out."""
     if not path.exists():
         return []
     lines = []
@@ -162,7 +165,7 @@ def reasons(ledger: dict[str, Any] | None) -> list[tuple[str, str, int]]:
 
 
 def examples(judgments: dict[str, Path], seed: int) -> list[dict[str, Any]]:
-    """Judgments to read, three right, three wrong, three unparsed: by hash, task types in turn, last model first."""
+    """Judgments to read, three of each kind: by hash, the benchmarks in turn, the last model first."""
     wanted: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for model, path in reversed(judgments.items()):
         frame = read_judgments(path)

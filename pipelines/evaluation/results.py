@@ -28,14 +28,14 @@ def summarise(
     """Everything the report shows, from the judgments alone: scoring again needs no model.
 
     Args:
-        judgments: model -> its file or folder of judgments; the first is what the others are compared with.
-        examples: folder of the rows asked about; not needed where the judgments are files of `write_judgments`.
+        judgments: model -> its file or folder of judgments; the others are compared with the first.
+        examples: folder of the rows asked about; not needed for files of `write_judgments`.
         config: benchmarks in the order shown, bootstrap, confidence and sample.
         seed: of the bootstrap and the `random` protocol.
 
     Returns:
-        `models` (model -> benchmark -> entry), `tasks` (model -> task -> entry), `comparison` (model -> against,
-        benchmarks, tasks), `overall` (model -> averages or why not) and `settings`; JSON without NaN.
+        `models` (model -> benchmark -> entry), `tasks` (model -> task -> entry), `comparison` (model ->
+        against, benchmarks, tasks), `overall` (model -> averages or why not) and `settings`; without NaN.
 
     Raises:
         UserError: judgments are missing, or a benchmark has none.
@@ -176,7 +176,7 @@ def sentence(
 
 
 def overall(benchmarks: list[Benchmark], scored: list[Scored]) -> Entry:
-    """The paper's averages, mean of 11 and mean of three task means, only where all its benchmarks are whole."""
+    """The paper's averages, mean of 11 and mean of three task means; none unless all 11 are whole."""
     whole = {b.name: s.entry for b, s in zip(benchmarks, scored, strict=True) if not s.entry["partial"]}
     missing = [name for name in PAPER_BENCHMARKS if name not in whole or whole[name]["value"] is None]
     if missing:
@@ -197,7 +197,7 @@ def settings(benchmarks: list[Benchmark], config: EvaluationConfig, seed: int) -
         **config.model_dump(mode="json"),
         "protocols": {
             "headline": "pairwise: mean of both orders; classification: accuracy; absolute: Pearson's r",
-            "unparsed": "a verdict that cannot be read is wrong; Pearson takes the middle of the scale for it",
+            "unparsed": "a verdict that cannot be read is wrong; Pearson takes the scale's middle for it",
             "interval": "percentile bootstrap that draws groups of rows of one instruction and context",
             "tasks": "unweighted mean over the benchmarks of the task",
             **metrics.PROTOCOLS,

@@ -14,7 +14,9 @@ WIDTH = 100
 SHORT = {"accuracy": "acc", "pearson": "r"}
 
 
-def terminal_summary(results: Results, out_dir: Path, report: Path, width: int = WIDTH, color: bool = False) -> str:
+def terminal_summary(
+    results: Results, out_dir: Path, report: Path, width: int = WIDTH, color: bool = False
+) -> str:
     """One screen of text: benchmarks and task types, models side by side, and where the products are.
 
     Args:
@@ -38,7 +40,8 @@ def terminal_summary(results: Results, out_dir: Path, report: Path, width: int =
     first = next(iter(results["models"].values()))
     if any(entry["partial"] for entry in first.values()):
         lines.append("* a part of the benchmark only: not to be put beside published figures")
-    for name, path in (("curated set", out_dir / "curated"), ("model", out_dir / "model"), ("report", report)):
+    places = {"curated set": out_dir / "curated", "model": out_dir / "model", "report": report}
+    for name, path in places.items():
         lines.append(f"{name}: {path if path.exists() else 'none yet'}")
     return "\n".join(lines)
 

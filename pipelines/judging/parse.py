@@ -1,7 +1,7 @@
 """Read a verdict from a judge's answer: strict, documented, the same for every caller (docs/protocols.md).
 
 The last line that starts with `Result` decides. Accepted around it: list or quote marks, bold marks, and the
-colon inside or outside the bold (`**Result:** A`, `**Result**: A`, `Result: A`). The verdict may be wrapped in
+colon inside or outside the bold (`**Result:** A`, `**Result**: A`, `Result: A`). The verdict may stand in
 bold, quotes or brackets (`[[A]]`, `<A>`), may be called `Response A`, `Assistant A` or `Score 4`, and may end
 with a full stop. Anything else after it makes the answer unparsed: no verdict is guessed from prose.
 """
@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# [^\S\n] is white space within the line: a verdict never comes from the line below its label, and no match runs
-# over lines, so that an answer of nothing but line breaks is read in linear time.
+# [^\S\n] is white space within the line: a verdict never comes from the line below its label, and no match
+# runs over lines, so that an answer of nothing but line breaks is read in linear time.
 _MARKS = r"(?:[>#*\-_]|[^\S\n])*"
-_LINE = re.compile(
-    rf"^{_MARKS}result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE
-)
+_LINE = re.compile(rf"^{_MARKS}result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
 _MODEL_STYLE = re.compile(r"\[\[(?P<verdict>[^\[\]\n]{1,20})\]\]")
 _REASONING = re.compile(r"^[>#*\-\s_]*(?:reasoning|feedback)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
 _WRAPPING = " \t*_`'\"“”‘’[](){}<>"
@@ -76,7 +74,7 @@ def strip_label(text: str) -> str:
 
 
 def without_verdict_lines(critique: str) -> str:
-    """A critique without lines that look like a verdict, so that a generator cannot smuggle in a second one."""
+    """A critique without lines that look like a verdict: a generator cannot smuggle in a second one."""
     before = None
     while before != critique:  # taking one out may join the halves of another
         before, critique = critique, _MODEL_STYLE.sub("", _LINE.sub("", critique))

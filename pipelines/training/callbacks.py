@@ -13,7 +13,7 @@ from pipelines.training import metrics
 from pipelines.training.checkpoints import COMPLETE
 
 if TYPE_CHECKING:
-    from pipelines.training.dpo import PairTrainer
+    from pipelines.training.dpo import HashOrder, PairTrainer
 
 # TRL's name -> ours, in the order of the file.
 LOGGED = {
@@ -72,6 +72,16 @@ class MetricsLog(TrainerCallback):
         }
         metrics.append(self.path, step)
         self.before, self.pairs, self.tokens = now, self.trainer.pairs_seen, self.trainer.tokens_seen
+
+
+class NextOrder(TrainerCallback):
+    """Give each epoch an order of its own; also right after a resume in the middle of one."""
+
+    def __init__(self, order: HashOrder) -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.order.epoch = int(state.epoch or 0)
 
 
 class WholeCheckpoints(TrainerCallback):

@@ -79,7 +79,7 @@ def build(config: TrainConfig, job: dict[str, Any]) -> PairTrainer:
     import torch
     from transformers import AutoModelForCausalLM, PrinterCallback
 
-    from pipelines.training.callbacks import MetricsLog, WholeCheckpoints
+    from pipelines.training.callbacks import MetricsLog, NextOrder, WholeCheckpoints
     from pipelines.training.dpo import HashOrder, PairTrainer, score_completions_only
 
     score_completions_only()
@@ -95,15 +95,15 @@ def build(config: TrainConfig, job: dict[str, Any]) -> PairTrainer:
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     except (OSError, ValueError) as exc:
         raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=job["model"]) from None
-    log = MetricsLog(work / "metrics.jsonl")
+    log, order = MetricsLog(work / "metrics.jsonl"), HashOrder(data["row_id"], job["seed"])
     trainer = PairTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
-        order=HashOrder(data["row_id"], job["seed"]),
+        order=order,
         alpha=config.alpha,
-        callbacks=[log, WholeCheckpoints()],
+        callbacks=[log, NextOrder(order), WholeCheckpoints()],
     )
     log.trainer = trainer
     trainer.remove_callback(PrinterCallback)

@@ -10,7 +10,7 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.core import readers
@@ -142,7 +142,14 @@ JSON = st.recursive(
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(JSON, max_size=6), st.integers(1, 9), st.sampled_from([None, 1]), st.booleans())
+@given(
+    listed=st.lists(JSON, max_size=6),
+    chunk=st.integers(1, 9),
+    indent=st.sampled_from([None, 1]),
+    ascii=st.booleans(),
+)
+@example(listed=[0.5, 12, -1.5e3, 1e-7, True, None, "]", "\\"], chunk=1, indent=None, ascii=False)
+@example(listed=[0.5, 12, -1.5e3, 1e-7, True, None, "]", "\\"], chunk=2, indent=1, ascii=True)
 def test_streamed_json_is_what_the_library_reads(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

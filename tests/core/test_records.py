@@ -27,7 +27,7 @@ def test_every_part_of_the_content_is_a_column_of_an_example() -> None:
     assert set(CONTENT) < set(EXAMPLE.names)
 
 
-@pytest.mark.parametrize("name", CONTENT)
+@pytest.mark.parametrize("name", [name for name in ROW if name != "source"])
 def test_the_content_hash_sees_every_part(name: str) -> None:
     assert content_hash({**ROW, name: "another"}) != content_hash(ROW)
 

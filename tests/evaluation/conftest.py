@@ -1,4 +1,4 @@
-"""A run of the benchmark job without an engine: rule-based judges whose answers go through the real parser."""
+"""A run of the benchmark job without an engine: judges by rule, whose answers go through the real parser."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def nearest(row: Row) -> str:
 
 
 def judge(name: str, skill: float, readable: float) -> Rule:
-    """A judge that knows the answer for a share of the rows and writes a readable verdict for a share of them."""
+    """A judge that knows the answer to a share of the rows and writes readable verdicts on a share."""
 
     def answer(row: Row) -> str:
         key = row["judgment_id"]
@@ -81,7 +81,9 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     def make(
         rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any
     ) -> Run:
-        config = EvaluationConfig(benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings)
+        config = EvaluationConfig(
+            benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings
+        )
         examples = write_examples(tmp_path / "examples", config, data, seed=0)
         run = Run(tmp_path, config, examples, {}, {})
         for model, rule in rules.items():

@@ -25,7 +25,9 @@ def test_a_pair_appears_in_both_orders_side_by_side() -> None:
         assert given["responses"] == swapped["responses"][::-1]
         assert given["gold"] == given["verdict"] == flip(swapped["gold"])
         assert swapped["verdict"] == swapped["gold"]
-        assert given["responses"]["AB".index(given["gold"])] == swapped["responses"]["AB".index(swapped["gold"])]
+        assert (
+            given["responses"]["AB".index(given["gold"])] == swapped["responses"]["AB".index(swapped["gold"])]
+        )
 
 
 def test_other_tasks_appear_once() -> None:
@@ -134,14 +136,14 @@ def test_a_gold_score_may_lie_between_two_verdicts_but_not_off_the_scale(
     write_benchmark: Callable[..., str], label: object, gold: str, status: str
 ) -> None:
     path = write_benchmark(
-        [{"q": "x", "a": "y", "label": label}],
+        [{"q": "x", "a": "y", "votes" if isinstance(label, list) else "label": label}],
         task="absolute",
         metric="pearson",
         allowed=["1", "2", "3", "4", "5"],
         fields={
             "instruction": "record.q",
             "responses": "[record.a]",
-            "verdict": "record.label | mean if record.label is sequence and record.label is not string else record.label",
+            "verdict": "record.votes | mean if record.votes is defined else record.label",
         },
     )
     (row,) = benchmark_examples([path], None).to_pylist()
@@ -167,11 +169,16 @@ def test_a_missing_file_and_an_empty_one_are_clear_errors(write_benchmark: Calla
         benchmark_examples([write_benchmark([], name="empty", expected_n=1)], None)
 
 
-def test_files_are_put_in_place_when_all_are_whole(tmp_path: Path, write_benchmark: Callable[..., str]) -> None:
+def test_files_are_put_in_place_when_all_are_whole(
+    tmp_path: Path, write_benchmark: Callable[..., str]
+) -> None:
     folder = tmp_path / "rows"
     good = EvaluationConfig(benchmarks=["heldout_absolute", "heldout_pairwise"], sample=5)
     write_examples(folder, good, None, seed=1)
-    assert sorted(path.name for path in folder.iterdir()) == ["heldout_absolute.parquet", "heldout_pairwise.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "heldout_absolute.parquet",
+        "heldout_pairwise.parquet",
+    ]
     assert pq.read_table(folder / "heldout_pairwise.parquet").schema == ASKED
     assert pq.read_table(folder / "heldout_pairwise.parquet").num_rows == 10
     broken = write_benchmark([GOOD], files=["/nowhere/x.jsonl"])

@@ -14,7 +14,9 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.examples import flip
 
 
-def pair(row_id: str, gold: str, first: str | None, second: str | None, group: str = "g") -> list[dict[str, Any]]:
+def pair(
+    row_id: str, gold: str, first: str | None, second: str | None, group: str = "g"
+) -> list[dict[str, Any]]:
     """Two judgments of one pair; the second's letters are those of the swapped order. None is unread."""
     base = {"row_id": row_id, "group_id": group, "subset": None, "allowed": ["A", "B", "Tie"]}
     return [
@@ -54,7 +56,7 @@ def test_the_random_order_is_drawn_once_per_pair() -> None:
     share = metrics.order_protocols(table, seed=0)["random"]
     assert share == metrics.order_protocols(table, seed=0)["random"]
     assert share == pytest.approx(0.5, abs=0.08)
-    assert share != metrics.order_protocols(table, seed=1)["random"]
+    assert len({metrics.order_protocols(table, seed)["random"] for seed in range(5)}) > 1
 
 
 def test_position_consistency_leaves_unread_verdicts_out() -> None:

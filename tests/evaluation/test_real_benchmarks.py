@@ -1,4 +1,4 @@
-"""The packaged benchmarks on the real files: row counts, labels and parts as published (docs/protocols.md)."""
+"""The packaged benchmarks on the real files: row counts, labels and parts as published."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ def test_the_loader_finds_the_published_rows(name: str, data_root: Path) -> None
     assert len(set(table["judgment_id"].to_pylist())) == table.num_rows
     if benchmark.task == "pairwise":
         assert table.num_rows == 2 * rows
-        assert all(len(set(responses)) <= 2 for responses in given["responses"].to_pylist())
     if gold is not None:
         assert Counter(given["gold"].to_pylist()) == gold
     if name in PARTS:
@@ -64,9 +63,10 @@ def test_the_loader_finds_the_published_rows(name: str, data_root: Path) -> None
 
 def test_mt_bench_prompts_are_cut_into_their_parts(data_root: Path) -> None:
     rows = benchmark_examples(["mt_bench"], data_root).to_pylist()
+    marks = ("###The instruction", "###Response", "###Reference", "###Score", "###Feedback")
     for row in rows:
         for text in (row["instruction"], row["responses"][0], row["reference"], row["rubric"]):
-            assert text and "###" not in text.replace("####", "").split("\n### ")[0]
+            assert text and not any(mark in text for mark in marks)
         assert row["rubric"].startswith("[") and "Score 5:" in row["rubric"]
     scores = [float(row["gold"]) for row in rows]
     assert min(scores) >= 1 and max(scores) <= 5

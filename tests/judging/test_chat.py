@@ -1,21 +1,22 @@
-"""Chat encoding: the template's own special tokens are single ids, the same characters in a message are text."""
+"""Chat encoding: a template's special tokens are single ids, the same characters in a message are text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.judging.chat import encode_completion, encode_prompt, encode_text, end_of_turn
+from pipelines.judging.chat import encode_completion, encode_prompt, encode_text, end_of_turn, turn_frame
 
 IM = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAMA = (
-    "<|begin|>{% for m in messages %}<|head|>{{ m['role'] }}<|/head|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
+    "<|begin|>{% for m in messages %}"
+    "<|head|>{{ m['role'] }}<|/head|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
     "{% if add_generation_prompt %}<|head|>assistant<|/head|>\n\n{% endif %}"
 )
 # The template's tokens, its end of a turn, and the tokenizer's own end of text.
@@ -68,6 +69,7 @@ def test_special_tokens_in_a_message_are_characters(chat: tuple[Any, str]) -> No
     assert message in tokenizer.decode(ids)
 
 
+@settings(deadline=None)
 @given(message=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_any_message_leaves_the_turns_as_they_are(message: str) -> None:
     for style in STYLES:
@@ -114,3 +116,18 @@ def test_prompt_and_completion_join_without_touching_each_other(chat: tuple[Any,
     )
     joined = encode_prompt(tokenizer, "q") + encode_completion(tokenizer, "Result: A")
     assert tokenizer.decode(joined) == whole.removesuffix("\n")
+
+
+def test_a_turn_s_frame_is_what_stands_around_its_two_texts(chat: tuple[Any, str]) -> None:
+    tokenizer, _ = chat
+    frame = turn_frame(tokenizer)
+    whole = [*frame.before, *encode_text(tokenizer, "q"), *frame.between]
+    assert whole == encode_prompt(tokenizer, "q")
+    assert frame.after[0] == end_of_turn(tokenizer)
+
+
+def test_a_template_that_hides_a_text_has_no_frame(chat: tuple[Any, str]) -> None:
+    tokenizer = byte_tokenizer(chat[1])
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    with pytest.raises(ValueError, match="once each"):
+        turn_frame(tokenizer)

@@ -5,16 +5,33 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.judging import templates
 from pipelines.judging.parse import normalise, parse, strip_label, without_verdict_lines
 
 AB = ("A", "B")
-SCALES = st.sampled_from([AB, ("A", "B", "Tie"), ("1", "2", "3", "4", "5"), ("Yes", "No"), ("supported", "N.A.")])
+SCALES = st.sampled_from(
+    [AB, ("A", "B", "Tie"), ("1", "2", "3", "4", "5"), ("Yes", "No"), ("supported", "N.A.")]
+)
 # Text in which verdict lines, labels and brackets are likely.
-PIECES = ["Result:", "**Result:**", "result :", "Reasoning:", "[[A]]", "[[", "]]", "A", "B", "Tie", "*", "#", "> ", "\n"]
+PIECES = [
+    "Result:",
+    "**Result:**",
+    "result :",
+    "Reasoning:",
+    "[[A]]",
+    "[[",
+    "]]",
+    "A",
+    "B",
+    "Tie",
+    "*",
+    "#",
+    "> ",
+    "\n",
+]
 PROSE = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=30).map("".join)
 
 
@@ -79,7 +96,8 @@ def test_a_verdict_line_wins_over_brackets_wherever_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"), [("4", "4"), ("4.", "4"), ("Score 4", "4"), ("4/5", None), ("4.0", None), ("6", None)]
+    ("text", "verdict"),
+    [("4", "4"), ("4.", "4"), ("Score 4", "4"), ("4/5", None), ("4.0", None), ("6", None)],
 )
 def test_scores_are_read_whole(text: str, verdict: str | None) -> None:
     assert normalise(text, ("1", "2", "3", "4", "5")) == verdict
@@ -91,10 +109,13 @@ def test_a_class_label_may_look_like_wrapping(label: str) -> None:
 
 
 def test_the_critique_is_what_stands_before_the_verdict_without_its_label() -> None:
-    assert parse("**Reasoning:** Too long.\nAnd wrong.\n\n**Result:** A", AB).critique == "Too long.\nAnd wrong."
+    assert (
+        parse("**Reasoning:** Too long.\nAnd wrong.\n\n**Result:** A", AB).critique == "Too long.\nAnd wrong."
+    )
     assert parse("Feedback: no verdict here", AB).critique == "no verdict here"
 
 
+@settings(deadline=None)
 @given(critique=PROSE, allowed=SCALES, data=st.data(), name=st.sampled_from(templates.names()))
 def test_what_a_template_writes_is_read_back(
     critique: str, allowed: tuple[str, ...], data: st.DataObject, name: str
@@ -104,12 +125,16 @@ def test_what_a_template_writes_is_read_back(
     assert (parse(completion, allowed).verdict, parse(completion, allowed).status) == (verdict, "ok")
 
 
+@settings(deadline=None)
 @given(critique=PROSE, name=st.sampled_from(["pairwise_original", "pairwise_compact"]))
 def test_a_cleaned_critique_is_read_back_too(critique: str, name: str) -> None:
     clean = strip_label(without_verdict_lines(critique))
-    assert parse(templates.load(name).completion("A", clean), AB).critique == strip_label(f"Reasoning: {clean}")
+    assert parse(templates.load(name).completion("A", clean), AB).critique == strip_label(
+        f"Reasoning: {clean}"
+    )
 
 
+@settings(deadline=None)
 @given(critique=PROSE)
 def test_a_cleaned_critique_holds_no_verdict(critique: str) -> None:
     assert parse(without_verdict_lines(critique), AB).status == "no_verdict"
@@ -119,6 +144,7 @@ def test_taking_out_one_verdict_does_not_make_another() -> None:
     assert "Result" not in without_verdict_lines("Re[[A]]sult: B")
 
 
+@settings(deadline=None)
 @given(answer=PROSE, allowed=SCALES)
 def test_a_verdict_is_always_allowed_and_comes_with_ok(answer: str, allowed: tuple[str, ...]) -> None:
     parsed = parse(answer, allowed)
@@ -126,6 +152,7 @@ def test_a_verdict_is_always_allowed_and_comes_with_ok(answer: str, allowed: tup
     assert parsed.verdict is None or parsed.verdict in allowed
 
 
+@settings(deadline=None)
 @given(answer=PROSE, tail=PROSE.filter(lambda text: "result" not in text.casefold()))
 def test_prose_after_the_verdict_changes_nothing(answer: str, tail: str) -> None:
     assert parse(f"{answer}\nResult: A\n{tail}", AB).verdict == "A"
@@ -134,7 +161,7 @@ def test_prose_after_the_verdict_changes_nothing(answer: str, tail: str) -> None
 @pytest.mark.parametrize("piece", ["\n", " ", "*", " \n", "- ", "\t", "[[", "_-> "])
 def test_long_runs_of_marks_are_read_in_linear_time(piece: str) -> None:
     answer = piece * 50_000
-    start = time.monotonic()
+    start = time.process_time()
     parse(answer + "x", AB)
     without_verdict_lines(answer + "x")
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0

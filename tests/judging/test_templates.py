@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
@@ -44,7 +44,9 @@ def judge_templates() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "task"), judge_templates())
 @pytest.mark.parametrize("cot", [True, False])
-def test_every_judge_template_shows_all_the_data_and_asks_for_its_own_format(name: str, task: str, cot: bool) -> None:
+def test_a_judge_template_shows_all_the_data_and_asks_for_its_own_format(
+    name: str, task: str, cot: bool
+) -> None:
     template = load(name)
     values = row(task, instruction="INSTRUCTION", context="CONTEXT", rubric="RUBRIC")
     values["responses"] = ["FIRST", "SECOND"][: len(values["responses"])]
@@ -83,6 +85,7 @@ def test_hostile_text_stays_plain_text(text: str, field: str) -> None:
     assert text in render(load(f"{task}_original"), values)
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_any_text_reaches_the_prompt_unchanged(text: str) -> None:
     # Marks that stand nowhere else around the text: what is between them is the text itself.
@@ -151,7 +154,7 @@ def test_a_broken_template_is_one_clear_line(tmp_path: Path, yaml: str, words: s
 
 def test_a_template_cannot_reach_python() -> None:
     template = Template(name="x", task="any", origin="x", text="{{ instruction.__class__.__mro__ }}")
-    with pytest.raises(Exception, match="unsafe|unknown value"):
+    with pytest.raises(Exception, match=r"unsafe|unknown value"):
         render(template, row())
 
 

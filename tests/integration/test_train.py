@@ -1,0 +1,212 @@
+"""Training on a real local Ray: one worker, two with DeepSpeed ZeRO-2, a worker that dies, a job that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipelines.core.cluster import connect
+from pipelines.core.config import RayConfig, TrainConfig
+from pipelines.core.errors import UserError
+from pipelines.training.train import train
+from tests.training.tiny import pair_rows, write_model, write_pairs
+
+from .conftest import ROOT
+
+ZERO_2 = {"zero_optimization": {"stage": 2}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(own_ray: None) -> None:
+    connect(RayConfig(num_cpus=4, dashboard=False))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs"), pair_rows(48), group=20)
+
+
+def config(model: Path, **changes: Any) -> TrainConfig:
+    values = {
+        "model": str(model),
+        "batch_size": 8,
+        "micro_batch_size": 4,
+        "max_length": 256,
+        "learning_rate": 2e-3,
+        "epochs": 3,
+        "precision": "float32",
+    }
+    return TrainConfig.model_validate({**values, **changes})
+
+
+def steps_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def one_worker(model: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("one")
+    return out, train(config(model), pairs, out, seed=0)
+
+
+def test_one_worker_learns_and_reports_every_step(one_worker: tuple[Path, dict[str, Any]]) -> None:
+    out, result = one_worker
+    steps = steps_of(out)
+    assert [s["step"] for s in steps] == list(range(1, 19))
+    assert {s["pairs"] for s in steps} == {8}
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.5
+    assert steps[-1]["loss_nll"] < steps[0]["loss_nll"] and steps[-1]["rewards/margins"] > 0
+    assert all(s["loss"] == pytest.approx(s["loss_dpo"] + s["loss_nll"], rel=1e-3) for s in steps)
+    assert steps[0]["loss_dpo"] == pytest.approx(0.6931, abs=1e-3)  # policy = reference at first: ln 2
+    assert all(s["tokens_per_second"] > s["pairs_per_second"] > 0 and s["lr"] >= 0 for s in steps)
+    assert (result["pairs"], result["steps"], result["last_step"]) == (48, 18, steps[-1])
+
+
+def test_the_model_loads_and_answers_greedily(one_worker: tuple[Path, dict[str, Any]], model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipelines.judging.chat import encode_prompt
+
+    out = one_worker[0] / "model"
+    trained, base = (AutoModelForCausalLM.from_pretrained(folder) for folder in (out, model))
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert (out / "model.safetensors").exists() and not list(out.glob("*.bin"))
+    assert trained.dtype == torch.float32 and trained.config.use_cache
+    assert not torch.equal(trained.lm_head.weight, base.lm_head.weight)
+    assert trained.generation_config.do_sample in (None, False) and trained.generation_config.eos_token_id == [2]
+    ids = encode_prompt(tokenizer, "Which is better? BBBB")
+    answer = trained.generate(torch.tensor([ids]), max_new_tokens=20)[0, len(ids) :]
+    assert tokenizer.decode(answer).startswith("R")  # all it has seen chosen begins with it; at random 1 in 259
+
+
+def test_only_the_results_stay(one_worker: tuple[Path, dict[str, Any]]) -> None:
+    out = one_worker[0]
+    assert sorted(p.name for p in (out / "train").iterdir()) == ["done.json", "metrics.jsonl", "plan.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["model", "train"]
+
+
+def test_a_second_run_does_nothing(one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path) -> None:
+    out, result = one_worker
+    before = (out / "model" / "model.safetensors").stat().st_mtime_ns
+    start = time.monotonic()
+    assert train(config(model), pairs, out, seed=0) == result
+    assert time.monotonic() - start < 1
+    assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_two_workers_with_zero_2_take_the_same_steps_as_one(
+    one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    train(config(model, workers=2, deepspeed=ZERO_2), pairs, tmp_path, seed=0)
+    one, two = steps_of(one_worker[0]), steps_of(tmp_path)
+    assert {s["pairs"] for s in two} == {8}
+    assert [s["tokens"] for s in two] == [s["tokens"] for s in one]
+    assert [s["loss"] for s in two] == pytest.approx([s["loss"] for s in one], rel=2e-3)
+    a, b = (AutoModelForCausalLM.from_pretrained(out / "model").state_dict() for out in (one_worker[0], tmp_path))
+    assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-3
+
+
+def test_long_rows_are_refused_and_the_folder_stays_free(model: Path, tmp_path: Path) -> None:
+    rows = pair_rows(8)
+    rows[2]["prompt"] = "long " * 60
+    pairs = write_pairs(tmp_path / "pairs", rows)
+    with pytest.raises(UserError, match=r"1 pair\(s\) are longer than train.max_length 256 .* row-0002"):
+        train(config(model), pairs, tmp_path / "out", seed=0)
+    assert not (tmp_path / "out" / "train" / "plan.json").exists()
+
+
+def test_a_mistake_that_a_task_finds_comes_back_as_one_line(model: Path, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs", [{**pair_rows(1)[0], "rejected": ""}])
+    with pytest.raises(UserError, match="row 'row-0000' lacks prompt, chosen or rejected"):
+        train(config(model), pairs, tmp_path / "out", seed=0)
+
+
+def kill_a_worker_after(step: int, metrics: Path) -> threading.Thread:
+    """Kill the training worker of this process's own cluster once `step` is logged."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if metrics.exists() and len(metrics.read_text().splitlines()) >= step:
+                for child in psutil.Process().children(recursive=True):
+                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                        child.kill()
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_the_steps_since_the_last_checkpoint(
+    one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    killer = kill_a_worker_after(5, tmp_path / "train" / "metrics.jsonl")
+    result = train(config(model, checkpoint_steps=2), pairs, tmp_path, seed=0)
+    killer.join()
+    assert result["resumed_from"] >= 4
+    check_same_curve(tmp_path, one_worker[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"workers": 2, "deepspeed": ZERO_2}], ids=["one_worker", "zero_2"])
+def test_a_killed_job_goes_on_from_its_last_checkpoint(
+    changes: dict[str, Any],
+    one_worker: tuple[Path, dict[str, Any]],
+    model: Path,
+    pairs: Path,
+    tmp_path: Path,
+) -> None:
+    settings = config(model, checkpoint_steps=2, **changes)
+    code = (
+        "from pathlib import Path; from pipelines.core.cluster import connect\n"
+        "from pipelines.core.config import RayConfig, TrainConfig; from pipelines.training.train import train\n"
+        "connect(RayConfig(num_cpus=4, dashboard=False))\n"
+        f"train(TrainConfig.model_validate_json({settings.model_dump_json()!r}), Path({str(pairs)!r}), "
+        f"Path({str(tmp_path)!r}), 0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    family = []
+    metrics = tmp_path / "train" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 5):
+        time.sleep(0.05)
+    assert process.poll() is None, "the job ended before it could be killed"
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        if member.is_running():
+            member.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "model").exists()
+    result = train(settings, pairs, tmp_path, seed=0)
+    assert result["resumed_from"] >= 4
+    check_same_curve(tmp_path, one_worker[0])
+
+
+def check_same_curve(out: Path, undisturbed: Path) -> None:
+    """Every step once, the losses and the last reward as without the interruption."""
+    got, expected = steps_of(out), steps_of(undisturbed)
+    assert [s["step"] for s in got] == [s["step"] for s in expected]
+    assert [s["tokens"] for s in got] == [s["tokens"] for s in expected]
+    assert [s["loss"] for s in got] == pytest.approx([s["loss"] for s in expected], rel=2e-3)
+    elapsed = [s["elapsed"] for s in got]
+    assert elapsed == sorted(elapsed)
