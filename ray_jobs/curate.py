@@ -26,7 +26,7 @@ def figure_2(config: Config) -> Segments:
             *([RewardStage(curation.reward)] if curation.reward.enabled else []),
         ],
         "synthesize": [
-            *([RewardThreshold(curation.reward)] if curation.reward.enabled else []),
+            *([RewardThreshold(curation.reward.thresholds)] if curation.reward.enabled else []),
             PromptStage(
                 "synthesize",
                 curation.critique.engine,

@@ -56,8 +56,16 @@ def run(config: Config, segments: Segments) -> Path:
     import ray
 
     from pipelines.curation.duplicates import find_duplicates
+    from pipelines.curation.threshold import check_thresholds
+    from pipelines.engines.models import resolve
+    from pipelines.engines.reward import resolve_reward
 
     work = work_folder(config)
+    tasks = {source.name: source.task for source in load_sources(config.curation.sources)}
+    check_thresholds(config.curation.reward.thresholds, tasks)
+    if config.curation.reward.enabled:
+        resolve_reward(config.curation.reward)  # a missing model is found out before anything is read
+    resolve(config.curation.critique.engine.model)
     rows = ingest(config, work)
     folders: dict[str, Path] = {"ingest": rows}
     ingested = read_json(rows.parent / "done.json")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
+from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel, initialization
 
 from pipelines.core.errors import UserError
 from pipelines.engines.models import quiet_transformers
@@ -86,6 +86,14 @@ class ArmoRM(LlamaPreTrainedModel):
             temperature=getattr(config, "gating_temperature", 10),
         )
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Called for what a checkpoint does not have, which is otherwise memory as it was found.
+        super()._init_weights(module)
+        if isinstance(module, Gating):
+            initialization.ones_(module.logit_scale)
+        elif isinstance(module, ArmoRM):
+            initialization.eye_(module.reward_transform_matrix)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -185,5 +193,6 @@ def check_keys(folder: str, report: dict[str, Any]) -> None:
 
 def save(model: ArmoRM, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer in the Hugging Face layout."""
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -39,7 +39,7 @@ def resolve(model: str) -> str:
     if model == EMBEDDED:
         return str(embedded())
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError("the folder has no config.json, so it is not a model", where=str(folder))
         return str(folder.absolute())

@@ -215,7 +215,7 @@ def fit_gating(model: ArmoRM, hidden: Floats, prompt: Floats, pairs: Pairs) -> l
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

@@ -78,12 +78,14 @@ def by_task(benchmarks: list[Benchmark], scored: list[Scored], config: Evaluatio
             continue
         entries = [s.entry for s in mine]
         judged = sum(entry["judgments"] for entry in entries)
-        draws = _mean_draws([s.draws for s in mine])
-        low, high = intervals.percentile(draws, config.confidence) if draws is not None else (None, None)
+        value, draws = _mean([entry["value"] for entry in entries]), _mean_draws([s.draws for s in mine])
+        low, high = None, None
+        if value is not None and draws is not None:
+            low, high = intervals.percentile(draws, config.confidence)
         tasks[task] = {
             "n": sum(entry["n"] for entry in entries),
             "metric": METRIC_OF_TASK[task],
-            "value": _mean([entry["value"] for entry in entries]),
+            "value": value,
             "ci_low": low,
             "ci_high": high,
             "accuracy": _mean([entry["accuracy"] for entry in entries]),

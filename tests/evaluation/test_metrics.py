@@ -60,9 +60,10 @@ def test_the_random_order_is_drawn_once_per_pair() -> None:
 
 
 def test_position_consistency_leaves_unread_verdicts_out() -> None:
-    # Consistent: 1 (A then B), 4 (A then B), 6 (Tie twice); inconsistent: 2, 3; pair 5 is not read twice.
-    found = metrics.position_consistency(metrics.pairs(PAIRS))
-    assert found == {"position_consistency": pytest.approx(3 / 5), "position_consistency_n": 5}
+    # Consistent: 1 (A then B), 4 (A then B), 6 (Tie twice); inconsistent: 2, 3, 7; pair 5 is not read twice.
+    lines = pd.concat([PAIRS, pd.DataFrame(pair("7", "B", "B", "B"))])
+    found = metrics.position_consistency(metrics.pairs(lines))
+    assert found == {"position_consistency": pytest.approx(3 / 6), "position_consistency_n": 6}
 
 
 def test_consistency_without_any_pair_read_twice_is_null() -> None:

@@ -216,6 +216,12 @@ def test_a_training_log_with_a_broken_line_is_still_drawn(tmp_path: Path) -> Non
     assert report.training_log(tmp_path / "none") == []
 
 
+def test_a_name_in_a_plot_is_not_a_formula() -> None:
+    point = {"value": 0.5, "low": 0.4, "high": 0.6}
+    text = plots.headline(["a & b"], {"$x$ <1>": [point], "$\\frac$": [point]}, [None])
+    assert "$x$ &lt;1&gt;" in text and "$\\frac$" in text and "a &amp; b" in text
+
+
 def test_plots_take_the_colour_of_the_page() -> None:
     text = plots.funnel([("rows read", 10), ("after x", 4)])
     assert text.startswith("<svg") and "currentColor" in text

@@ -237,6 +237,27 @@ def test_tasks_are_means_over_benchmarks(
     assert task["parse_rate"] == pytest.approx(pooled, abs=2e-6)
 
 
+def test_a_task_with_a_benchmark_that_has_no_value_has_none(
+    make_run: Callable, two_models: dict, write_benchmark: Callable
+) -> None:
+    constant = write_benchmark(
+        [{"q": str(number), "a": "x", "label": 3} for number in range(4)],
+        task="absolute",
+        metric="pearson",
+        allowed=["1", "2", "3", "4", "5"],
+        fields={"instruction": "record.q", "responses": "[record.a]", "verdict": "record.label"},
+    )
+    run = make_run(two_models, ["heldout_absolute", constant])
+    found = summarise(run.judgments, run.examples, run.config, 0)
+    entry = found["models"]["trained"]["mine"]
+    assert (entry["value"], entry["ci_low"], entry["ci_high"]) == (None, None, None)
+    assert "gold scores do not vary" in entry["notes"][0]
+    task = found["tasks"]["trained"]["absolute"]
+    assert (task["value"], task["ci_low"], task["ci_high"]) == (None, None, None)
+    assert found["comparison"]["trained"]["tasks"]["absolute"]["difference"] is None
+    assert "cannot be compared" in found["comparison"]["trained"]["benchmarks"]["mine"]["sentence"]
+
+
 def test_no_average_over_what_happens_to_be_there(heldout: tuple[Any, dict]) -> None:
     _, found = heldout
     overall = found["overall"]["trained"]
