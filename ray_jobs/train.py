@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipelines.core.cli import command
 from pipelines.core.cluster import connect
 from pipelines.core.config import Config
+from pipelines.training import settings
 
 
 def train(config: Config) -> None:
@@ -18,9 +19,10 @@ def train(config: Config) -> None:
 def plan(config: Config) -> list[str]:
     """What the job would do."""
     t = config.train
+    micro_batches, _ = settings.accumulation(t), settings.deepspeed_config(t)  # both refuse what does not add up
     return [
         f"train {t.model} with {t.engine} on {t.workers} worker(s), DeepSpeed {'on' if t.deepspeed else 'off'}",
-        f"  lr {t.learning_rate}, alpha {t.alpha}, beta {t.beta}, batch {t.batch_size}, {t.epochs} epoch(s), {t.precision}",
+        f"  lr {t.learning_rate}, alpha {t.alpha}, beta {t.beta}, batch {t.batch_size} ({micro_batches} × {t.micro_batch_size} a worker), {t.epochs} epoch(s), {t.precision}",
         f"  {config.out_dir / 'curated' / 'data'} -> {config.out_dir / 'model'}",
     ]
 

@@ -13,7 +13,7 @@ import yaml
 from pipelines.core.config import Config, load_config
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.progress import say
-from pipelines.core.quiet import quiet_stderr
+from pipelines.core.quiet import quiet_output
 
 Job = Callable[[Config], None]
 Plan = Callable[[Config], list[str]]
@@ -47,7 +47,7 @@ def _run(job: Job, plan: Plan, path: Path, overrides: list[str], dry_run: bool) 
             print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
             print("\n".join(plan(config)))
         else:
-            with quiet_stderr():
+            with quiet_output():
                 job(config)
     except KeyboardInterrupt:
         say("stopped; run the same command again to go on from here")

@@ -152,10 +152,12 @@ class TrainConfig(Strict):
     max_length: int = Field(2048, ge=16)
     """Tokens; a pair that does not fit is refused before training, never cut."""
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
-    scheduler: str = "cosine"
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     max_grad_norm: float = Field(1.0, gt=0)
     precision: Literal["float32", "bfloat16_autocast"] = "bfloat16_autocast"
     """Weights are float32 in both: a step at lr 1e-7 is below half a bfloat16 ulp."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """The kernel: `eager` is the quickest on a CPU with sequences of a few hundred tokens; memory grows with T²."""
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float = Field(0, ge=0)

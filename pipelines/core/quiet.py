@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 # Each of these was seen in a run that went well. Everything else passes.
 NOISE = re.compile(
@@ -27,20 +28,26 @@ NOISE = re.compile(
 
 
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Filter standard error while the block runs, the C++ parts of libraries included."""
-    sys.stderr.flush()
-    saved = os.dup(2)
+def quiet_output() -> Iterator[None]:
+    """Filter standard output and standard error while the block runs, the C++ parts of libraries included."""
+    with _quiet(sys.stdout, 1), _quiet(sys.stderr, 2):
+        yield
+
+
+@contextmanager
+def _quiet(stream: TextIO, number: int) -> Iterator[None]:
+    stream.flush()
+    saved = os.dup(number)
     read, write = os.pipe()
-    os.dup2(write, 2)
+    os.dup2(write, number)
     os.close(write)
-    thread = threading.Thread(target=_forward, args=(read, saved), name="quiet-stderr", daemon=True)
+    thread = threading.Thread(target=_forward, args=(read, saved), name=f"quiet-{number}", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)  # closes the last writer of this process; children may still hold the pipe
+        stream.flush()
+        os.dup2(saved, number)  # closes the last writer of this process; children may still hold the pipe
         thread.join(timeout=1)
 
 

@@ -69,9 +69,7 @@ def percentile(draws: Floats, confidence: float) -> Interval:
     return float(low), float(high)
 
 
-def clustered(
-    draw: Callable[[], Floats], groups: ArrayLike, confidence: float
-) -> tuple[Floats | None, Interval]:
+def clustered(draw: Callable[[], Floats], groups: ArrayLike, confidence: float) -> tuple[Floats | None, Interval]:
     """Bootstrap values and their interval; none where all rows are of one group: it shows no spread."""
     if len(np.unique(np.asarray(groups))) < 2:
         return None, (None, None)

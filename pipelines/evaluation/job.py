@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from pipelines.core.config import Config
@@ -26,6 +25,7 @@ def models(config: Config) -> dict[str, str]:
 
 def run(config: Config) -> dict:
     """Judge, score and report; returns the results as they stand in results.json."""
+    from pipelines.evaluation.judgments import write_judgments
     from pipelines.evaluation.report import write_report
     from pipelines.evaluation.results import summarise
     from pipelines.evaluation.summary import terminal_summary
@@ -37,7 +37,7 @@ def run(config: Config) -> dict:
         segment = segment_of(config, name, model, examples, prepared)
         segment.run()
         judgments[name] = out / "judgments" / f"{name}.parquet"
-        collect(segment.rows, judgments[name])
+        write_judgments(segment.rows, examples, judgments[name])
     results = summarise(judgments, examples, config.evaluation, config.seed)
     write_json(out / "results.json", results)
     report = write_report(results, judgments, config.out_dir)
@@ -71,11 +71,12 @@ def segment_of(config: Config, name: str, model: str, examples: Path, prepared: 
 def prepare(config: Config) -> tuple[Path, str]:
     """Write the examples of all benchmarks as parquet; returns the folder and its fingerprint."""
     from pipelines.evaluation.examples import write_examples
+    from pipelines.evaluation.registry import load_all
 
     evaluation = config.evaluation
     folder = config.out_dir / "work" / "examples"
     depends = {
-        "benchmarks": list(evaluation.benchmarks),
+        "benchmarks": [b.model_dump(mode="json") for b in load_all(list(evaluation.benchmarks))],
         "sample": evaluation.sample,
         "templates": dict(evaluation.templates),
         "data_root": str(config.data_root) if config.data_root else None,
@@ -87,17 +88,6 @@ def prepare(config: Config) -> tuple[Path, str]:
         write_examples(folder / "rows", evaluation, config.data_root, config.seed)
         write_json(folder / "done.json", {"fingerprint": key})
     return folder / "rows", key
-
-
-def collect(rows: Path, target: Path) -> None:
-    """The judgments of a model as one parquet file, sorted by id, written atomically."""
-    import pyarrow.dataset as pads
-    import pyarrow.parquet as pq
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_suffix(".tmp")
-    pq.write_table(pads.dataset(str(rows), format="parquet").to_table().sort_by("judgment_id"), draft)
-    shutil.move(draft, target)
 
 
 def fingerprint(model: str) -> str:

@@ -59,9 +59,7 @@ def svg(name: str, draw: Callable[[Figure], None], height: float) -> str:
     return text.replace(_INK, "currentColor")
 
 
-def headline(
-    labels: Sequence[str], models: Mapping[str, Sequence[Point]], baseline: Sequence[float | None]
-) -> str:
+def headline(labels: Sequence[str], models: Mapping[str, Sequence[Point]], baseline: Sequence[float | None]) -> str:
     """Value and interval of each model on each benchmark, one line a benchmark.
 
     Args:
@@ -85,7 +83,7 @@ def headline(
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         low = min([0.0, *(p["low"] for points in models.values() for p in points if p["low"] is not None)])
-        axes.set_xlim(min(low, 0) - (0.02 if low < 0 else 0), 1.0)
+        axes.set_xlim(low - 0.02, 1.02)  # room for a dot at either end
         axes.grid(axis="x", color=_INK, alpha=0.15, lw=0.6)
         axes.set_xlabel("accuracy, or Pearson's r for absolute scores")
         axes.tick_params(length=0)
@@ -116,9 +114,7 @@ def training(steps: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[
         rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (title, curves) in zip(rows, panels.items(), strict=True):
             for number, (name, values) in enumerate(curves.items(), start=1):
-                known = [
-                    (step, value) for step, value in zip(steps, values, strict=True) if value is not None
-                ]
+                known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
                 x, y = zip(*known, strict=True)
                 axes.plot(x, y, color=COLOURS[number % len(COLOURS)], lw=1.6, label=name)
                 if len(known) == 1:
@@ -143,9 +139,7 @@ def funnel(stages: Sequence[tuple[str, int]]) -> str:
         names, rows = [name for name, _ in stages], [count for _, count in stages]
         axes.barh(range(len(stages)), rows, color=COLOURS[1], height=0.62, alpha=0.85)
         for position, count in enumerate(rows):
-            axes.annotate(
-                f"{count:,}", (count, position), xytext=(4, 0), textcoords="offset points", va="center"
-            )
+            axes.annotate(f"{count:,}", (count, position), xytext=(4, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(stages)), names)
         axes.set_ylim(len(stages) - 0.4, -0.6)
         axes.set_xlim(0, max([*rows, 1]) * 1.14)

@@ -100,8 +100,7 @@ def headline_plot(models: dict[str, dict[str, Any]], names: list[str]) -> str:
     """The chart of every model on every benchmark."""
     points = {
         model: [
-            {"value": per[name]["value"], "low": per[name]["ci_low"], "high": per[name]["ci_high"]}
-            for name in names
+            {"value": per[name]["value"], "low": per[name]["ci_low"], "high": per[name]["ci_high"]} for name in names
         ]
         for model, per in models.items()
     }

@@ -22,9 +22,7 @@ REQUIRED = ("n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial"
 DIGITS = 6  # decimals kept: below what a sum's order of addition can change
 
 
-def summarise(
-    judgments: dict[str, Path], examples: Path | None, config: EvaluationConfig, seed: int
-) -> Results:
+def summarise(judgments: dict[str, Path], examples: Path | None, config: EvaluationConfig, seed: int) -> Results:
     """Everything the report shows, from the judgments alone: scoring again needs no model.
 
     Args:
@@ -48,9 +46,7 @@ def summarise(
         scored[model] = [score(frame, benchmark, config, seed) for benchmark in loaded]
     first = next(iter(scored))
     results = {
-        "models": {
-            model: dict(zip(names, (s.entry for s in each), strict=True)) for model, each in scored.items()
-        },
+        "models": {model: dict(zip(names, (s.entry for s in each), strict=True)) for model, each in scored.items()},
         "tasks": {model: by_task(loaded, each, config) for model, each in scored.items()},
         "comparison": {
             model: {"against": first, **compare(loaded, each, scored[first], (model, first), config, seed)}

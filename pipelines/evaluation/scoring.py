@@ -107,9 +107,7 @@ def partial_reasons(counts: dict[str, int], benchmark: Benchmark, sample: int | 
     return reasons
 
 
-def _counts(
-    lines: pd.DataFrame, judged: pd.DataFrame, table: pd.DataFrame, benchmark: Benchmark
-) -> dict[str, int]:
+def _counts(lines: pd.DataFrame, judged: pd.DataFrame, table: pd.DataFrame, benchmark: Benchmark) -> dict[str, int]:
     """Rows found, asked about, excluded by the benchmark's rule, unreadable; judgments made and failed."""
     unasked = lines[lines["outcome"] == UNASKED]
     excluded = unasked["status"].isin([f"filtered:{reason}" for reason in benchmark.where])

@@ -14,9 +14,7 @@ WIDTH = 100
 SHORT = {"accuracy": "acc", "pearson": "r"}
 
 
-def terminal_summary(
-    results: Results, out_dir: Path, report: Path, width: int = WIDTH, color: bool = False
-) -> str:
+def terminal_summary(results: Results, out_dir: Path, report: Path, width: int = WIDTH, color: bool = False) -> str:
     """One screen of text: benchmarks and task types, models side by side, and where the products are.
 
     Args:

@@ -92,8 +92,10 @@ def build(config: TrainConfig, job: dict[str, Any]) -> PairTrainer:
         )
     tokenizer = load_tokenizer(job["model"])
     try:
-        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
-    except (OSError, ValueError) as exc:
+        model = AutoModelForCausalLM.from_pretrained(
+            job["model"], dtype=torch.float32, attn_implementation=config.attention
+        )
+    except (OSError, ValueError, ImportError) as exc:  # ImportError: attention kernels that are not installed
         raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=job["model"]) from None
     log, order = MetricsLog(work / "metrics.jsonl"), HashOrder(data["row_id"], job["seed"])
     trainer = PairTrainer(

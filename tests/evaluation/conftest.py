@@ -78,12 +78,8 @@ def judge_all(examples: Path, rule: Rule, folder: Path) -> Path:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    def make(
-        rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any
-    ) -> Run:
-        config = EvaluationConfig(
-            benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings
-        )
+    def make(rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any) -> Run:
+        config = EvaluationConfig(benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings)
         examples = write_examples(tmp_path / "examples", config, data, seed=0)
         run = Run(tmp_path, config, examples, {}, {})
         for model, rule in rules.items():

@@ -25,9 +25,7 @@ def test_a_pair_appears_in_both_orders_side_by_side() -> None:
         assert given["responses"] == swapped["responses"][::-1]
         assert given["gold"] == given["verdict"] == flip(swapped["gold"])
         assert swapped["verdict"] == swapped["gold"]
-        assert (
-            given["responses"]["AB".index(given["gold"])] == swapped["responses"]["AB".index(swapped["gold"])]
-        )
+        assert given["responses"]["AB".index(given["gold"])] == swapped["responses"]["AB".index(swapped["gold"])]
 
 
 def test_other_tasks_appear_once() -> None:
@@ -169,9 +167,7 @@ def test_a_missing_file_and_an_empty_one_are_clear_errors(write_benchmark: Calla
         benchmark_examples([write_benchmark([], name="empty", expected_n=1)], None)
 
 
-def test_files_are_put_in_place_when_all_are_whole(
-    tmp_path: Path, write_benchmark: Callable[..., str]
-) -> None:
+def test_files_are_put_in_place_when_all_are_whole(tmp_path: Path, write_benchmark: Callable[..., str]) -> None:
     folder = tmp_path / "rows"
     good = EvaluationConfig(benchmarks=["heldout_absolute", "heldout_pairwise"], sample=5)
     write_examples(folder, good, None, seed=1)

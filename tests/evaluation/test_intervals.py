@@ -62,9 +62,7 @@ def test_pearson_of_a_resample_is_scipy_s_of_the_rows_drawn() -> None:
     draws = bootstrap_pearson(x, y, groups, 50, seed=2)
     # How often each group was drawn, from indicator columns under the same seed.
     names = np.unique(groups)
-    counts = (
-        resample((groups[:, None] == names).astype(float), groups, 50, seed=2) / np.bincount(groups)[names]
-    )
+    counts = resample((groups[:, None] == names).astype(float), groups, 50, seed=2) / np.bincount(groups)[names]
     for value, drawn in zip(draws, counts, strict=True):
         rows = np.repeat(np.arange(60), drawn[np.searchsorted(names, groups)].astype(int))
         assert value == pytest.approx(pearsonr(x[rows], y[rows]).statistic)

@@ -14,9 +14,7 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.examples import flip
 
 
-def pair(
-    row_id: str, gold: str, first: str | None, second: str | None, group: str = "g"
-) -> list[dict[str, Any]]:
+def pair(row_id: str, gold: str, first: str | None, second: str | None, group: str = "g") -> list[dict[str, Any]]:
     """Two judgments of one pair; the second's letters are those of the swapped order. None is unread."""
     base = {"row_id": row_id, "group_id": group, "subset": None, "allowed": ["A", "B", "Tie"]}
     return [

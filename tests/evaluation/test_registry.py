@@ -52,9 +52,7 @@ def test_a_benchmark_named_twice_is_refused() -> None:
         ({"fields": {"instruction": "record.q"}}, "fields"),
     ],
 )
-def test_a_broken_benchmark_is_one_clear_line(
-    write_benchmark: Callable[..., str], changes: dict, words: str
-) -> None:
+def test_a_broken_benchmark_is_one_clear_line(write_benchmark: Callable[..., str], changes: dict, words: str) -> None:
     path = write_benchmark([{"q": "x"}], **changes)
     with pytest.raises(UserError, match=words) as caught:
         registry.load(path)

@@ -67,9 +67,7 @@ def written(make_run: Callable, two_models: dict) -> tuple[Any, dict, Page]:
     (run.out / "curated").mkdir()
     (run.out / "curated" / "ledger.json").write_text(json.dumps(LEDGER))
     (run.out / "train").mkdir()
-    lines = [
-        json.dumps({"step": n, "loss": 1 / n, "rewards/accuracies": 0.5, "note": "x"}) for n in (1, 2, 3)
-    ]
+    lines = [json.dumps({"step": n, "loss": 1 / n, "rewards/accuracies": 0.5, "note": "x"}) for n in (1, 2, 3)]
     (run.out / "train" / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
     found = summarise(run.judgments, run.examples, run.config, seed=0)
     path = report.write_report(found, run.judgments, run.out)
@@ -79,9 +77,7 @@ def written(make_run: Callable, two_models: dict) -> tuple[Any, dict, Page]:
 
 def test_the_page_asks_nothing_of_the_network(written: tuple[Any, dict, Page]) -> None:
     _, _, page = written
-    assert not [
-        tag for tag, _ in page.elements if tag in {"script", "link", "img", "iframe", "object", "image"}
-    ]
+    assert not [tag for tag, _ in page.elements if tag in {"script", "link", "img", "iframe", "object", "image"}]
     for tag, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "data", "action"):
             assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
@@ -138,9 +134,7 @@ def test_nine_examples_three_of_each_kind(written: tuple[Any, dict, Page]) -> No
 def test_examples_missing_of_one_model_are_taken_from_the_other(make_run: Callable) -> None:
     run = make_run({"base": lambda row: "no idea", "trained": lambda row: f"Result: {row['gold']}"})
     shown = report.examples(run.judgments, seed=0)
-    assert [(one["kind"], one["model"]) for one in shown] == [("right", "trained")] * 3 + [
-        ("unparsed", "base")
-    ] * 3
+    assert [(one["kind"], one["model"]) for one in shown] == [("right", "trained")] * 3 + [("unparsed", "base")] * 3
 
 
 def test_long_texts_are_cut_and_say_so(make_run: Callable) -> None:
@@ -206,9 +200,7 @@ def test_the_funnel_adds_up_over_sources() -> None:
 
 def test_a_training_log_with_a_broken_line_is_still_drawn(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(
-        '{"step": 1, "loss": 2.0}\nnot json\n[1]\n{"loss": 3}\n{"step": 2, "loss": null, "loss_dpo": 1}\n'
-    )
+    path.write_text('{"step": 1, "loss": 2.0}\nnot json\n[1]\n{"loss": 3}\n{"step": 2, "loss": null, "loss_dpo": 1}\n')
     steps, panels = report.training_panels(report.training_log(path)) or ([], {})
     assert steps == [1, 2]
     assert panels == {"loss": {"loss": [2.0, None], "loss_dpo": [None, 1]}}

@@ -92,9 +92,7 @@ def independent(path: Path) -> dict[str, dict[str, float]]:
             if len(wide.columns) == 2:
                 one["both"] = (wide.min(axis=1) == 1).mean()
                 one["best"] = wide.mean().max()
-                verdicts = (
-                    lines[lines["read"]].pivot(index="row_id", columns="order", values="predicted").dropna()
-                )
+                verdicts = lines[lines["read"]].pivot(index="row_id", columns="order", values="predicted").dropna()
                 other = verdicts["swapped"].map({"A": "B", "B": "A", "Tie": "Tie"})
                 one["position_consistency"] = (verdicts["given"] == other).mean()
         found[str(name)] = one
@@ -151,9 +149,7 @@ def test_a_judge_that_always_says_a_scores_half_on_pairs(make_run: Callable) -> 
 
 def test_a_model_against_itself_differs_by_nothing(make_run: Callable, two_models: dict) -> None:
     run = make_run({"one": two_models["base"], "two": two_models["base"]})
-    for entry in summarise(run.judgments, run.examples, run.config, 0)["comparison"]["two"][
-        "benchmarks"
-    ].values():
+    for entry in summarise(run.judgments, run.examples, run.config, 0)["comparison"]["two"]["benchmarks"].values():
         assert (entry["difference"], entry["ci_low"], entry["ci_high"]) == (0, 0, 0)
         assert "no difference between two and one is shown" in entry["sentence"]
 
@@ -182,9 +178,7 @@ def test_rows_that_were_not_asked_are_counted_apart(make_run: Callable, write_be
     )
     run = make_run({"base": lambda row: "Result: A" if row["order"] == "given" else None}, [path])
     (entry,) = summarise(run.judgments, run.examples, run.config, 0)["models"]["base"].values()
-    counts = {
-        key: entry[key] for key in ("n", "found", "asked", "excluded", "unreadable", "judgments", "failed")
-    }
+    counts = {key: entry[key] for key in ("n", "found", "asked", "excluded", "unreadable", "judgments", "failed")}
     expected = {"n": 2, "found": 4, "asked": 4, "excluded": 1, "unreadable": 1, "judgments": 4, "failed": 2}
     assert counts == expected
     assert (entry["value"], entry["parse_rate"]) == (0.5, 0.5)
@@ -218,14 +212,10 @@ def test_subsets_add_up(heldout: tuple[Any, dict]) -> None:
     entry = found["models"]["trained"]["heldout_pairwise"]
     parts = entry["subsets"].values()
     assert sum(part["n"] for part in parts) == entry["n"]
-    assert sum(part["n"] * part["value"] for part in parts) / entry["n"] == pytest.approx(
-        entry["value"], abs=1e-5
-    )
+    assert sum(part["n"] * part["value"] for part in parts) / entry["n"] == pytest.approx(entry["value"], abs=1e-5)
 
 
-def test_tasks_are_means_over_benchmarks(
-    make_run: Callable, two_models: dict, write_benchmark: Callable
-) -> None:
+def test_tasks_are_means_over_benchmarks(make_run: Callable, two_models: dict, write_benchmark: Callable) -> None:
     other = write_benchmark([{**GOOD, "q": str(number)} for number in range(5)])
     run = make_run({"base": two_models["base"]}, ["heldout_pairwise", other])
     found = summarise(run.judgments, run.examples, run.config, 0)
@@ -297,9 +287,7 @@ def test_the_averages_of_all_eleven(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, None, "without an interval"),
     ],
 )
-def test_the_sentence_says_what_the_interval_allows(
-    low: float | None, high: float | None, words: str
-) -> None:
+def test_the_sentence_says_what_the_interval_allows(low: float | None, high: float | None, words: str) -> None:
     assert words in sentence(("two", "one"), "x", "accuracy", 0.1, low, high, 30, 0.95)
 
 

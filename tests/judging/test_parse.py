@@ -12,9 +12,7 @@ from pipelines.judging import templates
 from pipelines.judging.parse import normalise, parse, strip_label, without_verdict_lines
 
 AB = ("A", "B")
-SCALES = st.sampled_from(
-    [AB, ("A", "B", "Tie"), ("1", "2", "3", "4", "5"), ("Yes", "No"), ("supported", "N.A.")]
-)
+SCALES = st.sampled_from([AB, ("A", "B", "Tie"), ("1", "2", "3", "4", "5"), ("Yes", "No"), ("supported", "N.A.")])
 # Text in which verdict lines, labels and brackets are likely.
 PIECES = [
     "Result:",
@@ -109,9 +107,7 @@ def test_a_class_label_may_look_like_wrapping(label: str) -> None:
 
 
 def test_the_critique_is_what_stands_before_the_verdict_without_its_label() -> None:
-    assert (
-        parse("**Reasoning:** Too long.\nAnd wrong.\n\n**Result:** A", AB).critique == "Too long.\nAnd wrong."
-    )
+    assert parse("**Reasoning:** Too long.\nAnd wrong.\n\n**Result:** A", AB).critique == "Too long.\nAnd wrong."
     assert parse("Feedback: no verdict here", AB).critique == "no verdict here"
 
 
@@ -129,9 +125,7 @@ def test_what_a_template_writes_is_read_back(
 @given(critique=PROSE, name=st.sampled_from(["pairwise_original", "pairwise_compact"]))
 def test_a_cleaned_critique_is_read_back_too(critique: str, name: str) -> None:
     clean = strip_label(without_verdict_lines(critique))
-    assert parse(templates.load(name).completion("A", clean), AB).critique == strip_label(
-        f"Reasoning: {clean}"
-    )
+    assert parse(templates.load(name).completion("A", clean), AB).critique == strip_label(f"Reasoning: {clean}")
 
 
 @settings(deadline=None)

@@ -44,9 +44,7 @@ def judge_templates() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "task"), judge_templates())
 @pytest.mark.parametrize("cot", [True, False])
-def test_a_judge_template_shows_all_the_data_and_asks_for_its_own_format(
-    name: str, task: str, cot: bool
-) -> None:
+def test_a_judge_template_shows_all_the_data_and_asks_for_its_own_format(name: str, task: str, cot: bool) -> None:
     template = load(name)
     values = row(task, instruction="INSTRUCTION", context="CONTEXT", rubric="RUBRIC")
     values["responses"] = ["FIRST", "SECOND"][: len(values["responses"])]
