@@ -22,7 +22,8 @@ def plan(config: Config) -> list[str]:
     micro_batches, _ = settings.accumulation(t), settings.deepspeed_config(t)  # both refuse what does not add up
     return [
         f"train {t.model} with {t.engine} on {t.workers} worker(s), DeepSpeed {'on' if t.deepspeed else 'off'}",
-        f"  lr {t.learning_rate}, alpha {t.alpha}, beta {t.beta}, batch {t.batch_size} ({micro_batches} × {t.micro_batch_size} a worker), {t.epochs} epoch(s), {t.precision}",
+        f"  lr {t.learning_rate}, alpha {t.alpha}, beta {t.beta}, {t.epochs} epoch(s), {t.precision}",
+        f"  batch {t.batch_size}: {micro_batches} × {t.micro_batch_size} on each worker",
         f"  {config.out_dir / 'curated' / 'data'} -> {config.out_dir / 'model'}",
     ]
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipelines.core.errors import UserError
 
-
 M = TypeVar("M", bound="Strict")
 
 

@@ -88,7 +88,7 @@ def _query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     import duckdb
     import pyarrow.dataset as pads
 
-    rows = pads.dataset(str(folder), format="parquet", exclude_invalid_files=False)  # noqa: F841  (read by the SQL)
+    rows = pads.dataset(str(folder), format="parquet", exclude_invalid_files=False)
     with duckdb.connect() as connection:
         connection.register("rows", rows)
         return connection.execute(sql).fetchall()

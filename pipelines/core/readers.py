@@ -330,9 +330,7 @@ def _read_hub(hub: Hub, files: list[str]) -> Read:
     try:
         import datasets
 
-        stream = datasets.load_dataset(
-            hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True
-        )
+        stream = datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
         for index, value in enumerate(stream):
             yield f"{hub.split} row {index}", value, None
     except ImportError:

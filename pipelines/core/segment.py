@@ -126,7 +126,7 @@ class Segment:
             delete_checkpoint_on_success=False,
         )
         try:
-            dataset, schema = self.plan()
+            dataset, _ = self.plan()
             self.rows.mkdir(parents=True, exist_ok=True)
             (self.folder / "checkpoint").mkdir(exist_ok=True)
             dataset.write_parquet(str(self.rows))

@@ -51,7 +51,7 @@ class PooledStage(Stage):
     num_gpus: float = 0.0
     rows_per_batch: int = 64
 
-    def setup(self) -> None:  # noqa: B027  (optional: not every pooled stage has a model)
+    def setup(self) -> None:
         """Load what the stage needs; called once in each actor."""
 
     def apply(self, row: Row) -> None:

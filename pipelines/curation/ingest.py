@@ -152,9 +152,7 @@ def read_tables(reading: Reading) -> Iterator[pa.Table]:
     size = 0
     for row in read_rows(reading):
         rows.append(row)
-        size += sum(
-            len(text or "") for text in (row["instruction"], row["context"], *(row["responses"] or []))
-        )
+        size += sum(len(text or "") for text in (row["instruction"], row["context"], *(row["responses"] or [])))
         if len(rows) >= TABLE_ROWS or size >= TABLE_BYTES:
             yield to_table(rows, EXAMPLE)
             rows, size = [], 0

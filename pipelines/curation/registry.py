@@ -29,9 +29,7 @@ def load_source(name: str) -> Mapping:
     else:
         near = difflib.get_close_matches(name, names(), n=1)
         fix = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(
-            f"no source '{name}'", fix=f"{fix}known: {', '.join(names())}; or the path of a YAML file"
-        )
+        raise UserError(f"no source '{name}'", fix=f"{fix}known: {', '.join(names())}; or the path of a YAML file")
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise UserError("the source is not a mapping of keys", where=str(path))
@@ -49,9 +47,7 @@ def load_sources(sources: list[str]) -> list[Mapping]:
     for name, mapping in zip(sources, mappings, strict=True):
         if mapping.name in seen:
             where = "curation.sources"
-            raise UserError(
-                f"'{seen[mapping.name]}' and '{name}' are both named '{mapping.name}'", where=where
-            )
+            raise UserError(f"'{seen[mapping.name]}' and '{name}' are both named '{mapping.name}'", where=where)
         seen[mapping.name] = name
     return mappings
 

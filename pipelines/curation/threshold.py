@@ -43,7 +43,7 @@ def endorsed_reward(row: Row) -> float | None:
     Raises:
         ValueError: the row has not been scored.
     """
-    rewards = row.get("rewards")
+    rewards: list[float] | None = row.get("rewards")
     if not rewards:
         raise ValueError("the row has no rewards")
     if row["task"] == "pairwise":

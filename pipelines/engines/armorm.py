@@ -29,10 +29,7 @@ OBJECTIVES = (
     "prometheus-score",
     "argilla-overall_quality",
     "argilla-judge_lm",
-    *(
-        f"code-{name}"
-        for name in ("complexity", "style", "explanation", "instruction-following", "readability")
-    ),
+    *(f"code-{name}" for name in ("complexity", "style", "explanation", "instruction-following", "readability")),
 )
 
 

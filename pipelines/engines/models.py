@@ -45,9 +45,7 @@ def resolve(model: str) -> str:
         return str(folder.absolute())
     if HUB_ID.fullmatch(model) and not folder.exists():
         return model
-    raise UserError(
-        f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, or a hub id such as org/name"
-    )
+    raise UserError(f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, or a hub id such as org/name")
 
 
 def embedded() -> Path:

@@ -102,6 +102,7 @@ def engine_arguments(engine: EngineConfig) -> dict[str, Any]:
         arguments["tensor_parallel_size"] = engine.num_gpus
     else:
         arguments["enforce_eager"] = True  # nothing to capture without a GPU
+        arguments["block_size"] = 32  # the CPU default of 128 tokens is longer than a short row's shared prefix
     return {**arguments, **engine.engine_args}
 
 
@@ -112,6 +113,7 @@ def engine_environment(engine: EngineConfig) -> dict[str, str]:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(engine.kv_cache_gb)
         # Ray would give the engine as many threads as the logical CPUs it reserves.
         environment["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
+        environment["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"  # else a machine of two cores computes on one
     return environment
 
 

@@ -33,7 +33,7 @@ class HashOrder(Sampler[int]):
         return iter(sorted(range(len(self)), key=lambda i: unit(self.seed, purpose, self.row_ids[i])))
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class PairTrainer(DPOTrainer):
     """DPO + α·NLL as TRL computes it, plus the two losses logged apart, and a stop at the first NaN.
 
     TRL's NLL is a mean over the chosen tokens of the micro-batch, so it depends on `micro_batch_size`.

@@ -29,8 +29,7 @@ def test_digests_are_the_same_for_ever() -> None:
 def test_digests_do_not_depend_on_the_process() -> None:
     # PYTHONHASHSEED changes str.__hash__ and set order between processes.
     code = (
-        "from pipelines.core.determinism import digest, unit; "
-        "print(digest('x', {'b': 1, 'a': [2]}), unit(1, 'p', 'r'))"
+        "from pipelines.core.determinism import digest, unit; print(digest('x', {'b': 1, 'a': [2]}), unit(1, 'p', 'r'))"
     )
     printed = {
         subprocess.run(

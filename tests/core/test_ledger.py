@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from pipelines.core.errors import LedgerError, TooManyErrors
 from pipelines.core.ledger import balance, check_error_share, count_rows, count_status
 
-STATUSES = st.sampled_from(
-    ["ok", "filtered:script", "filtered:duplicate", "error:invalid_json", "error:x:y:z:1"]
-)
+STATUSES = st.sampled_from(["ok", "filtered:script", "filtered:duplicate", "error:invalid_json", "error:x:y:z:1"])
 
 
 def write(folder: Path, *files: list[tuple[str, str, str | None]]) -> Path:
@@ -48,9 +46,7 @@ def test_an_id_that_appears_twice_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_balanced_entry_has_totals_and_reasons() -> None:
-    entry = balance(
-        "prepare", {"a": 6}, {"a": {"ok": 3, "filtered:script": 2, "error:mapping:verdict:KeyError: 7": 1}}
-    )
+    entry = balance("prepare", {"a": 6}, {"a": {"ok": 3, "filtered:script": 2, "error:mapping:verdict:KeyError: 7": 1}})
     assert entry == {
         "a": {
             "in": 6,
@@ -74,9 +70,7 @@ def test_any_split_into_statuses_balances(out: dict[str, dict[str, int]]) -> Non
 
 @settings(deadline=None)
 @given(
-    st.dictionaries(
-        st.sampled_from("abc"), st.dictionaries(STATUSES, st.integers(1, 9), min_size=1), min_size=1
-    ),
+    st.dictionaries(st.sampled_from("abc"), st.dictionaries(STATUSES, st.integers(1, 9), min_size=1), min_size=1),
     st.sampled_from([-1, 1]),
     st.data(),
 )
@@ -101,8 +95,6 @@ def test_too_many_errors_name_the_commonest_reason() -> None:
     out = {"a": {"ok": 7, "error:rare": 1, "error:common:x": 2}, "b": {"filtered:f": 90}}
     entry = balance("s", {"a": 10, "b": 90}, out)
     check_error_share("s", entry, 0.03)  # 3 of 100
-    with pytest.raises(
-        TooManyErrors, match=r"segment 's': 3 of 100 rows .* 'error:common:x'; max_error_share is 0.02"
-    ):
+    with pytest.raises(TooManyErrors, match=r"segment 's': 3 of 100 rows .* 'error:common:x'; max_error_share is 0.02"):
         check_error_share("s", entry, 0.02)
     check_error_share("s", {}, 0.0)

@@ -153,9 +153,7 @@ def test_fields_replace_constants() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(4, "4"), (4.0, "4"), (6.5, "6.5"), (math.nan, None), ("x", "x")]
-)
+@pytest.mark.parametrize(("value", "text"), [(4, "4"), (4.0, "4"), (6.5, "6.5"), (math.nan, None), ("x", "x")])
 def test_numbers_become_texts(value: Any, text: str | None) -> None:
     (row,) = rows({**GOOD, "q": value})
     assert row["instruction"] == text

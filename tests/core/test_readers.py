@@ -84,9 +84,7 @@ def test_a_corrupt_file_is_one_line_that_names_it(tmp_path: Path, file_format: s
 
 def test_parquet_damaged_inside_is_found_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    pq.write_table(
-        pa.table({"q": [str(n) * 50 for n in range(2000)]}), path, compression="zstd", use_dictionary=False
-    )
+    pq.write_table(pa.table({"q": [str(n) * 50 for n in range(2000)]}), path, compression="zstd", use_dictionary=False)
     data = bytearray(path.read_bytes())
     data[100:400] = bytes(300)
     path.write_bytes(data)
@@ -121,9 +119,7 @@ def test_a_blank_row_of_a_sheet_is_a_record_of_nulls(tmp_path: Path) -> None:
 
 def test_records_reach_into_a_nested_document(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text(
-        json.dumps({"s": {"one": [{"q": 1}, {"q": 2}], "two": [{"q": 3}]}, "columns": {"q": [4, 5]}})
-    )
+    path.write_text(json.dumps({"s": {"one": [{"q": 1}, {"q": 2}], "two": [{"q": 3}]}, "columns": {"q": [4, 5]}}))
     assert [v["q"] for v, _ in values(path, "json", "document.s | values | flatten")] == [1, 2, 3]
     assert [v["q"] for v, _ in values(path, "json", "document.columns | transpose")] == [4, 5]
     with pytest.raises(UserError, match="expression `records` fails"):

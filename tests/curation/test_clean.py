@@ -88,9 +88,7 @@ def test_the_limits_are_the_configs(tmp_path: Path) -> None:
     assert cleaned(tmp_path, dict(row), min_year=2020, max_other_letters=2) == "ok"
     assert cleaned(tmp_path, dict(row), min_year=2020, max_other_letters=1) == "filtered:script"
     assert cleaned(tmp_path, dict(row), min_year=2020, scripts=["Latin", "Cyrillic"]) == "ok"
-    assert (
-        cleaned(tmp_path, {**GOOD, "split": "dev"}, excluded_splits=["test", "DEV"]) == "filtered:dev_split"
-    )
+    assert cleaned(tmp_path, {**GOOD, "split": "dev"}, excluded_splits=["test", "DEV"]) == "filtered:dev_split"
     assert cleaned(tmp_path, {**GOOD, "context": "x" * 100}, max_chars=50) == "filtered:too_long"
 
 

@@ -139,10 +139,7 @@ def test_the_swap_says_nothing_about_the_rejected_side_of_a_tie() -> None:
 
 def test_another_seed_gives_another_draw() -> None:
     def drawn(seed: int) -> list[Any]:
-        return [
-            one["swapped"]
-            for one in contrasted([row(n, "pairwise", ["A", "B"], "A") for n in range(50)], seed)
-        ]
+        return [one["swapped"] for one in contrasted([row(n, "pairwise", ["A", "B"], "A") for n in range(50)], seed)]
 
     assert drawn(1) != drawn(2)
 

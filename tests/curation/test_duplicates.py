@@ -75,9 +75,7 @@ def test_odd_folder_names_are_only_names(tmp_path: Path, name: str) -> None:
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["ok", "ok", "error:e"]))
-    ),
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["ok", "ok", "error:e"]))),
     st.permutations("abc"),
     st.integers(1, 4),
 )

@@ -63,9 +63,7 @@ def sampled(mapping: Mapping, root: Path, size: int, seed: int = 0) -> list[dict
     counts, scoped = module._scope([mapping], read, [survey(one, size) for one in read], size)
     rows = [row for one in scoped for row in read_rows(one)]
     assert len(rows) == counts[mapping.name]["sampled"]
-    assert (
-        counts[mapping.name]["sampled"] + counts[mapping.name]["not_sampled"] == counts[mapping.name]["rows"]
-    )
+    assert counts[mapping.name]["sampled"] + counts[mapping.name]["not_sampled"] == counts[mapping.name]["rows"]
     return rows
 
 
@@ -146,9 +144,7 @@ def test_equal_records_do_not_fill_a_sample_together(tmp_path: Path) -> None:
     st.integers(1, 15),
     st.integers(0, 2),
 )
-def test_any_sample_balances(
-    tmp_path_factory: pytest.TempPathFactory, lists: list[Any], size: int, seed: int
-) -> None:
+def test_any_sample_balances(tmp_path_factory: pytest.TempPathFactory, lists: list[Any], size: int, seed: int) -> None:
     root = tmp_path_factory.mktemp("sample")
     write(root, "a.jsonl", [one if one == "broken" else {"l": one} for one in lists[:5]])
     write(root, "b.jsonl", [one if one == "broken" else {"l": one} for one in lists[5:]])

@@ -39,7 +39,7 @@ def test_pairs_and_quarantine_add_up(tmp_path: Path) -> None:
 
 def test_unbalanced_ledger_fails_the_job(tmp_path: Path) -> None:
     first = write(tmp_path / "first", ["ok", "filtered:script"])
-    with pytest.raises(LedgerError, match="source 'a'.*does not balance"):
+    with pytest.raises(LedgerError, match=r"source 'a'.*does not balance"):
         publish(tmp_path / "out", {"first": {"a": {"in": 5}}}, {"first": first}, MANIFEST)
     assert not (tmp_path / "out" / "ledger.json").exists()
 

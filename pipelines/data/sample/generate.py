@@ -42,9 +42,7 @@ class Contents:
             "capitals": list(contents.CAPITALS),
             "opposites": list(contents.OPPOSITES),
             "colours": list(contents.COLOURS),
-            "order": [
-                (name, side) for name in (*contents.DAYS, *contents.MONTHS) for side in ("after", "before")
-            ],
+            "order": [(name, side) for name in (*contents.DAYS, *contents.MONTHS) for side in ("after", "before")],
             "objects": list(contents.OBJECTS),
             "topics": list(contents.TOPICS),
             "descriptions": list(contents.DESCRIPTIONS),
@@ -77,9 +75,7 @@ def shaped(row: Row) -> Row:
 def cases(bank: Contents, held_out: bool) -> list[Case]:
     """The cases of one file of pairwise or classification rows."""
     items = [
-        (build, item)
-        for build, name, train, held in CASES
-        for item in bank.take(name, held if held_out else train)
+        (build, item) for build, name, train, held in CASES for item in bank.take(name, held if held_out else train)
     ]
     return [build(item, number) for number, (build, item) in enumerate(items)]
 
