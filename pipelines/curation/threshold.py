@@ -47,8 +47,8 @@ def endorsed_reward(row: Row) -> float | None:
     if not rewards:
         raise ValueError("the row has no rewards")
     if row["task"] == "pairwise":
-        sides = {"A": rewards[:1], "B": rewards[1:2]}.get(row["verdict"], rewards)
-        return float(sum(sides) / len(sides))
+        endorsed = {"A": [rewards[0]], "B": [rewards[1]]}.get(row["verdict"]) or rewards
+        return float(sum(endorsed) / len(endorsed))
     if row["task"] == "absolute":
         scale = [float(value) for value in row["allowed"]]
         middle = (min(scale) + max(scale)) / 2

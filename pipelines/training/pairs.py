@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
@@ -128,7 +129,11 @@ def encode_group(path: Path, group: int, target: Path, model: str) -> dict[str, 
     for row_id, prompt, chosen, rejected in zip(*_texts(path, group).values(), strict=True):
         if not (row_id and prompt and chosen and rejected):
             raise UserError(f"row '{row_id}' lacks prompt, chosen or rejected", where=str(path))
-        ids = encode_prompt(tokenizer, prompt), encode_completion(tokenizer, chosen), encode_completion(tokenizer, rejected)
+        ids = (
+            encode_prompt(tokenizer, prompt),
+            encode_completion(tokenizer, chosen),
+            encode_completion(tokenizer, rejected),
+        )
         length = len(ids[0]) + max(len(ids[1]), len(ids[2]))
         rows.append(dict(zip(ENCODED.names, (row_id, *ids, length), strict=True)))
     draft = target.with_name(f".{target.name}.tmp")
@@ -172,7 +177,8 @@ def refuse_long(encoded: Path, max_length: int, where: str) -> None:
     if count:
         named = ", ".join(ids) + (", ..." if count > SHOWN else "")
         raise UserError(
-            f"{count} pair(s) are longer than train.max_length {max_length} (longest: {longest} tokens): row_id {named}",
+            f"{count} pair(s) are longer than train.max_length {max_length} (longest: {longest} tokens): "
+            f"row_id {named}",
             where=where,
             fix="raise train.max_length, or lower curation.mix.max_tokens to quarantine them",
         )
@@ -183,7 +189,7 @@ def _texts(path: Path, group: int) -> dict[str, list[str | None]]:
     has_status = "status" in file.schema_arrow.names
     table = file.read_row_group(group, columns=[*COLUMNS, "status"] if has_status else list(COLUMNS))
     if has_status:
-        table = table.filter(pa.compute.equal(table["status"], "ok"))
+        table = table.filter(pc.equal(table["status"], "ok"))
     return {name: table[name].to_pylist() for name in COLUMNS}
 
 

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 # Keys that change how a run goes, not what comes out of it: a resumed run may change them.
 OPERATIONAL = frozenset(
-    {"cpus_per_worker", "gpus_per_worker", "gradient_checkpointing", "checkpoint_steps", "max_failures", "logging_steps"}
+    {
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "gradient_checkpointing",
+        "checkpoint_steps",
+        "max_failures",
+        "logging_steps",
+    }
 )
 # Keys of a DeepSpeed config that follow from ours. Sections that would store weights or their updates in
 # 16 bits are refused: at lr 1e-7 a step is below half a bfloat16 ulp and would be lost.
@@ -58,8 +65,10 @@ def deepspeed_config(config: TrainConfig) -> dict[str, Any] | None:
         return None
     for key in (*SIXTEEN_BIT, *OURS):
         if key in config.deepspeed:
-            fix = "set train.precision" if key in SIXTEEN_BIT else "set train.batch_size, micro_batch_size, max_grad_norm"
-            raise UserError(f"'{key}' is ours to set", where="train.deepspeed", fix=f"remove it; {fix}")
+            ours = "precision" if key in SIXTEEN_BIT else "batch_size, micro_batch_size and max_grad_norm"
+            raise UserError(
+                f"'{key}' is ours to set", where="train.deepspeed", fix=f"remove it; it follows from train.{ours}"
+            )
     filled: dict[str, Any] = {
         "zero_optimization": {"stage": 0},
         **config.deepspeed,

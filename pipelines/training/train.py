@@ -68,7 +68,9 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
         outcome = fit(config, job)
     if "diverged" in outcome:
         raise UserError(
-            outcome["diverged"], where=str(work / "metrics.jsonl"), fix="lower train.learning_rate, or look at the pairs"
+            outcome["diverged"],
+            where=str(work / "metrics.jsonl"),
+            fix="lower train.learning_rate, or look at the pairs",
         )
     result = summary(fingerprint, encoded, outcome, work)
     write_json(work / DONE, result)

@@ -15,8 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipelines.core.cluster import connect
-from pipelines.core.config import RayConfig, TrainConfig
+from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
 from pipelines.training.train import train
 from tests.training.tiny import pair_rows, write_model, write_pairs
@@ -24,11 +23,16 @@ from tests.training.tiny import pair_rows, write_model, write_pairs
 from .conftest import ROOT
 
 ZERO_2 = {"zero_optimization": {"stage": 2}}
+# A cluster of our own: the tests kill processes, and may only kill what they started.
+RAY = {"address": "local", "num_cpus": 4, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(own_ray: None) -> None:
-    connect(RayConfig(num_cpus=4, dashboard=False))
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(**RAY)
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +183,9 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(
 ) -> None:
     settings = config(model, checkpoint_steps=2, **changes)
     code = (
-        "from pathlib import Path; from pipelines.core.cluster import connect\n"
-        "from pipelines.core.config import RayConfig, TrainConfig; from pipelines.training.train import train\n"
-        "connect(RayConfig(num_cpus=4, dashboard=False))\n"
+        "from pathlib import Path; import ray\n"
+        "from pipelines.core.config import TrainConfig; from pipelines.training.train import train\n"
+        f"ray.init(**{RAY!r})\n"
         f"train(TrainConfig.model_validate_json({settings.model_dump_json()!r}), Path({str(pairs)!r}), "
         f"Path({str(tmp_path)!r}), 0)"
     )

@@ -114,7 +114,7 @@ def test_each_epoch_has_its_own_order(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_training_at_its_step(tmp_path: Path, tiny_model: Path) -> None:
     trainer = trainer_for(config(learning_rate=1e30, warmup_ratio=0, scheduler="constant"), tiny_model, tmp_path)
-    with pytest.raises(Diverged, match="became (nan|inf) at step [12]"):
+    with pytest.raises(Diverged, match=r"became (nan|inf) at step [12]"):
         trainer.train()
 
 

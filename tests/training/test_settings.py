@@ -41,7 +41,8 @@ def test_float32_has_no_autocast_in_deepspeed_and_no_deepspeed_stays_none() -> N
 
 
 def test_zero_3_gathers_the_weights_when_the_model_is_saved() -> None:
-    filled = settings.deepspeed_config(TrainConfig(deepspeed={"zero_optimization": {"stage": 3, "overlap_comm": False}}))
+    wanted = {"zero_optimization": {"stage": 3, "overlap_comm": False}}
+    filled = settings.deepspeed_config(TrainConfig(deepspeed=wanted))
     assert filled is not None
     assert filled["zero_optimization"] == {
         "stage": 3,

@@ -21,7 +21,8 @@ from tests.training.tiny import pair_rows, write_pairs
 @pytest.fixture
 def finished(tmp_path: Path, tiny_model: Path) -> tuple[TrainConfig, Path, Path]:
     """A folder in which training is done."""
-    config, pairs, out = TrainConfig(model=str(tiny_model)), write_pairs(tmp_path / "pairs", pair_rows(5)), tmp_path / "out"
+    config, out = TrainConfig(model=str(tiny_model)), tmp_path / "out"
+    pairs = write_pairs(tmp_path / "pairs", pair_rows(5))
     depends = job.depends_on(config, pairs, str(tiny_model), 0)
     claim(out / "train", digest("train", depends), depends)
     write_json(out / "train" / "done.json", {"pairs": 5, "steps": 1})
@@ -75,10 +76,11 @@ def test_divergence_is_one_clear_line_and_leaves_no_model(
     assert not (tmp_path / "out" / "train" / "done.json").exists()
 
 
-def test_done_json_tells_speed_and_the_last_step(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_done_json_tells_the_speed(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = {"steps": 2, "resumed_from": 0, "seconds": 4.0, "pairs": 8, "tokens": 100}
     monkeypatch.setattr(job, "fit", lambda *_: outcome)
     monkeypatch.setattr(job, "encode_pairs", lambda *_: {"rows": 8, "tokens": 100})
-    result = job.train(TrainConfig(model=str(tiny_model)), write_pairs(tmp_path / "p", pair_rows(8)), tmp_path / "out", 0)
+    pairs = write_pairs(tmp_path / "p", pair_rows(8))
+    result = job.train(TrainConfig(model=str(tiny_model)), pairs, tmp_path / "out", 0)
     assert (result["pairs_per_second"], result["tokens_per_second"]) == (2.0, 25.0)
     assert read_json(tmp_path / "out" / "train" / "done.json") == result
