@@ -29,22 +29,30 @@ def connect(config: RayConfig) -> None:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    memory = config.object_store_memory_mb
+    own: dict[str, Any] = {
+        "num_cpus": config.num_cpus or os.cpu_count(),
+        "object_store_memory": memory * 2**20 if memory else None,
+        "include_dashboard": config.dashboard,
+    }
     address = config.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, **quiet)
+        return _ready()
     try:
-        ray.init(address=address or "auto", **quiet)
-    except ConnectionError:
-        if address:
-            raise
-        memory = config.object_store_memory_mb
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus,
-            object_store_memory=memory * 2**20 if memory else None,
-            include_dashboard=config.dashboard,
-            **quiet,
-        )
+        # Without an address Ray joins what `ray start` has left running, and refuses to size it. Not "auto":
+        # that also joins another job's own cluster, and goes down with it.
+        ray.init(**own, **quiet)
+    except ValueError:
+        ray.init(**quiet)
+    _ready()
+
+
+def _ready() -> None:
+    import ray
+
     context = ray.get_runtime_context()
-    dashboard = getattr(ray._private.worker.global_worker.node, "webui_url", None) if config.dashboard else None
+    dashboard = getattr(ray._private.worker.global_worker.node, "webui_url", None)
     shown = f", dashboard http://{dashboard}" if dashboard else ""
     say(f"ray {ray.__version__}: {context.gcs_address}{shown}")
     quiet_data()

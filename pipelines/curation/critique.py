@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pipelines.core.config import CritiqueConfig
 from pipelines.core.determinism import integer
 from pipelines.core.records import CRITIQUED, Row, filtered
@@ -9,6 +11,18 @@ from pipelines.engines.ask import Answer, Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
 from pipelines.judging.templates import load, render
+
+
+_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to its last sentence end; empty if there is none.
+
+    For a critique that the token limit cut: a judge trained on sentences without an end does not learn to stop.
+    """
+    ends = list(_SENTENCE_END.finditer(text))
+    return text[: ends[-1].end()] if ends else ""
 
 
 class Critique(PromptStep):
@@ -28,6 +42,8 @@ class Critique(PromptStep):
             answer = await self._argue(row, side, verdict, ask)
             row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
             critique = without_verdict_lines(strip_label(answer.text))
+            if answer.output_tokens >= self.config.max_tokens:
+                critique = whole_sentences(critique)
             if not critique:
                 row["status"] = filtered(f"empty_{side}_critique")
                 return

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.core.config import CritiqueConfig
 from pipelines.curation.consistency import ConsistencyCheck
-from pipelines.curation.critique import Critique
+from pipelines.curation.critique import Critique, whole_sentences
 from pipelines.engines.ask import Answer
 
 
@@ -74,6 +74,24 @@ def test_critique_that_smuggles_a_verdict_line_loses_it() -> None:
 def test_critique_of_nothing_but_a_verdict_is_filtered() -> None:
     row = example()
     run(Critique(CritiqueConfig(), 0), row, lambda *_: "Result: A")
+    assert row["status"] == "filtered:empty_chosen_critique"
+
+
+def test_critique_that_the_token_limit_cut_keeps_its_whole_sentences() -> None:
+    row = example()
+    run(Critique(CritiqueConfig(max_tokens=8), 0), row, lambda *_: "Short.")  # 3 tokens: not cut
+    assert row["chosen_critique"] == "Short."
+    assert whole_sentences('It is 2.5 times "better." It also has a') == 'It is 2.5 times "better."'
+    assert whole_sentences("no end in sight") == ""
+
+
+def test_cut_critique_without_a_sentence_is_filtered() -> None:
+    class Cut(RecordedAsk):
+        async def __call__(self, prompt: str, **options: Any) -> Answer:
+            return Answer("it goes on and", prompt_tokens=1, output_tokens=options["max_tokens"], seconds=0)
+
+    row = example()
+    asyncio.run(Critique(CritiqueConfig(), 0).run(row, Cut(None)))
     assert row["status"] == "filtered:empty_chosen_critique"
 
 
