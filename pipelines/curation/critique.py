@@ -12,7 +12,6 @@ from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
 from pipelines.judging.templates import load, render
 
-
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
 
