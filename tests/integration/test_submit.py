@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, ray_folder: Path) -> Itera
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
         "RAY_TMPDIR": str(ray_folder),
     }
-    subprocess.run([RAY, "get-auth-token", "--generate"], env=env, check=True, capture_output=True, timeout=120)
+    token.write_text(secrets.token_hex(32))
     command = [RAY, "start", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4"]
     command += ["--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={ray_folder / 'head'}"]
     command += ["--object-store-memory=400000000", "--block"]

@@ -47,6 +47,8 @@ def test_loss_is_dpo_plus_alpha_times_the_token_mean_nll(tmp_path: Path, tiny_mo
     trainer = trainer_for(config(alpha=0.5, beta=0.3), tiny_model, tmp_path)
     disturb(trainer.model)
     rows = [trainer.train_dataset[i] for i in range(3)]
+    rows[0]["rejected_ids"] = [9, 8, 7, *rows[0]["rejected_ids"]]  # all three lengths differ, so masks matter
+    rows[1]["chosen_ids"] = rows[1]["chosen_ids"][3:]
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
     dpo, tokens = [], []
     for row in rows:
