@@ -199,6 +199,12 @@ class Config(Strict):
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig
 
+    @field_validator("out_dir", "data_root")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        # Workers run in other folders than the driver, and Ray's checkpoint takes absolute paths only.
+        return value.expanduser().absolute() if value else value
+
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """Read a YAML config, apply `key.path=value` overrides and check every key.

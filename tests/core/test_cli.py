@@ -91,3 +91,10 @@ def test_stop_by_the_user_says_how_to_go_on(tmp_path, capsys) -> None:
 
     assert run(tmp_path, job=job) == 130
     assert "same command again" in last_line(capsys)
+
+
+def test_relative_paths_become_absolute(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[Config] = []
+    assert run(tmp_path, job=seen.append) == 0
+    assert seen[0].out_dir == tmp_path / "out"
