@@ -68,6 +68,7 @@ def contents(out: Path) -> dict[str, str]:
     return {row["raw_id"]: digest(row) for row in table.to_pylist()}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_job_resumes_to_the_same_content(tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
