@@ -52,8 +52,8 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         [
             f"out_dir={out}",
             "ray.dashboard=false",
-            "curation.sample_per_source=24",
-            "curation.critique.max_tokens=16",
+            "curation.sample_per_source=16",
+            "curation.critique.max_tokens=32",
             "curation.critique.drop_inconsistent_chosen=false",
             "train.workers=2",
             "train.cpus_per_worker=1",

@@ -56,7 +56,7 @@ def test_curation_as_a_submitted_job(cluster: dict[str, str], tmp_path: Path) ->
     command = [RAY, "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml", "--"]
     command += [sys.executable, "ray_jobs/curate.py", "--config", "ray_jobs/configs/local.yaml", f"out_dir={out}"]
     command += ["curation.sources=[sample_classification]", "curation.sample_per_source=10"]
-    command += ["curation.reward.enabled=false", "curation.critique.max_tokens=8"]
+    command += ["curation.reward.enabled=false", "curation.critique.max_tokens=32"]
     command += ["curation.critique.drop_inconsistent_chosen=false"]
     for _ in range(30):  # the dashboard answers a few seconds after the head
         done = subprocess.run(command, cwd=ROOT, env=cluster, capture_output=True, text=True, timeout=600, check=False)
