@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +61,9 @@ def test_curation_as_a_submitted_job(cluster: dict[str, str], tmp_path: Path) ->
     command += ["curation.critique.drop_inconsistent_chosen=false"]
     for _ in range(30):  # the dashboard answers a few seconds after the head
         done = subprocess.run(command, cwd=ROOT, env=cluster, capture_output=True, text=True, timeout=600, check=False)
-        if "Failed to connect" not in done.stderr + done.stdout:
+        if not any(early in done.stderr + done.stdout for early in ("Failed to connect", "No available agent")):
             break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "succeeded" in done.stdout
     pairs = pads.dataset(out / "curated" / "data").to_table()
