@@ -64,7 +64,9 @@ class PromptStage(Stage):
             },
             batch_format="pyarrow",
             batch_size=self.engine.batch_size,
-            **stage.map_batches_kwargs,
+            # Of the actor, not of the processor's config: the library would pass that one to ray.init, which
+            # refuses a variable that a submitted job's own environment sets too.
+            **{**stage.map_batches_kwargs, "runtime_env": {"env_vars": engine_environment(self.engine)}},
         )
 
 
@@ -85,7 +87,6 @@ def _library_stage(engine: EngineConfig) -> Any:
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,
-        runtime_env={"env_vars": engine_environment(engine)},
     )
     return build_processor(config).get_stage_by_name("vLLMEngineStage")
 
