@@ -13,8 +13,6 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
-    "RAY_DEDUP_LOGS": "1",
-    "RAY_TRAIN_ENABLE_V2_CONTROLLER_LOGS": "0",
     # A warning of Ray's own about a default that changes; nothing a user of ours can act on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -43,7 +41,9 @@ def connect(config: RayConfig) -> None:
         # Without an address Ray joins what `ray start` has left running, and refuses to size it. Not "auto":
         # that also joins another job's own cluster, and goes down with it.
         ray.init(**own, **quiet)
-    except ValueError:
+    except ValueError as exc:
+        if "existing cluster" not in str(exc):
+            raise
         ray.init(**quiet)
     _ready()
 
