@@ -29,6 +29,9 @@ def free_port() -> int:
 def cluster(tmp_path_factory: pytest.TempPathFactory, ray_folder: Path) -> Iterator[dict[str, str]]:
     """A real head node with its dashboard; yields the environment of its clients."""
     port, dashboard = free_port(), free_port()
+    # Fixed by default: the agent of another Ray on the machine (the other tests' own) would hold them.
+    agent = [f"--{name}-port={free_port()}" for name in ("dashboard-agent-listen", "dashboard-agent-grpc")]
+    agent += [f"--{name}-port={free_port()}" for name in ("runtime-env-agent", "metrics-export", "ray-client-server")]
     token = tmp_path_factory.mktemp("auth") / "token"
     env = {
         **os.environ,
@@ -40,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, ray_folder: Path) -> Itera
     }
     token.write_text(secrets.token_hex(32))
     command = [RAY, "start", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4"]
-    command += ["--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={ray_folder / 'head'}"]
+    command += [*agent, "--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={ray_folder / 'head'}"]
     command += ["--object-store-memory=400000000", "--block"]
     with (ray_folder / "head.log").open("wb") as log:
         head = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
