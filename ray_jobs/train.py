@@ -19,11 +19,15 @@ def train(config: Config) -> None:
 def plan(config: Config) -> list[str]:
     """What the job would do."""
     t = config.train
-    micro_batches, _ = settings.accumulation(t), settings.deepspeed_config(t)  # both refuse what does not add up
+    settings.check(t)
+    if t.engine == "trl":
+        batches = f"{settings.accumulation(t)} × {t.micro_batch_size} on each worker"
+    else:
+        batches = f"in bins of at most {t.bin_tokens} tokens on each worker"
     return [
         f"train {t.model} with {t.engine} on {t.workers} worker(s), DeepSpeed {'on' if t.deepspeed else 'off'}",
         f"  lr {t.learning_rate}, alpha {t.alpha}, beta {t.beta}, {t.epochs} epoch(s), {t.precision}",
-        f"  batch {t.batch_size}: {micro_batches} × {t.micro_batch_size} on each worker",
+        f"  batch {t.batch_size}: {batches}",
         f"  {config.out_dir / 'curated' / 'data'} -> {config.out_dir / 'model'}",
     ]
 

@@ -138,16 +138,24 @@ class TrainConfig(Strict):
     """DPO+NLL (§2.4)."""
 
     model: str = "embedded"
-    engine: Literal["trl"] = "trl"
+    engine: Literal["shared", "trl"] = "shared"
+    """`shared` computes the prompt of a pair once; `trl` is TRL's own DPOTrainer: the same loss, slower."""
     learning_rate: float = Field(1e-7, gt=0)
     alpha: float = Field(1.0, ge=0)
     """Weight of the NLL of the chosen completion."""
+    nll: Literal["sequence", "sequence_with_prompt", "token"] = "sequence"
+    """What the NLL of a chosen completion is divided by: its tokens; those and the prompt's; the mean of the batch.
+    TRL knows `token` only, over a micro-batch."""
     beta: float = Field(0.1, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     weight_decay: float = Field(0.1, ge=0)
     epochs: float = Field(1.0, gt=0)
     batch_size: int = Field(32, ge=1)
     """Pairs of one optimizer step over all workers."""
+    bin_tokens: int = Field(8192, ge=16)
+    """Engine `shared`: tokens of one forward pass; pairs of any length fill it without padding."""
     micro_batch_size: int = Field(4, ge=1)
+    """Engine `trl`: pairs of one forward pass."""
     max_length: int = Field(2048, ge=16)
     """Tokens; a pair that does not fit is refused before training, never cut."""
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
@@ -155,18 +163,28 @@ class TrainConfig(Strict):
     max_grad_norm: float = Field(1.0, gt=0)
     precision: Literal["float32", "bfloat16_autocast"] = "bfloat16_autocast"
     """Weights are float32 in both: a step at lr 1e-7 is below half a bfloat16 ulp."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """The kernel: `eager` is the quickest on a CPU with sequences of a few hundred tokens; memory grows with T²."""
+    attention: Literal["split", "flex", "mask", "sdpa", "eager", "flash_attention_2"] | None = None
+    """Engine `shared`: `split` (default; any device), `flex` (one compiled kernel, GPUs) or `mask` (dense, slow, the
+    reference). Engine `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     deepspeed: dict[str, Any] | None = None
     """A DeepSpeed config; null trains without it."""
     gradient_checkpointing: bool = False
+    reference: Path | None = None
+    """Engine `shared`: folder of the reference's log-probabilities, computed once for all runs on the same pairs;
+    null means `reference` beside the folder of the pairs."""
     precompute_reference: bool = False
+    """Engine `trl`: compute them before the first step and not in each."""
     checkpoint_steps: int = Field(50, ge=1)
     max_failures: int = Field(1, ge=0)
     logging_steps: int = Field(1, ge=1)
+
+    @field_validator("reference")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else value
 
 
 class EvaluationConfig(Strict):

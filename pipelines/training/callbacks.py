@@ -13,7 +13,9 @@ from pipelines.training import metrics
 from pipelines.training.checkpoints import COMPLETE
 
 if TYPE_CHECKING:
-    from pipelines.training.dpo import HashOrder, PairTrainer
+    from pipelines.training.dpo import PairTrainer
+    from pipelines.training.order import HashOrder
+    from pipelines.training.shared import SharedTrainer
 
 # TRL's name -> ours, in the order of the file.
 LOGGED = {
@@ -38,7 +40,7 @@ class MetricsLog(TrainerCallback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.trainer: PairTrainer | None = None
+        self.trainer: PairTrainer | SharedTrainer | None = None
         self.earlier = 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -1,39 +1,19 @@
-"""TRL's DPOTrainer on pairs that are already token ids. Imported by the worker only: it pulls in torch and TRL."""
+"""Engine `trl`: TRL's DPOTrainer on pairs that are already token ids. Imported by the worker only."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import trl.trainer.utils as trl_utils
 from datasets import Dataset
-from torch.utils.data import Sampler
 from trl import DPOTrainer
 
-from pipelines.core.determinism import unit
+from pipelines.training.diverged import Diverged, FiniteTrainer
+from pipelines.training.order import HashOrder
 
 
-class Diverged(Exception):
-    """Loss or gradient is no longer a finite number; raised on all ranks at the same point."""
-
-
-class HashOrder(Sampler[int]):
-    """Indices in the order of hash(seed, epoch, row_id): the same however the pairs are cut into files."""
-
-    def __init__(self, row_ids: Sequence[str], seed: int) -> None:
-        self.row_ids, self.seed, self.epoch = row_ids, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.row_ids)
-
-    def __iter__(self) -> Iterator[int]:
-        purpose = f"training order of epoch {self.epoch}"
-        return iter(sorted(range(len(self)), key=lambda i: unit(self.seed, purpose, self.row_ids[i])))
-
-
-class PairTrainer(DPOTrainer):
+class PairTrainer(FiniteTrainer, DPOTrainer):
     """DPO + α·NLL as TRL computes it, plus the two losses logged apart, and a stop at the first NaN.
 
     TRL's NLL is a mean over the chosen tokens of the micro-batch, so it depends on `micro_batch_size`.
@@ -85,12 +65,6 @@ class PairTrainer(DPOTrainer):
         self._metrics["train"]["loss_nll"].append(nll_mean)
         self._metrics["train"]["loss_dpo"].append(total - self.alpha * nll_mean)
         return loss
-
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)
-        if norm is not None and not math.isfinite(float(norm)):
-            raise Diverged(f"the gradient norm became {float(norm)} at step {self.state.global_step + 1}")
-        return norm
 
 
 def score_completions_only() -> None:

@@ -14,13 +14,22 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import read_json, write_json
+from pipelines.core.records import OK
 
 COLUMNS = ("row_id", "prompt", "chosen", "rejected")
 IDS = pa.list_(pa.int32())
 ENCODED = pa.schema(
-    [("row_id", pa.string()), ("prompt_ids", IDS), ("chosen_ids", IDS), ("rejected_ids", IDS), ("tokens", pa.int32())]
+    [
+        ("row_id", pa.string()),
+        ("source", pa.string()),
+        ("status", pa.string()),
+        ("prompt_ids", IDS),
+        ("chosen_ids", IDS),
+        ("rejected_ids", IDS),
+        ("tokens", pa.int32()),  # of the prompt and the longer completion
+    ]
 )
-SUMMARY = "summary.json"
+SUMMARY = "_summary.json"  # the underscore: readers of the folder pass it by
 SHOWN = 5  # row ids named in an error
 CHUNK = 2**20  # bytes read of each end of a large file
 SMALL = 2**24  # bytes up to which a file is read whole
@@ -135,7 +144,7 @@ def encode_group(path: Path, group: int, target: Path, model: str) -> dict[str, 
             encode_completion(tokenizer, rejected),
         )
         length = len(ids[0]) + max(len(ids[1]), len(ids[2]))
-        rows.append(dict(zip(ENCODED.names, (row_id, *ids, length), strict=True)))
+        rows.append(dict(zip(ENCODED.names, (row_id, "pairs", OK, *ids, length), strict=True)))
     draft = target.with_name(f".{target.name}.tmp")
     pq.write_table(pa.Table.from_pylist(rows, schema=ENCODED), draft)
     os.replace(draft, target)

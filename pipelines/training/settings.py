@@ -10,7 +10,7 @@ from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
-    from trl import DPOConfig
+    from transformers import TrainingArguments
 
 # Keys that change how a run goes, not what comes out of it: a resumed run may change them.
 OPERATIONAL = frozenset(
@@ -21,6 +21,7 @@ OPERATIONAL = frozenset(
         "checkpoint_steps",
         "max_failures",
         "logging_steps",
+        "reference",
     }
 )
 # Keys of a DeepSpeed config that follow from ours. Sections that would store weights or their updates in
@@ -29,8 +30,46 @@ SIXTEEN_BIT = ("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types"
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
 
 
+# engine -> the attention it takes, its default first.
+ATTENTION = {"shared": ("split", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse what does not add up, before any work.
+
+    Raises:
+        UserError: naming the keys.
+    """
+    attention(config)
+    deepspeed_config(config)
+    if config.engine == "trl":
+        accumulation(config)
+        if config.nll != "token":
+            raise UserError(
+                f"nll '{config.nll}' is not what TRL computes",
+                where="train",
+                fix="set train.nll: token, or use shared",
+            )
+
+
+def attention(config: TrainConfig) -> str:
+    """The attention of the engine.
+
+    Raises:
+        UserError: the config asks for one that the engine does not have.
+    """
+    known = ATTENTION[config.engine]
+    if config.attention is not None and config.attention not in known:
+        raise UserError(
+            f"attention '{config.attention}' is not one of engine '{config.engine}'",
+            where="train.attention",
+            fix=f"choose {', '.join(known)}",
+        )
+    return config.attention or known[0]
+
+
 def accumulation(config: TrainConfig) -> int:
-    """Micro-batches of one worker in one optimizer step.
+    """Micro-batches of one worker in one optimizer step of TRL.
 
     Raises:
         UserError: `batch_size` is not a multiple of workers × micro_batch_size.
@@ -85,8 +124,8 @@ def deepspeed_config(config: TrainConfig) -> dict[str, Any] | None:
     return filled
 
 
-def arguments(config: TrainConfig, folder: Path, seed: int) -> DPOConfig:
-    """TRL's arguments of one run.
+def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments:
+    """The library's arguments of one run.
 
     Args:
         config: the training config.
@@ -96,36 +135,45 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> DPOConfig:
     With DeepSpeed, `use_cpu` stays off also on a CPU: accelerate ignores DeepSpeed otherwise. The process group is
     then the one `worker.join_deepspeed` has set up.
     """
+    deepspeed = deepspeed_config(config)
+    values: dict[str, Any] = {
+        "output_dir": str(folder),
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "num_train_epochs": config.epochs,
+        "lr_scheduler_type": config.scheduler,
+        "warmup_steps": config.warmup_ratio,  # below 1 it is a share of all steps
+        "max_grad_norm": config.max_grad_norm,
+        "bf16": config.precision == "bfloat16_autocast" and deepspeed is None,
+        "use_cpu": not config.gpus_per_worker and deepspeed is None,
+        "deepspeed": deepspeed,
+        "accelerator_config": {"use_configured_state": deepspeed is not None},
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "seed": seed,
+        "logging_steps": config.logging_steps,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_steps,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "log_level": "error",
+    }
+    if config.engine == "shared":
+        from transformers import TrainingArguments
+
+        # One item of the data is a whole optimizer step of a worker (shared.Steps).
+        return TrainingArguments(per_device_train_batch_size=1, remove_unused_columns=False, **values)
     from trl import DPOConfig
 
-    deepspeed = deepspeed_config(config)
     return DPOConfig(
-        output_dir=str(folder),
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=accumulation(config),
         loss_type=["sigmoid", "sft"],
         loss_weights=[1.0, config.alpha],
         beta=config.beta,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=accumulation(config),
+        label_smoothing=config.label_smoothing,
         max_length=config.max_length,
-        lr_scheduler_type=config.scheduler,
-        warmup_steps=config.warmup_ratio,  # below 1 it is a share of all steps
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.precision == "bfloat16_autocast" and deepspeed is None,
-        use_cpu=not config.gpus_per_worker and deepspeed is None,
-        deepspeed=deepspeed,
-        accelerator_config={"use_configured_state": deepspeed is not None},
-        gradient_checkpointing=config.gradient_checkpointing,
         precompute_ref_log_probs=config.precompute_reference,
-        seed=seed,
-        logging_steps=config.logging_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.checkpoint_steps,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        log_level="error",
+        **values,
     )

@@ -15,6 +15,7 @@ from pipelines.core.progress import clock, say
 from pipelines.core.segment import DONE, PLAN, claim
 from pipelines.training import metrics, settings
 from pipelines.training.pairs import encode_pairs, model_fingerprint, pairs_fingerprint
+from pipelines.training.reference import reference_log_probs
 
 # Of no use once the model is written.
 TEMPORARY = ("checkpoints", "ray", "encoded", "cache", "model.partial")
@@ -39,8 +40,7 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
     from pipelines.engines.models import resolve
 
     work, target, model = (out_dir / "train").resolve(), (out_dir / "model").resolve(), resolve(config.model)
-    settings.accumulation(config)
-    settings.deepspeed_config(config)
+    settings.check(config)
     depends = depends_on(config, pairs, model, seed)
     fingerprint = digest("train", depends)
     if (work / PLAN).exists():
@@ -53,6 +53,12 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
     encoded = encode_pairs(
         pairs, work / "encoded", model, config.max_length, digest("encoded", depends["pairs"], depends["model"])
     )
+    rows = work / "encoded"
+    if config.engine == "shared":
+        source = {name: depends[name] for name in ("pairs", "model")}
+        rows = reference_log_probs(
+            config, model, rows, config.reference or pairs.resolve().parent / "reference", source
+        )
     claim(work, fingerprint, depends)  # only now: a refused input leaves the folder free for a better config
     say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['rows'] / 2:.0f} tokens a sequence")
     start = time.monotonic()
@@ -60,7 +66,7 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
         "config": config.model_dump(),
         "model": model,
         "seed": seed,
-        "encoded": str(work / "encoded"),
+        "encoded": str(rows),
         "work": str(work),
         "target": str(target),
     }

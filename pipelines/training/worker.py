@@ -8,16 +8,13 @@ import shutil
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
 from pipelines.training import settings
 from pipelines.training.checkpoints import last_whole, step_of
 from pipelines.training.pairs import encoded_files, load_tokenizer
-
-if TYPE_CHECKING:
-    from pipelines.training.dpo import PairTrainer
 
 QUIET = {
     "TQDM_DISABLE": "1",
@@ -46,7 +43,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(settings.threads(config))
-    from pipelines.training.dpo import Diverged
+    from pipelines.training.diverged import Diverged
 
     if config.deepspeed is not None:
         join_deepspeed()
@@ -69,20 +66,18 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build(config: TrainConfig, job: dict[str, Any]) -> PairTrainer:
-    """Trainer with float32 model and reference, data in hash order, and our callbacks.
+def build(config: TrainConfig, job: dict[str, Any]) -> Any:
+    """Trainer of the config's engine with a float32 model, data in hash order, and our callbacks.
 
     Raises:
         UserError: the model cannot be loaded.
     """
     import datasets
-    import torch
-    from transformers import AutoModelForCausalLM, PrinterCallback
+    from transformers import PrinterCallback
 
     from pipelines.training.callbacks import MetricsLog, NextOrder, WholeCheckpoints
-    from pipelines.training.dpo import HashOrder, PairTrainer, score_completions_only
+    from pipelines.training.order import HashOrder
 
-    score_completions_only()
     work = Path(job["work"])
     # Before the model: DeepSpeed's ZeRO-3 shards weights while they load, if it knows of them by then.
     arguments = settings.arguments(config, work / "checkpoints", job["seed"])
@@ -90,26 +85,52 @@ def build(config: TrainConfig, job: dict[str, Any]) -> PairTrainer:
         data = datasets.Dataset.from_parquet(
             list(encoded_files(Path(job["encoded"]))), cache_dir=str(work / "cache"), keep_in_memory=False
         )
-    tokenizer = load_tokenizer(job["model"])
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            job["model"], dtype=torch.float32, attn_implementation=config.attention
-        )
-    except (OSError, ValueError, ImportError) as exc:  # ImportError: attention kernels that are not installed
-        raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=job["model"]) from None
     log, order = MetricsLog(work / "metrics.jsonl"), HashOrder(data["row_id"], job["seed"])
-    trainer = PairTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        processing_class=tokenizer,
-        order=order,
-        alpha=config.alpha,
-        callbacks=[log, NextOrder(order), WholeCheckpoints()],
-    )
+    common: dict[str, Any] = {
+        "model": load_model(job["model"], config),
+        "args": arguments,
+        "processing_class": load_tokenizer(job["model"]),
+        "order": order,
+        "callbacks": [log, NextOrder(order), WholeCheckpoints()],
+    }
+    trainer: Any
+    if config.engine == "shared":
+        from pipelines.training.shared import SharedTrainer
+
+        trainer = SharedTrainer(rows=data, config=config, **common)
+    else:
+        from pipelines.training.dpo import PairTrainer, score_completions_only
+
+        score_completions_only()
+        trainer = PairTrainer(train_dataset=data, alpha=config.alpha, **common)
     log.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def load_model(name: str, config: TrainConfig) -> Any:
+    """The causal language model in float32, with the attention of the engine.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    attention = settings.attention(config)
+    shared = config.engine == "shared"
+    if shared:
+        from pipelines.training import scoring
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=torch.float32,
+            attn_implementation=scoring.attention_name(attention) if shared else attention,
+        )
+    except (OSError, ValueError, ImportError) as exc:  # ImportError: attention kernels that are not installed
+        raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=name) from None
+    return scoring.prepare(model, attention) if shared else model
 
 
 def join_deepspeed() -> None:
@@ -127,7 +148,7 @@ def join_deepspeed() -> None:
     del os.environ["ACCELERATE_USE_DEEPSPEED"]
 
 
-def check_ranks(trainer: PairTrainer) -> None:
+def check_ranks(trainer: Any) -> None:
     """The trainer must see all of Ray's workers, or every rank would train on everything.
 
     Raises:
@@ -140,7 +161,7 @@ def check_ranks(trainer: PairTrainer) -> None:
         raise RuntimeError(f"Ray has {expected} workers, the trainer sees {seen}")
 
 
-def save(trainer: PairTrainer, draft: Path, target: Path) -> None:
+def save(trainer: Any, draft: Path, target: Path) -> None:
     """Write the whole model in Hugging Face layout and put it in place at once (rank 0; all ranks take part)."""
     from transformers import GenerationConfig
 

@@ -1,0 +1,22 @@
+"""Training that has left the numbers: a stop at the first NaN, on all ranks at the same point."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from transformers import Trainer
+
+
+class Diverged(Exception):
+    """Loss or gradient is no longer a finite number."""
+
+
+class FiniteTrainer(Trainer):
+    """Stops when the gradient norm is no number: one optimizer step later all weights would be none."""
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None and not math.isfinite(float(norm)):
+            raise Diverged(f"the gradient norm became {float(norm)} at step {self.state.global_step + 1}")
+        return norm

@@ -1,0 +1,107 @@
+"""The frozen model's log-probabilities of every pair, computed once by a Ray Data job and kept for all runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from pipelines.core.config import TrainConfig
+from pipelines.core.errors import UserError
+from pipelines.core.records import Row
+from pipelines.core.segment import Segment
+from pipelines.core.stage import PooledStage
+from pipelines.training import settings
+
+ROWS_PER_BLOCK = 64
+
+
+class ReferenceScores(PooledStage):
+    """Adds the reference's log-probabilities of both completions.
+
+    A row's result depends on its neighbours in the last bits only: matrix products of another shape round otherwise.
+    """
+
+    name = "reference"
+    reads = ("prompt_ids", "chosen_ids", "rejected_ids")
+    adds = (pa.field("ref_chosen_logp", pa.float64()), pa.field("ref_rejected_logp", pa.float64()))
+    rows_per_batch = ROWS_PER_BLOCK
+
+    def __init__(self, config: TrainConfig, model: str) -> None:
+        self.config, self.folder = config, model
+        self.actors = (1, config.workers)
+        self.num_cpus, self.num_gpus = config.cpus_per_worker, config.gpus_per_worker
+
+    def setup(self) -> None:
+        """Load the model as training does: float32 weights, the same attention, the same autocast."""
+        import torch
+
+        from pipelines.training.worker import load_model, quiet
+
+        quiet()
+        torch.set_num_threads(settings.threads(self.config))
+        self.device = torch.device("cuda" if self.num_gpus else "cpu")
+        self.model = load_model(self.folder, self.config).to(self.device).eval()
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        """Score the rows in packed bins."""
+        import torch
+
+        from pipelines.training.packing import on_device, pack, plan_step
+
+        if not rows:
+            return
+        lengths = [sum(len(row[name]) for name in self.reads) for row in rows]
+        half = self.config.precision == "bfloat16_autocast"
+        for chosen in plan_step(lengths, 1, self.config.bin_tokens)[0]:
+            packed = on_device(pack([rows[i] for i in chosen]), self.device)
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                values = self.model(packed).log_probs.view(-1, 2).tolist()
+            for i, (good, bad) in zip(chosen, values, strict=True):
+                rows[i]["ref_chosen_logp"], rows[i]["ref_rejected_logp"] = good, bad
+
+
+def reference_log_probs(config: TrainConfig, model: str, encoded: Path, folder: Path, depends: dict[str, Any]) -> Path:
+    """Run the job, or reuse its result.
+
+    Args:
+        config: the training config.
+        model: folder or hub id of the frozen model.
+        encoded: folder of the encoded pairs.
+        folder: where the result is kept, for every run on these pairs.
+        depends: what the values depend on: the fingerprints of model and tokenizer, and of the pairs.
+
+    Returns:
+        Folder of the encoded pairs with `ref_chosen_logp` and `ref_rejected_logp`.
+
+    Raises:
+        UserError: the folder holds the log-probabilities of other pairs or another model, or one is not finite.
+    """
+    segment = Segment(
+        name=folder.name,
+        work=folder.parent,
+        source=encoded,
+        stages=[ReferenceScores(config, model)],
+        depends={**depends, "precision": config.precision, "attention": settings.attention(config)},
+        rows_per_block=ROWS_PER_BLOCK,
+        max_error_share=0.0,
+    )
+    segment.run()
+    refuse_infinite(segment.rows)
+    return segment.rows
+
+
+def refuse_infinite(rows: Path) -> None:
+    """A reference that gives a completion no chance at all would make the loss infinite.
+
+    Raises:
+        UserError: naming the first such rows.
+    """
+    finite = pc.is_finite(pc.field("ref_chosen_logp")) & pc.is_finite(pc.field("ref_rejected_logp"))
+    bad = pads.dataset(str(rows), format="parquet").to_table(columns=["row_id"], filter=~finite)
+    if bad.num_rows:
+        named = ", ".join(bad["row_id"].to_pylist()[:5])
+        raise UserError(f"{bad.num_rows} pair(s) have no finite reference log-probability: {named}", where=str(rows))

@@ -1,0 +1,125 @@
+"""Log-probabilities of completion tokens from a causal language model, without its full logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from pipelines.core.errors import UserError
+from pipelines.training import shared_attention
+
+CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
+
+
+@dataclass
+class Scores:
+    """Of every completion of a packed sequence, in the order chosen, rejected, chosen, rejected, ...
+
+    Attributes:
+        log_probs: (2N,), summed over the completion's tokens, float32.
+        lengths: (2N,), tokens.
+        entropy: scalar, nats, mean over all completion tokens.
+        hits: scalar, share of the chosen tokens that were the likeliest.
+    """
+
+    log_probs: torch.Tensor
+    lengths: torch.Tensor
+    entropy: torch.Tensor
+    hits: torch.Tensor
+
+
+def prepare(model: Any, attention: str) -> Any:
+    """Make a causal language model's forward pass return the scores of packed pairs.
+
+    The model stays what it is (its class, its weights' names), so that saving, DeepSpeed and LoRA need not know.
+
+    Args:
+        model: a `transformers` causal language model, loaded with `attention_name(attention)`.
+        attention: split, flex or mask.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: the model changes its logits after the head, in a way this engine does not know.
+    """
+    config = model.config
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
+        if getattr(config, name, None) not in (None, 1, 1.0):
+            raise UserError(
+                f"the model scales its logits ({name}), which engine 'shared' does not know",
+                where="train.model",
+                fix="train it with train.engine: trl",
+            )
+    model.forward = partial(score, model, attention)
+    return model
+
+
+def attention_name(attention: str) -> str:
+    """The `attn_implementation` to load a model with."""
+    return {"split": shared_attention.register(), "flex": "flex_attention", "mask": "sdpa"}[attention]
+
+
+def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
+    """One forward pass over a packed sequence of pairs (see `packing.pack`)."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    backbone = getattr(causal, causal.base_model_prefix)
+    ids, spans = packed["input_ids"], packed["spans"]
+    how: dict[str, Any] = {}
+    if attention == "split":
+        how["pairs"] = shared_attention.layout(spans, ids.device)
+    elif attention == "flex":
+        how["attention_mask"] = shared_attention.block_mask(spans, ids.device)
+    else:
+        how["attention_mask"] = shared_attention.dense_mask(spans, ids.device)
+    hidden = backbone(input_ids=ids, position_ids=packed["position_ids"], use_cache=False, **how).last_hidden_state
+    log_probs, entropy, hits = token_scores(
+        causal.get_output_embeddings(), hidden[0, packed["sources"]], packed["targets"]
+    )
+    completions, n = packed["completions"], 2 * len(spans)
+    chosen = completions % 2 == 0
+    zeros = log_probs.new_zeros(n)
+    return Scores(
+        log_probs=zeros.index_add(0, completions, log_probs),
+        lengths=zeros.index_add(0, completions, torch.ones_like(log_probs)),
+        entropy=entropy.mean(),
+        hits=hits[chosen].float().mean(),
+    )
+
+
+def token_scores(
+    head: Any, hidden: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability and entropy (K,) in float32, and whether the target was the likeliest token (K,).
+
+    Args:
+        head: the model's output embedding, a module from (K, D) to (K, V).
+        hidden: (K, D).
+        targets: (K,).
+
+    A long batch goes through the head in chunks, whose logits are computed again in the backward pass.
+    """
+    rows = max(1, CHUNK // getattr(head, "out_features", head.weight.shape[0]))
+    if len(targets) <= rows:
+        return chunk_scores(head, hidden, targets)
+    parts = [
+        checkpoint(chunk_scores, head, h, t, use_reentrant=False)
+        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)
+    ]
+    log_probs, entropy, hits = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return log_probs, entropy, hits
+
+
+def chunk_scores(
+    head: Any, hidden: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`token_scores` of one chunk."""
+    everything = head(hidden).float().log_softmax(-1)
+    with torch.no_grad():
+        entropy = -(everything.exp() * everything).sum(-1)
+        hits = everything.argmax(-1) == targets
+    return everything.gather(-1, targets[:, None])[:, 0], entropy, hits
