@@ -196,6 +196,8 @@ class EvaluationConfig(Strict):
     engine: EngineConfig = EngineConfig()
     sample: int | None = Field(None, ge=1)
     """Rows of each benchmark, chosen by hash and marked as a sample; null means all."""
+    format: Literal["cot", "judgment_only"] = "cot"
+    """What the judge is asked for: a critique and a judgment, or the judgment alone, which costs a tenth."""
     max_tokens: int = Field(512, ge=4)
     rows_per_block: int = Field(64, ge=1)
     templates: dict[str, str] = Field(default_factory=dict)

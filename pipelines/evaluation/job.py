@@ -53,11 +53,12 @@ def segment_of(config: Config, name: str, model: str, examples: Path, prepared: 
         name=f"judge-{name}",
         work=config.out_dir / "work",
         source=examples,
-        stages=[PromptStage("judge", engine, [Judge(evaluation.max_tokens)])],
+        stages=[PromptStage("judge", engine, [Judge(evaluation.max_tokens, cot=evaluation.format == "cot")])],
         depends={
             "examples": prepared,
             "model": fingerprint(model),
             "dtype": engine.dtype,
+            "format": evaluation.format,
             "max_tokens": evaluation.max_tokens,
             "max_model_len": engine.max_model_len,
         },

@@ -21,11 +21,11 @@ class Judge(PromptStep):
     reads = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task", "template")
     adds = tuple(JUDGED)
 
-    def __init__(self, max_tokens: int) -> None:
-        self.max_tokens = max_tokens
+    def __init__(self, max_tokens: int, cot: bool = True) -> None:
+        self.max_tokens, self.cot = max_tokens, cot
 
     async def run(self, row: Row, ask: Ask) -> None:
-        answer = await ask(render(load(row["template"]), row), max_tokens=self.max_tokens, logprobs=TOP)
+        answer = await ask(render(load(row["template"]), row, cot=self.cot), max_tokens=self.max_tokens, logprobs=TOP)
         parsed = parse(answer.text, row["allowed"])
         row["raw"], row["critique"] = answer.text, parsed.critique
         row["predicted"], row["parse_status"] = parsed.verdict, parsed.status

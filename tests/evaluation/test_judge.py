@@ -34,6 +34,18 @@ def test_judgment_keeps_verdict_critique_and_costs() -> None:
     assert (row["prompt_tokens"], row["output_tokens"], row["latency"]) == (7, 4, 0.5)
 
 
+def test_the_judgment_alone_may_be_asked_for() -> None:
+    row: dict[str, Any] = {"task": "classification", "template": "classification_compact", "instruction": "i"}
+    row |= {"responses": ["a"], "allowed": ["Yes", "No"], "rubric": "q"}
+
+    async def ask(prompt: str, **options: Any) -> Answer:
+        assert "Result:" in prompt and "Reasoning" not in prompt
+        return answer("Result: Yes")
+
+    asyncio.run(Judge(9, cot=False).run(row, ask))
+    assert (row["predicted"], row["critique"]) == ("Yes", "")
+
+
 def test_probabilities_are_read_at_the_last_verdict_token() -> None:
     top = [{" A": math.log(0.9)}, {"Result": 0.0}, {" A": math.log(0.2), " B": math.log(0.6), "\n": math.log(0.2)}]
     probs = verdict_probs(answer("A\nResult: B", top), "B", ["A", "B"])

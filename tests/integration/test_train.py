@@ -49,7 +49,7 @@ def config(model: Path, **changes: Any) -> TrainConfig:
     values = {
         "model": str(model),
         "batch_size": 8,
-        "micro_batch_size": 4,
+        "bin_tokens": 300,
         "max_length": 256,
         "learning_rate": 2e-3,
         "epochs": 3,

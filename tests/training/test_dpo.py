@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from pipelines.core.config import TrainConfig
-from pipelines.training.dpo import Diverged, HashOrder, PairTrainer
+from pipelines.training.diverged import Diverged
+from pipelines.training.dpo import PairTrainer
+from pipelines.training.order import HashOrder
 from pipelines.training.pairs import encode_group
 from pipelines.training.worker import build
 from tests.training.tiny import pair_rows, write_pairs
@@ -25,7 +27,14 @@ def trainer_for(config: TrainConfig, tiny_model: Path, folder: Path, n: int = 8)
 
 
 def config(**changes: Any) -> TrainConfig:
-    values = {"batch_size": 4, "micro_batch_size": 2, "max_length": 256, "precision": "float32", "learning_rate": 1e-3}
+    values: dict[str, Any] = {
+        "batch_size": 4,
+        "micro_batch_size": 2,
+        "max_length": 256,
+        "precision": "float32",
+        "learning_rate": 1e-3,
+    }
+    values |= {"engine": "trl", "nll": "token"}
     return TrainConfig.model_validate({**values, **changes})
 
 

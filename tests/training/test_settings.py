@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,9 +67,38 @@ def test_the_only_worker_takes_all_cores_and_others_their_share(monkeypatch: pyt
 
 
 def test_arguments_carry_the_config(tmp_path: Path) -> None:
-    config = TrainConfig(alpha=0.5, beta=0.2, batch_size=8, micro_batch_size=2, warmup_ratio=0.25, precision="float32")
+    config = TrainConfig(warmup_ratio=0.25, precision="float32", weight_decay=0.3)
     arguments = settings.arguments(config, tmp_path, seed=3)
-    assert arguments.loss_type == ["sigmoid", "sft"] and arguments.loss_weights == [1.0, 0.5]
-    assert (arguments.beta, arguments.gradient_accumulation_steps, arguments.seed) == (0.2, 4, 3)
+    assert (arguments.weight_decay, arguments.gradient_accumulation_steps, arguments.seed) == (0.3, 1, 3)
     assert arguments.get_warmup_steps(100) == 25
     assert not arguments.bf16 and not arguments.fp16 and arguments.use_cpu
+
+
+def test_arguments_of_trl_carry_the_config_too(tmp_path: Path) -> None:
+    config = TrainConfig(engine="trl", nll="token", alpha=0.5, beta=0.2, batch_size=8, micro_batch_size=2)
+    arguments = settings.arguments(config, tmp_path, seed=3)
+    assert arguments.loss_type == ["sigmoid", "sft"] and arguments.loss_weights == [1.0, 0.5]
+    assert (arguments.beta, arguments.gradient_accumulation_steps, arguments.bf16) == (0.2, 4, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"attention": "eager"},
+            r"train.attention: attention 'eager' is not one of engine 'shared'.*split, flex, mask",
+        ),
+        ({"engine": "trl", "nll": "token", "attention": "split"}, "'split' is not one of engine 'trl'"),
+        ({"engine": "trl"}, "nll 'sequence' is not what TRL computes"),
+        ({"engine": "trl", "nll": "token", "batch_size": 8, "micro_batch_size": 3}, "not a multiple"),
+        ({"deepspeed": {"bf16": {"enabled": True}}}, "'bf16' is ours to set"),
+    ],
+)
+def test_what_does_not_add_up_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        settings.check(TrainConfig.model_validate(values))
+
+
+def test_each_engine_has_a_default_attention() -> None:
+    assert settings.attention(TrainConfig()) == "split"
+    assert settings.attention(TrainConfig(engine="trl")) == "sdpa"

@@ -58,7 +58,7 @@ def test_how_a_run_is_run_may_change(finished: tuple[TrainConfig, Path, Path]) -
 
 
 def test_a_batch_that_does_not_add_up_is_refused_before_anything_else(tmp_path: Path, tiny_model: Path) -> None:
-    config = TrainConfig(model=str(tiny_model), batch_size=8, micro_batch_size=3)
+    config = TrainConfig(model=str(tiny_model), engine="trl", nll="token", batch_size=8, micro_batch_size=3)
     with pytest.raises(UserError, match="not a multiple"):
         job.train(config, tmp_path / "nothing", tmp_path / "out", seed=0)
     assert not (tmp_path / "out").exists()
@@ -72,6 +72,7 @@ def test_divergence_is_one_clear_line_and_leaves_no_model(
 
     monkeypatch.setattr(job, "fit", diverged)
     monkeypatch.setattr(job, "encode_pairs", lambda *_: {"rows": 5, "tokens": 50})
+    monkeypatch.setattr(job, "reference_log_probs", lambda *_: tmp_path)
     pairs = write_pairs(tmp_path / "pairs", pair_rows(5))
     with pytest.raises(UserError, match="the loss became nan at step 5"):
         job.train(TrainConfig(model=str(tiny_model)), pairs, tmp_path / "out", seed=0)
@@ -82,6 +83,7 @@ def test_done_json_tells_the_speed(tmp_path: Path, tiny_model: Path, monkeypatch
     outcome = {"steps": 2, "resumed_from": 0, "seconds": 4.0, "pairs": 8, "tokens": 100}
     monkeypatch.setattr(job, "fit", lambda *_: outcome)
     monkeypatch.setattr(job, "encode_pairs", lambda *_: {"rows": 8, "tokens": 100})
+    monkeypatch.setattr(job, "reference_log_probs", lambda *_: tmp_path)
     pairs = write_pairs(tmp_path / "p", pair_rows(8))
     result = job.train(TrainConfig(model=str(tiny_model)), pairs, tmp_path / "out", 0)
     assert (result["pairs_per_second"], result["tokens_per_second"]) == (2.0, 25.0)
