@@ -12,12 +12,12 @@ from ray_jobs import benchmark, curate, train
 
 def pipeline(config: Config) -> None:
     """Run the three jobs; each skips what is done and resumes what was cut off."""
-    from pipelines.engines.models import resolve
+    from pipelines.engines.models import require
     from pipelines.evaluation.job import prepare
 
     start = time.monotonic()
     plan(config)  # every source, benchmark and number is checked before the first minute of work
-    resolve(config.train.model)
+    require(config.train.model, "train.model")
     prepare(config)
     for name, job in (("curate", curate.curate), ("train", train.train), ("benchmark", benchmark.benchmark)):
         say(f"== {name} ({clock(time.monotonic() - start)})")

@@ -57,7 +57,7 @@ def run(config: Config, segments: Segments) -> Path:
 
     from pipelines.curation.duplicates import find_duplicates
     from pipelines.curation.threshold import check_thresholds
-    from pipelines.engines.models import resolve
+    from pipelines.engines.models import require
     from pipelines.engines.reward import resolve_reward
 
     work = work_folder(config)
@@ -65,7 +65,8 @@ def run(config: Config, segments: Segments) -> Path:
     check_thresholds(config.curation.reward.thresholds, tasks)
     if config.curation.reward.enabled:
         resolve_reward(config.curation.reward)  # a missing model is found out before anything is read
-    resolve(config.curation.critique.engine.model)
+    require(config.curation.critique.engine.model, "curation.critique.engine.model")
+    require(config.curation.mix.tokenizer, "curation.mix.tokenizer")
     rows = ingest(config, work)
     folders: dict[str, Path] = {"ingest": rows}
     ingested = read_json(rows.parent / "done.json")

@@ -48,6 +48,37 @@ def resolve(model: str) -> str:
     raise UserError(f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, or a hub id such as org/name")
 
 
+def require(model: str, key: str) -> str:
+    """`resolve`, and find out in the driver whether a hub model can be had, before engines start for it.
+
+    Args:
+        model: as for `resolve`.
+        key: the config key that names it, for the message.
+
+    Raises:
+        UserError: there is no such model, or the hub does not give it.
+    """
+    try:
+        source = resolve(model)
+    except UserError as mistake:
+        raise UserError(
+            mistake.what, where=f"{key} ({mistake.where})" if mistake.where else key, fix=mistake.fix
+        ) from None
+    if HUB_ID.fullmatch(source):
+        from transformers import AutoConfig
+
+        try:
+            AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as exc:
+            reason = str(exc).strip().splitlines()[0]
+            raise UserError(
+                f"cannot load '{source}': {reason}",
+                where=key,
+                fix="check the name, the connection and, for a gated model, HF_TOKEN; or give a local folder",
+            ) from None
+    return source
+
+
 def embedded() -> Path:
     """The folder of SmolLM2-135M-Instruct: config, safetensors, tokenizer with chat template.
 

@@ -253,7 +253,7 @@ def resolve_reward(config: RewardConfig) -> str:
         UserError: there is no such model.
     """
     if config.model != models.EMBEDDED:
-        return models.resolve(config.model)
+        return models.require(config.model, "curation.reward.model")
     if config.kind != "armorm":
         raise UserError(
             "the embedded reward model is of kind 'armorm'",

@@ -25,6 +25,7 @@ def models(config: Config) -> dict[str, str]:
 
 def run(config: Config) -> dict:
     """Judge, score and report; returns the results as they stand in results.json."""
+    from pipelines.engines.models import require
     from pipelines.evaluation.judgments import write_judgments
     from pipelines.evaluation.report import write_report
     from pipelines.evaluation.results import summarise
@@ -34,6 +35,7 @@ def run(config: Config) -> dict:
     examples, prepared = prepare(config)
     judgments: dict[str, Path] = {}
     for name, model in models(config).items():
+        require(model, f"evaluation.models.{name}")
         segment = segment_of(config, name, model, examples, prepared)
         segment.run()
         judgments[name] = out / "judgments" / f"{name}.parquet"

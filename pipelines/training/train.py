@@ -37,9 +37,13 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
         UserError: a setting does not add up, a pair is too long, the loss is no longer a number, or `out_dir`
             holds the training of another config.
     """
-    from pipelines.engines.models import resolve
+    from pipelines.engines.models import require
 
-    work, target, model = (out_dir / "train").resolve(), (out_dir / "model").resolve(), resolve(config.model)
+    work, target, model = (
+        (out_dir / "train").resolve(),
+        (out_dir / "model").resolve(),
+        require(config.model, "train.model"),
+    )
     settings.check(config)
     depends = depends_on(config, pairs, model, seed)
     fingerprint = digest("train", depends)

@@ -32,6 +32,23 @@ def test_anything_else_is_a_users_mistake_that_names_it(name: str) -> None:
         models.resolve(name)
 
 
+def test_a_mistake_in_a_config_names_its_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train.model: no model 'embeded'"):
+        models.require("embeded", "train.model")
+    with pytest.raises(UserError, match=rf"^train.model \({tmp_path}\): .*config\.json"):
+        models.require(str(tmp_path), "train.model")
+
+
+def test_a_hub_model_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str) -> None:
+        raise OSError(f"We couldn't connect to the hub to load {name}\nand more lines")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
+    with pytest.raises(UserError, match="cannot load 'org/name': We couldn't connect") as caught:
+        models.require("org/name", "train.model")
+    assert "\n" not in str(caught.value) and caught.value.where == "train.model"
+
+
 def test_a_folder_without_config_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json") as caught:
         models.resolve(str(tmp_path))

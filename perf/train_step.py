@@ -1,0 +1,193 @@
+"""Training speed: engine `shared` against TRL's own DPOTrainer on the same pairs of real prompts.
+
+Both run in processes of their own, one after the other, same precision and threads. Prompts are real rows of public
+sets rendered by our templates; completions are real response texts cut to the length of a critique (no generator is
+run), so lengths are true and texts are not. Measured are the steps of one epoch, without loading the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SOURCES = ("pandalm", "tulu1_human_eval", "vicuna_eval", "alce_human_eval", "halueval", "xstest", "finegrained_rlhf")
+TEMPLATES = {
+    "pairwise": "pairwise_original",
+    "absolute": "absolute_original",
+    "classification": "classification_original",
+}
+CRITIQUE = 130  # tokens, about what the paper's critiques and verdict take (docs/fidelity.md)
+# What TRL may choose from: pairs of a forward pass and attention. The quickest on the first pairs is taken.
+TRL_CHOICES = [(micro, attention) for micro in (1, 2, 4) for attention in ("sdpa", "eager")]
+REMARK = "memory is the peak resident set of the training process, model and optimizer included"
+
+
+def main() -> None:
+    """Compare and print the result as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPENSELENE_DATA_ROOT"))
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each engine, taken in turn; the best counts")
+    parser.add_argument("--precision", choices=("float32", "bfloat16_autocast"), default="float32")
+    parser.add_argument("--bin-tokens", type=int, default=4096)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(json.loads(options.child))))
+        return
+    if options.data_root is None:
+        sys.exit("set OPENSELENE_DATA_ROOT or --data-root to the folder of the real data")
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(compare(options, Path(folder))))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Make the pairs, find TRL's best settings, run both engines in turn."""
+    pairs = make_pairs(options.data_root, options.pairs, folder)
+    print(f"{pairs['rows']} pairs, {pairs['distinct']} distinct tokens, {pairs['prompt_share']:.0%} of them prompt")
+    common = {"folder": str(folder), "precision": options.precision, "bin_tokens": options.bin_tokens}
+    trials = {}
+    for micro, attention in TRL_CHOICES:
+        trial = run({**common, "engine": "trl", "micro": micro, "attention": attention, "cached": False, "limit": 4})
+        trials[micro, attention] = trial["total"]
+        print(f"TRL, 4 pairs, micro-batch {micro}, {attention}: {trial['total']:.1f} s")
+    micro, attention = min(trials, key=trials.__getitem__)
+    trl = {**common, "engine": "trl", "micro": micro, "attention": attention}
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "trl": [], "trl_cached": []}
+    for _ in range(options.rounds):
+        for name, job in (
+            ("ours", {**common, "engine": "shared"}),
+            ("trl", {**trl, "cached": False}),
+            ("trl_cached", {**trl, "cached": True}),
+        ):
+            found[name].append(run(job))
+            print(name, {key: round(value, 2) for key, value in found[name][-1].items()})
+    best = {name: min(runs, key=lambda r: r["total"]) for name, runs in found.items()}
+    n = pairs["rows"]
+    return {
+        "name": "train_step",
+        "ours": n / best["ours"]["total"],
+        "baseline": n / best["trl"]["total"],
+        "ratio": best["trl"]["total"] / best["ours"]["total"],
+        "unit": "pairs/s with the reference pass",
+        "cached_ratio": best["trl_cached"]["steps"] / best["ours"]["steps"],
+        "memory_ratio": best["ours"]["memory_gb"] / best["trl"]["memory_gb"],
+        "memory_gb": [best["ours"]["memory_gb"], best["trl"]["memory_gb"]],
+        "precision": options.precision,
+        "pairs": n,
+        "threads": threads(),
+        "trl": f"micro-batch {micro}, {attention}",
+        "remark": REMARK,
+    }
+
+
+def run(job: dict[str, Any]) -> dict[str, float]:
+    """Measure in a process of its own, so that peak memory is this engine's alone."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", json.dumps(job)], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def measure(job: dict[str, Any]) -> dict[str, float]:
+    """Train one epoch; seconds of the reference pass, of the steps, of both, and the peak memory in GB."""
+    import datasets
+    import torch
+
+    from pipelines.core.config import TrainConfig
+    from pipelines.training import dpo, worker
+    from pipelines.training.reference import ReferenceScores
+
+    worker.quiet()
+    torch.set_num_threads(threads())
+    folder = Path(job["folder"])
+    model = (folder / "model.txt").read_text()
+    rows = datasets.Dataset.from_parquet(str(folder / "pairs.parquet"), cache_dir=str(folder / "cache")).to_list()
+    rows = rows[: job.get("limit")]
+    values: dict[str, Any] = {"precision": job["precision"], "max_length": 8192, "checkpoint_steps": 10**6}
+    values |= {"batch_size": min(8, len(rows)), "model": model}
+    reference = 0.0
+    if job["engine"] == "shared":
+        config = TrainConfig(**values, bin_tokens=job["bin_tokens"])
+        stage = ReferenceScores(config, model)
+        stage.setup()
+        start = time.monotonic()
+        stage.apply_batch(rows)
+        reference = time.monotonic() - start
+        del stage
+    else:
+        dpo.score_completions_only = lambda: None  # stock TRL
+        config = TrainConfig(
+            **values,
+            engine="trl",
+            nll="token",
+            micro_batch_size=job["micro"],
+            attention=job["attention"],
+            precompute_reference=job["cached"],
+        )
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        datasets.Dataset.from_list(rows).to_parquet(f"{work}/rows/0.parquet")
+        trainer = worker.build(config, {"model": model, "seed": 0, "encoded": f"{work}/rows", "work": work})
+        start = time.monotonic()
+        trainer.get_train_dataloader()  # TRL computes the cached reference here, at first call
+        if job["engine"] == "trl":
+            reference = time.monotonic() - start
+        start = time.monotonic()
+        trainer.train()
+        steps = time.monotonic() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"reference": reference, "steps": steps, "total": reference + steps, "memory_gb": memory}
+
+
+def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
+    """Write `n` encoded pairs, chosen by hash over the sources, and return what they are like."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.core.determinism import unit
+    from pipelines.core.mapping import adapt
+    from pipelines.core.readers import read_raw
+    from pipelines.curation.registry import load_source
+    from pipelines.engines.models import resolve
+    from pipelines.judging import templates
+    from pipelines.judging.chat import encode_prompt, encode_text
+    from pipelines.training.pairs import ENCODED, load_tokenizer
+
+    model = resolve("embedded")
+    (folder / "model.txt").write_text(model)
+    tokenizer = load_tokenizer(model)
+    rows: list[dict[str, Any]] = []
+    for name in SOURCES:
+        source = load_source(name)
+        found = [row for raw in read_raw(source, data_root) for row in adapt(source, raw) if row["status"] == "ok"]
+        for row in sorted(found, key=lambda row: unit(0, "perf", row["row_id"]))[: -(-n // len(SOURCES))]:
+            text = encode_text(tokenizer, " ".join(row["responses"]) * 20)
+            prompt = encode_prompt(tokenizer, templates.render(templates.load(TEMPLATES[row["task"]]), row))
+            completions = text[:CRITIQUE], text[CRITIQUE : 2 * CRITIQUE]
+            values = (row["row_id"], name, "ok", prompt, *completions, len(prompt) + CRITIQUE)
+            rows.append(dict(zip(ENCODED.names, values, strict=True)))
+    rows = rows[:n]
+    pq.write_table(pa.Table.from_pylist(rows, schema=ENCODED), folder / "pairs.parquet")
+    prompts = sum(len(row["prompt_ids"]) for row in rows)
+    distinct = prompts + 2 * CRITIQUE * len(rows)
+    return {"rows": len(rows), "distinct": distinct, "prompt_share": prompts / distinct}
+
+
+def threads() -> int:
+    """All cores of the machine."""
+    return len(os.sched_getaffinity(0))
+
+
+if __name__ == "__main__":
+    main()
