@@ -9,19 +9,25 @@ from pipelines.curation.clean import cleaning_stages
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
-from pipelines.curation.job import Segments, describe, duplicates_file, run, work_folder
+from pipelines.curation.decontaminate import Decontaminate
+from pipelines.curation.job import Segments, describe, duplicates_file, near_duplicates_file, run, work_folder
 from pipelines.curation.mix import Pair, SourceCap
+from pipelines.curation.near_duplicates import NotNearDuplicate
 from pipelines.curation.threshold import RewardThreshold
 from pipelines.engines.reward import RewardStage
 from pipelines.engines.vllm_stage import PromptStage
+from pipelines.evaluation.prompts import prompts_file, write_prompts
 
 
 def figure_2(config: Config) -> Segments:
     """The paper's Figure 2, top to bottom."""
     curation, seed, work = config.curation, config.seed, work_folder(config)
+    clean = curation.clean
     return {
         "prepare": [
             *cleaning_stages(curation.clean, duplicates_file(config)),
+            *([NotNearDuplicate(near_duplicates_file(config))] if clean.near_duplicates.enabled else []),
+            *([Decontaminate(prompts_file(config), clean.decontaminate.ngram)] if clean.decontaminate.enabled else []),
             Contrast(seed),
             *([RewardStage(curation.reward)] if curation.reward.enabled else []),
         ],
@@ -30,7 +36,7 @@ def figure_2(config: Config) -> Segments:
             PromptStage(
                 "synthesize",
                 curation.critique.engine,
-                [Critique(curation.critique, seed), ConsistencyCheck(curation.critique)],
+                [Critique(curation.critique, seed), ConsistencyCheck(curation.critique, seed)],
             ),
         ],
         "mix": [
@@ -43,7 +49,8 @@ def figure_2(config: Config) -> Segments:
 def curate(config: Config) -> None:
     """Run the job, or what is left of it."""
     connect(config.ray)
-    run(config, figure_2(config))
+    prompts = write_prompts(config) if config.curation.clean.decontaminate.enabled else None
+    run(config, figure_2(config), depends={"prepare": {"prompts": prompts}})
 
 
 def plan(config: Config) -> list[str]:

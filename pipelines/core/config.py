@@ -62,6 +62,24 @@ class EngineConfig(Strict):
         return value
 
 
+class NearDuplicatesConfig(Strict):
+    """Rows that nearly repeat an earlier one."""
+
+    enabled: bool = True
+    ngram: int = Field(5, ge=1)
+    """Words of a shingle."""
+    threshold: float = Field(0.9, gt=0, le=1)
+    """Least estimated Jaccard similarity of the shingles of two rows with the same label."""
+
+
+class DecontaminateConfig(Strict):
+    """Rows that overlap with a benchmark: those of `evaluation.benchmarks` and every packaged one at hand."""
+
+    enabled: bool = True
+    ngram: int = Field(8, ge=2)
+    """Words of a run that a prompt may not share with a benchmark's."""
+
+
 class CleanConfig(Strict):
     """What cleaning turns away (§2.1)."""
 
@@ -71,6 +89,8 @@ class CleanConfig(Strict):
     """Letters of other scripts a row may have."""
     max_chars: int = Field(40_000, ge=1)
     excluded_splits: list[str] = ["test"]
+    near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
 
 
 class RewardConfig(Strict):
@@ -102,6 +122,8 @@ class CritiqueConfig(Strict):
     check_mode: Literal["prompted", "blind"] = "prompted"
     drop_inconsistent_chosen: bool = True
     drop_inconsistent_rejected: bool = False
+    probe_share: float = Field(0.1, ge=0, le=1)
+    """Share of rows, by hash, on which the checker itself is tested with a pair that is wrong and one that is right."""
 
 
 class MixConfig(Strict):

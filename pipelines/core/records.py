@@ -38,6 +38,7 @@ EXAMPLE = pa.schema(
         ("status", TEXT),
     ]
 )
+OVERLAPS = [pa.field("overlaps", TEXTS)]  # benchmarks that have the row's prompt
 SCORED = [
     pa.field("rewards", NUMBERS),
     pa.field("reward_objectives", pa.list_(NUMBERS)),
@@ -50,7 +51,13 @@ CRITIQUED = [
     pa.field("generator", TEXT),
     pa.field("synthesis_tokens", pa.int64()),
 ]
-CHECKED = [pa.field("chosen_consistent", pa.bool_()), pa.field("rejected_consistent", pa.bool_())]
+CHECKED = [
+    pa.field("chosen_consistent", pa.bool_()),
+    pa.field("rejected_consistent", pa.bool_()),
+    # Of a share of the rows: what the checker says of pairs that are inconsistent, and consistent, by construction.
+    pa.field("probe_negative_flagged", pa.bool_()),
+    pa.field("probe_positive_flagged", pa.bool_()),
+]
 PAIRED = [
     pa.field("format", TEXT),  # cot | judgment_only
     pa.field("template", TEXT),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pipelines.core.config import CritiqueConfig
+from pipelines.core.determinism import unit
 from pipelines.core.records import CHECKED, Row, filtered
+from pipelines.curation.checker_quality import statement
 from pipelines.engines.ask import Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.templates import load, render
@@ -13,19 +15,24 @@ class ConsistencyCheck(PromptStep):
     """Check both critiques; inconsistent chosen ones leave, inconsistent rejected ones if the config says so.
 
     `prompted` asks whether critique and verdict agree; `blind` hides the verdict and asks which one the critique
-    supports. The answer is one of a closed set, so nothing has to be parsed.
+    supports. The answer is one of a closed set, so nothing has to be parsed. A share of the rows also tests the
+    checker (`checker_quality.py`).
     """
 
     name = "consistency"
     reads = ("verdict", "rejected_verdict", "chosen_critique", "rejected_critique", "allowed")
     adds = tuple(CHECKED)
 
-    def __init__(self, config: CritiqueConfig) -> None:
-        self.config = config
+    def __init__(self, config: CritiqueConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
 
     async def run(self, row: Row, ask: Ask) -> None:
         for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
             row[f"{side}_consistent"] = await self._agrees(row, row[f"{side}_critique"], verdict, ask)
+        if unit(self.seed, "checker probe", row["row_id"]) < self.config.probe_share:
+            wrong, right = (row["chosen_critique"], row["rejected_verdict"]), statement(row["task"], row["verdict"])
+            row["probe_negative_flagged"] = not await self._agrees(row, *wrong, ask)
+            row["probe_positive_flagged"] = not await self._agrees(row, right, row["verdict"], ask)
         if self.config.drop_inconsistent_chosen and not row["chosen_consistent"]:
             row["status"] = filtered("inconsistent_chosen")
         elif self.config.drop_inconsistent_rejected and not row["rejected_consistent"]:

@@ -32,16 +32,16 @@ def find_duplicates(rows: Path, out: Path, sources: Sequence[str] | None = None)
     with tempfile.TemporaryDirectory(dir=out.parent) as spill, duckdb.connect() as connection:
         connection.execute(f"set memory_limit = '{MEMORY}'")
         connection.execute("set preserve_insertion_order = false")
-        connection.execute("set temp_directory = " + _quoted(spill))
+        connection.execute("set temp_directory = " + quoted(spill))
         connection.execute("create table sources (source varchar, place integer)")
-        for place, source in enumerate(sources if sources is not None else _order(rows)):
+        for place, source in enumerate(sources if sources is not None else source_order(rows)):
             connection.execute("insert into sources values (?, ?)", [source, place])
         # Two steps, so that only rows that have a twin are ever sorted.
         connection.execute(
             f"""
             copy (
                 with ok as (
-                    select raw_id, source, content_hash from read_parquet({_files(rows)}) where status = 'ok'
+                    select raw_id, source, content_hash from read_parquet({sql_files(rows)}) where status = 'ok'
                 ),
                 repeated as (select content_hash from ok group by content_hash having count(*) > 1),
                 ranked as (
@@ -51,21 +51,24 @@ def find_duplicates(rows: Path, out: Path, sources: Sequence[str] | None = None)
                     from ok join repeated using (content_hash) left join sources using (source)
                 )
                 select raw_id, cast(rank as integer) as rank from ranked where rank > 0 order by raw_id
-            ) to {_quoted(str(draft))} (format parquet)
+            ) to {quoted(str(draft))} (format parquet)
             """
         )
     os.replace(draft, out)
     return out
 
 
-def _order(rows: Path) -> list[str]:
+def source_order(rows: Path) -> list[str]:
+    """The sources in the order of the config, from ingest's `done.json`; none where there is no such file."""
     done = rows.parent / DONE
     return list(read_json(done)["sources"]) if done.exists() else []
 
 
-def _files(rows: Path) -> str:
-    return "[" + ", ".join(_quoted(str(path)) for path in sorted(rows.glob("*.parquet"))) + "]"
+def sql_files(rows: Path) -> str:
+    """The parquet files of a folder as a list in SQL."""
+    return "[" + ", ".join(quoted(str(path)) for path in sorted(rows.glob("*.parquet"))) + "]"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as a literal in SQL."""
     return "'" + text.replace("'", "''") + "'"

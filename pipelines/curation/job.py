@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.config import Config, CurationConfig
-from pipelines.core.files import read_json
+from pipelines.core.determinism import digest
+from pipelines.core.files import read_json, write_json
 from pipelines.core.ledger import Entry
 from pipelines.core.progress import say
 from pipelines.core.segment import Segment
@@ -30,6 +31,7 @@ DEPENDS = {
             "check_mode": True,
             "drop_inconsistent_chosen": True,
             "drop_inconsistent_rejected": True,
+            "probe_share": True,
         },
     },
     "mix": {"mix": True},
@@ -48,14 +50,22 @@ def curated_folder(config: Config) -> Path:
     return config.out_dir / "curated"
 
 
-def run(config: Config, segments: Segments) -> Path:
+def run(config: Config, segments: Segments, depends: dict[str, dict[str, Any]] | None = None) -> Path:
     """Ingest the sources, run the segments, publish the products; returns the folder of the pairs.
+
+    Args:
+        config: of the run.
+        segments: name -> stages, in order.
+        depends: segment -> what its result depends on beside the config.
 
     Every part is skipped when it is already done for this config, and resumed when it was cut off.
     """
     import ray
 
+    from pipelines.curation.checker_quality import checker_quality
+    from pipelines.curation.decontaminate import overlap_table
     from pipelines.curation.duplicates import find_duplicates
+    from pipelines.curation.near_duplicates import find_near_duplicates
     from pipelines.curation.threshold import check_thresholds
     from pipelines.engines.models import require
     from pipelines.engines.reward import resolve_reward
@@ -74,6 +84,8 @@ def run(config: Config, segments: Segments) -> Path:
     if not duplicates_file(config).exists():
         # In a worker: the driver's memory stays flat however large the mixture is.
         ray.get(ray.remote(find_duplicates).remote(rows, duplicates_file(config)))
+    if (near := config.curation.clean.near_duplicates).enabled:
+        find_near_duplicates(rows, duplicates_file(config), near_duplicates_file(config), near)
     before: Any = ingested["fingerprint"]
     for name, stages in segments.items():
         segment = Segment(
@@ -81,7 +93,12 @@ def run(config: Config, segments: Segments) -> Path:
             work=work,
             source=rows,
             stages=stages,
-            depends={"before": before, "seed": config.seed, **_depends(config.curation, name)},
+            depends={
+                "before": before,
+                "seed": config.seed,
+                **_depends(config.curation, name),
+                **(depends or {}).get(name, {}),
+            },
             id_column=ID.get(name, "row_id"),
             rows_per_block=config.curation.rows_per_block,
             max_error_share=config.max_error_share,
@@ -91,6 +108,9 @@ def run(config: Config, segments: Segments) -> Path:
         rows, before = segment.rows, segment.fingerprint
         folders[name] = rows
     out = curated_folder(config)
+    if config.curation.clean.decontaminate.enabled:
+        write_json(out / "contamination.json", overlap_table(folders["prepare"]))
+    write_json(out / "checker.json", checker_quality(folders["synthesize"], config.seed))
     if not _published(out, before):
         pairs = publish(out, ledger, folders, _manifest(config, before, ledger))
         say(f"curated set: {pairs}")
@@ -100,6 +120,12 @@ def run(config: Config, segments: Segments) -> Path:
 def duplicates_file(config: Config) -> Path:
     """The list of rows that repeat an earlier one."""
     return work_folder(config) / "ingest" / "duplicates.parquet"
+
+
+def near_duplicates_file(config: Config) -> Path:
+    """The list of rows that nearly repeat an earlier one."""
+    key = digest(config.curation.clean.near_duplicates.model_dump(mode="json"))[:8]
+    return work_folder(config) / "ingest" / f"near-duplicates-{key}.parquet"
 
 
 def describe(config: Config, segments: Segments) -> list[str]:

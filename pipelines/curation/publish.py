@@ -14,10 +14,10 @@ import pyarrow.dataset as pads
 from pipelines.core.errors import LedgerError
 from pipelines.core.files import write_json, write_text
 from pipelines.core.ledger import Entry, count_status
-from pipelines.core.records import CHECKED, CONTRASTED, CRITIQUED, EXAMPLE, PAIRED, SCORED, kind
+from pipelines.core.records import CHECKED, CONTRASTED, CRITIQUED, EXAMPLE, OVERLAPS, PAIRED, SCORED, kind
 from pipelines.core.segment import write_empty
 
-FULL = pa.schema([*EXAMPLE, *SCORED, *CONTRASTED, *CRITIQUED, *CHECKED, *PAIRED])
+FULL = pa.schema([*EXAMPLE, *OVERLAPS, *SCORED, *CONTRASTED, *CRITIQUED, *CHECKED, *PAIRED])
 
 
 def publish(out: Path, ledger: dict[str, Entry], folders: dict[str, Path], manifest: dict[str, Any]) -> Path:

@@ -97,7 +97,7 @@ def test_cut_critique_without_a_sentence_is_filtered() -> None:
 
 def checked(config: CritiqueConfig, answer: Any, **changes: Any) -> dict[str, Any]:
     row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0, **changes)
-    run(ConsistencyCheck(config), row, answer)
+    run(ConsistencyCheck(config, seed=0), row, answer)
     return row
 
 
@@ -118,6 +118,28 @@ def test_dropping_inconsistent_rejected_is_an_option() -> None:
 def test_blind_mode_hides_the_verdict_and_compares_the_answer_with_it() -> None:
     config = CritiqueConfig(check_mode="blind")
     row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
-    ask = run(ConsistencyCheck(config), row, lambda *_: "A")
+    ask = run(ConsistencyCheck(config, seed=0), row, lambda *_: "A")
     assert all("Verdict:" not in prompt and options["choices"] == ["A", "B"] for prompt, options in ask.calls)
     assert (row["chosen_consistent"], row["rejected_consistent"]) == (True, False)
+
+
+def test_a_share_of_the_rows_tests_the_checker_with_a_wrong_and_a_right_pair() -> None:
+    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    ask = run(ConsistencyCheck(CritiqueConfig(probe_share=1.0), seed=0), row, lambda *_: "No")
+    wrong, right = (prompt for prompt, _ in ask.calls[2:])
+    assert "Critique: good" in wrong and "Verdict: B" in wrong
+    assert "Response A is clearly the better" in right and "Verdict: A" in right
+    assert row["probe_negative_flagged"] is row["probe_positive_flagged"] is True
+    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    assert len(run(ConsistencyCheck(CritiqueConfig(probe_share=0.0), seed=0), row, lambda *_: "No").calls) == 2
+    assert "probe_negative_flagged" not in row
+
+
+def test_which_rows_test_the_checker_hangs_on_the_row_alone() -> None:
+    def probed(row_id: str) -> bool:
+        row = example(row_id=row_id, chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+        run(ConsistencyCheck(CritiqueConfig(probe_share=0.3), seed=0), row, lambda *_: "Yes")
+        return "probe_negative_flagged" in row
+
+    first = [probed(f"r{i}") for i in range(200)]
+    assert first == [probed(f"r{i}") for i in range(200)] and 30 < sum(first) < 90

@@ -1,0 +1,105 @@
+"""Decontamination: rows whose prompt is one of a benchmark's, or shares a long run of words with one."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import regex  # type: ignore[import-untyped]
+
+from pipelines.core.records import OVERLAPS, Row, filtered
+from pipelines.core.stage import Stage
+from pipelines.curation.duplicates import sql_files
+
+WORD = regex.compile(r"\w+")
+# A text or a run of words that so many rows of one benchmark share is its boilerplate, not a prompt.
+BOILERPLATE = 10
+
+Index = dict[bytes, frozenset[str]]
+
+
+class Decontaminate(Stage):
+    """Turns rows away that overlap with a benchmark, and notes with which.
+
+    Instruction and context are looked up apart: the prompt of a chat, the document of a fact check. A text overlaps
+    if it equals a benchmark's (words alone, without case), or has a run of `ngram` words in common with one.
+
+    Args:
+        prompts: parquet file (benchmark, text) of the benchmarks' instructions and contexts.
+        ngram: words of a run. Runs of 13, as GPT-3 used on web pages (arXiv 2005.14165, appendix C), miss 4 of the 14
+            prompts that PandaLM shares with InFoBench; runs of 8 find all.
+    """
+
+    name = "decontaminate"
+    reads = ("instruction", "context")
+    adds = tuple(OVERLAPS)
+
+    def __init__(self, prompts: Path, ngram: int) -> None:
+        self.prompts, self.ngram = prompts, ngram
+
+    def apply(self, row: Row) -> None:
+        stat = self.prompts.stat()
+        index = _index(str(self.prompts), self.ngram, stat.st_mtime_ns, stat.st_size)
+        found: set[str] = set()
+        for text in (row["instruction"], row["context"]):
+            for key in keys(text or "", self.ngram):
+                found |= index.get(key, frozenset())
+        row["overlaps"] = sorted(found)
+        if found:
+            row["status"] = filtered(f"contaminated:{row['overlaps'][0]}")
+
+
+def keys(text: str, ngram: int) -> Iterator[bytes]:
+    """The hash of a text's words as a whole, and of each run of `ngram` of them."""
+    words = WORD.findall(text.casefold())
+    if words:
+        yield _hash("whole", words)
+    for i in range(len(words) - ngram + 1):
+        yield _hash("run", words[i : i + ngram])
+
+
+def build_index(prompts: Iterable[tuple[str, str]], ngram: int) -> Index:
+    """Key -> the benchmarks that have it in at most BOILERPLATE different texts."""
+    counts: dict[str, Counter[bytes]] = defaultdict(Counter)
+    for benchmark, text in sorted(set(prompts)):
+        counts[benchmark].update(set(keys(text, ngram)))
+    index: dict[bytes, set[str]] = defaultdict(set)
+    for benchmark, seen in counts.items():
+        for key, n in seen.items():
+            if n <= BOILERPLATE:
+                index[key].add(benchmark)
+    return {key: frozenset(names) for key, names in index.items()}
+
+
+def overlap_table(rows: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Source -> benchmark -> rows that overlap, and distinct instructions among them."""
+    import duckdb
+
+    table: dict[str, dict[str, dict[str, int]]] = {}
+    with duckdb.connect() as connection:
+        found: list[Any] = connection.execute(
+            f"""
+            with named as (
+                select source, instruction, unnest("overlaps") as benchmark from read_parquet({sql_files(rows)})
+            )
+            select source, benchmark, count(*), count(distinct instruction) from named group by all order by all
+            """
+        ).fetchall()
+    for source, benchmark, n, distinct in found:
+        table.setdefault(source, {})[benchmark] = {"rows": n, "instructions": distinct}
+    return table
+
+
+def _hash(kind: str, words: list[str]) -> bytes:
+    return blake2b(f"{kind}\t{' '.join(words)}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+@cache
+def _index(path: str, ngram: int, changed: int, size: int) -> Index:
+    table = pq.read_table(path)
+    return build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)
