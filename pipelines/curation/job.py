@@ -110,9 +110,10 @@ def run(config: Config, segments: Segments, depends: dict[str, dict[str, Any]] |
     out = curated_folder(config)
     if config.curation.clean.decontaminate.enabled:
         write_json(out / "contamination.json", overlap_table(folders["prepare"]))
-    write_json(out / "checker.json", checker_quality(folders["synthesize"], config.seed))
     if not _published(out, before):
-        pairs = publish(out, ledger, folders, _manifest(config, before, ledger))
+        quality = checker_quality(folders["synthesize"], config.seed)
+        write_json(out / "checker.json", quality)
+        pairs = publish(out, ledger, folders, _manifest(config, before, ledger), quality)
         say(f"curated set: {pairs}")
     return out / "data"
 

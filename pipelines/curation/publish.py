@@ -10,17 +10,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.core.errors import LedgerError
 from pipelines.core.files import write_json, write_text
 from pipelines.core.ledger import Entry, count_status
 from pipelines.core.records import CHECKED, CONTRASTED, CRITIQUED, EXAMPLE, OVERLAPS, PAIRED, SCORED, kind
 from pipelines.core.segment import write_empty
+from pipelines.curation.duplicates import sql_files
 
 FULL = pa.schema([*EXAMPLE, *OVERLAPS, *SCORED, *CONTRASTED, *CRITIQUED, *CHECKED, *PAIRED])
 
 
-def publish(out: Path, ledger: dict[str, Entry], folders: dict[str, Path], manifest: dict[str, Any]) -> Path:
+def publish(
+    out: Path,
+    ledger: dict[str, Entry],
+    folders: dict[str, Path],
+    manifest: dict[str, Any],
+    quality: dict[str, Any] | None = None,
+) -> Path:
     """Write `data/`, `quarantine/`, `ledger.json`, `manifest.json` and `README.md`, and check the whole balance.
 
     Args:
@@ -28,6 +36,7 @@ def publish(out: Path, ledger: dict[str, Entry], folders: dict[str, Path], manif
         ledger: segment -> its entry, in order.
         folders: segment -> its parquet files, in order; the ok rows of the last are the pairs.
         manifest: what the set was made from.
+        quality: of the consistency checker.
 
     Returns:
         The folder of the pairs.
@@ -42,7 +51,7 @@ def publish(out: Path, ledger: dict[str, Entry], folders: dict[str, Path], manif
     totals = total(ledger, out)
     write_json(out / "ledger.json", {"total": totals, "segments": ledger})
     write_json(out / "manifest.json", manifest)
-    write_text(out / "README.md", card(totals, manifest))
+    write_text(out / "README.md", card(totals, ledger, manifest, label_counts(out / "data"), quality))
     return out / "data"
 
 
@@ -84,23 +93,46 @@ def total(ledger: dict[str, Entry], out: Path) -> Entry:
     return totals
 
 
-def card(totals: Entry, manifest: dict[str, Any]) -> str:
-    """A short data set card."""
-    lines = [
-        "# Curated preference pairs for training a judge",
-        "",
-        "| source | task | licence | rows read | pairs | filtered | errors |",
-        "|---|---|---|---:|---:|---:|---:|",
+def label_counts(pairs: Path) -> list[tuple[str, str, str, int]]:
+    """(source, format, verdict, pairs): whether A and B, the scores, yes and no are in balance."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        return connection.execute(
+            f"select source, format, verdict, count(*) from read_parquet({sql_files(pairs)}) group by all order by all"
+        ).fetchall()
+
+
+def card(
+    totals: Entry,
+    ledger: dict[str, Entry],
+    manifest: dict[str, Any],
+    labels: list[tuple[str, str, str, int]],
+    quality: dict[str, Any] | None = None,
+) -> str:
+    """The data set card, in Markdown."""
+    environment = Environment(
+        loader=PackageLoader("pipelines.curation"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    reasons = [
+        (source, segment, reason, n)
+        for segment, entry in ledger.items()
+        for source, counts in entry.items()
+        for reason, n in counts.get("reasons", {}).items()
     ]
-    about = manifest["sources"]
-    for source, n in totals.items():
-        task, licence = about[source]["task"], about[source]["license"]
-        lines.append(f"| {source} | {task} | {licence} | {n['in']} | {n['pairs']} | {n['filtered']} | {n['error']} |")
-    lines += [
-        "",
-        "`data/` holds the pairs (`prompt`, `chosen`, `rejected` and where they come from), `quarantine/` every other",
-        "row with the reason in `status`, `ledger.json` the counts per segment and source, `manifest.json` the config.",
-        "",
-        f"Critiques: {manifest['generator']}. The licence of each row is its source's.",
-    ]
-    return "\n".join(lines) + "\n"
+    return environment.get_template("card.md.j2").render(
+        totals=totals,
+        about=manifest["sources"],
+        generator=manifest["generator"],
+        reward_model=manifest.get("reward_model"),
+        reasons=sorted(reasons),
+        labels=labels,
+        quality=quality,
+        percent=percent,
+    )
+
+
+def percent(found: dict[str, Any], name: str = "rate") -> str:
+    """A share with its interval, as '12.5% (8.0–17.1, n = 200)'."""
+    low, high = found["interval" if name == "rate" else f"{name}_interval"]
+    return f"{found[name]:.1%} ({100 * low:.1f}–{100 * high:.1f}, n = {found['n']})"

@@ -10,16 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import LedgerError
-from pipelines.core.records import EXAMPLE
-from pipelines.curation.publish import publish
+from pipelines.curation.publish import FULL, publish
 
 MANIFEST = {"fingerprint": "f", "sources": {"a": {"task": "pairwise", "license": "MIT"}}, "generator": "g"}
 
 
 def write(folder: Path, statuses: list[str]) -> Path:
     folder.mkdir()
-    rows = [{"row_id": str(n), "source": "a", "status": status} for n, status in enumerate(statuses)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE), folder / "part.parquet")
+    rows = [
+        {"row_id": str(n), "source": "a", "status": status, "format": "cot", "verdict": "AB"[n % 2]}
+        for n, status in enumerate(statuses)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=FULL), folder / "part.parquet")
     return folder
 
 
@@ -48,3 +50,26 @@ def test_no_pairs_at_all_still_leaves_readable_files(tmp_path: Path) -> None:
     first = write(tmp_path / "first", ["filtered:script"])
     data = publish(tmp_path / "out", {"first": {"a": {"in": 1}}}, {"first": first}, MANIFEST)
     assert pq.read_table(data).num_rows == 0
+
+
+def test_the_card_says_why_rows_left_how_labels_balance_and_how_good_the_checker_is(tmp_path: Path) -> None:
+    first = write(tmp_path / "first", ["ok", "ok", "ok", "filtered:script"])
+    ledger = {"first": {"a": {"in": 4, "reasons": {"filtered:script": 1}}}}
+    found = {"n": 50, "rate": 0.9, "interval": (0.8, 0.95), "corrected": 0.02, "corrected_interval": (0.0, 0.08)}
+    quality = {"negatives": found, "positives": found, "tells_apart": True, "sources": {"a": {"chosen": found}}}
+    publish(tmp_path / "out", ledger, {"first": first}, MANIFEST, quality)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| a | first | `filtered:script` | 1 |" in text
+    assert "| a | cot | A | 2 |" in text and "| a | cot | B | 1 |" in text
+    assert "| a | chosen | 50 | 90.0% (80.0–95.0, n = 50) | 2.0% (0.0–8.0, n = 50) |" in text
+    publish(tmp_path / "out", ledger, {"first": first}, MANIFEST, {**quality, "tells_apart": False})
+    assert "worth nothing and is not shown" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_set_loads_as_a_dataset(tmp_path: Path) -> None:
+    import datasets
+
+    first = write(tmp_path / "first", ["ok", "ok", "filtered:script"])
+    publish(tmp_path / "out", {"first": {"a": {"in": 3}}}, {"first": first}, MANIFEST)
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.num_rows == 2 and {"prompt", "chosen", "rejected"} <= set(loaded.column_names)
