@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
-from pipelines.core.config import Config, load_config
+from pipelines.core.config import Config, choose_sources, load_config
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
@@ -33,16 +33,26 @@ def command(job: Job, plan: Plan, about: str) -> None:
     def main(
         config: Annotated[Path, typer.Option(help="YAML config, such as ray_jobs/configs/local.yaml.")],
         overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value, in place of the config's.")] = None,
+        only: Annotated[list[str] | None, typer.Option(help="Take this source alone; may be repeated.")] = None,
+        skip: Annotated[list[str] | None, typer.Option(help="Leave this source out; may be repeated.")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and the plan.")] = False,
     ) -> None:
-        sys.exit(_run(job, plan, config, overrides or [], dry_run))
+        sys.exit(_run(job, plan, config, overrides or [], dry_run, only or [], skip or []))
 
     app()
 
 
-def _run(job: Job, plan: Plan, path: Path, overrides: list[str], dry_run: bool) -> int:
+def _run(
+    job: Job,
+    plan: Plan,
+    path: Path,
+    overrides: list[str],
+    dry_run: bool,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+) -> int:
     try:
-        config = load_config(path, overrides)
+        config = choose_sources(load_config(path, overrides), only, skip)
         if dry_run:
             print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
             print("\n".join(plan(config)))

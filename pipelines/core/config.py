@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -119,6 +120,10 @@ class CritiqueConfig(Strict):
     max_tokens: int = Field(256, ge=8)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
+    attempts: int = Field(1, ge=1)
+    """Chosen critiques written for a row before it leaves as inconsistent."""
+    retry_temperature: float = Field(0.7, gt=0)
+    """Of the second and later attempts: a greedy one would say the same again."""
     check_mode: Literal["prompted", "blind"] = "prompted"
     drop_inconsistent_chosen: bool = True
     drop_inconsistent_rejected: bool = False
@@ -262,6 +267,25 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
         raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
     return parse_model(Config, raw, where=str(path))
+
+
+def choose_sources(config: Config, only: Sequence[str], skip: Sequence[str]) -> Config:
+    """The config with fewer sources, in its own order.
+
+    Raises:
+        UserError: a name is not one of the config's sources, or none is left.
+    """
+    sources = config.curation.sources
+    for flag, named in (("--only", only), ("--skip", skip)):
+        for name in named:
+            if name not in sources:
+                near = difflib.get_close_matches(name, sources, n=1)
+                fix = f"did you mean '{near[0]}'?" if near else f"they are: {', '.join(sources)}"
+                raise UserError(f"'{name}' is not a source of this config", where=flag, fix=fix)
+    left = [name for name in sources if (not only or name in only) and name not in skip]
+    if sources and not left:
+        raise UserError("no source is left", where="--only, --skip")
+    return config.model_copy(update={"curation": config.curation.model_copy(update={"sources": left})})
 
 
 def read_yaml(path: Path) -> Any:

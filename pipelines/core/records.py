@@ -54,6 +54,7 @@ CRITIQUED = [
 CHECKED = [
     pa.field("chosen_consistent", pa.bool_()),
     pa.field("rejected_consistent", pa.bool_()),
+    pa.field("attempts", pa.int32()),  # chosen critiques written
     # Of a share of the rows: what the checker says of pairs that are inconsistent, and consistent, by construction.
     pa.field("probe_negative_flagged", pa.bool_()),
     pa.field("probe_positive_flagged", pa.bool_()),

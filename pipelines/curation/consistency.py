@@ -6,13 +6,16 @@ from pipelines.core.config import CritiqueConfig
 from pipelines.core.determinism import unit
 from pipelines.core.records import CHECKED, Row, filtered
 from pipelines.curation.checker_quality import statement
+from pipelines.curation.critique import Critique
 from pipelines.engines.ask import Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.templates import load, render
 
 
 class ConsistencyCheck(PromptStep):
-    """Check both critiques; inconsistent chosen ones leave, inconsistent rejected ones if the config says so.
+    """Check both critiques; an inconsistent chosen one is written anew, up to `attempts` in all, and then leaves.
+
+    Inconsistent rejected critiques leave if the config says so.
 
     `prompted` asks whether critique and verdict agree; `blind` hides the verdict and asks which one the critique
     supports. The answer is one of a closed set, so nothing has to be parsed. A share of the rows also tests the
@@ -24,11 +27,17 @@ class ConsistencyCheck(PromptStep):
     adds = tuple(CHECKED)
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.critique = config, seed, Critique(config, seed)
 
     async def run(self, row: Row, ask: Ask) -> None:
         for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
             row[f"{side}_consistent"] = await self._agrees(row, row[f"{side}_critique"], verdict, ask)
+        row["attempts"] = 1
+        while not row["chosen_consistent"] and row["attempts"] < self.config.attempts:
+            row["attempts"] += 1
+            again = await self.critique.write(row, "chosen", row["verdict"], ask, row["attempts"])
+            if again and await self._agrees(row, again, row["verdict"], ask):
+                row["chosen_critique"], row["chosen_consistent"] = again, True
         if unit(self.seed, "checker probe", row["row_id"]) < self.config.probe_share:
             wrong, right = (row["chosen_critique"], row["rejected_verdict"]), statement(row["task"], row["verdict"])
             row["probe_negative_flagged"] = not await self._agrees(row, *wrong, ask)

@@ -7,7 +7,7 @@ import re
 from pipelines.core.config import CritiqueConfig
 from pipelines.core.determinism import integer
 from pipelines.core.records import CRITIQUED, Row, filtered
-from pipelines.engines.ask import Answer, Ask
+from pipelines.engines.ask import Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
 from pipelines.judging.templates import load, render
@@ -38,21 +38,22 @@ class Critique(PromptStep):
         row["generator"], row["synthesis_tokens"] = self.config.engine.model, 0
         # One after the other: the second prompt finds the first one's prefix in the cache.
         for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
-            answer = await self._argue(row, side, verdict, ask)
-            row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
-            critique = without_verdict_lines(strip_label(answer.text))
-            if answer.output_tokens >= self.config.max_tokens:
-                critique = whole_sentences(critique)
+            critique = await self.write(row, side, verdict, ask)
             if not critique:
                 row["status"] = filtered(f"empty_{side}_critique")
                 return
             row[f"{side}_critique"] = critique
 
-    async def _argue(self, row: Row, side: str, verdict: str, ask: Ask) -> Answer:
-        return await ask(
+    async def write(self, row: Row, side: str, verdict: str, ask: Ask, attempt: int = 1) -> str:
+        """One critique; empty if the generator wrote nothing but a verdict, or no whole sentence."""
+        purpose = f"{side}_critique" if attempt == 1 else f"{side}_critique, attempt {attempt}"
+        answer = await ask(
             render(load("critique"), row, verdict=verdict),
             max_tokens=self.config.max_tokens,
-            temperature=self.config.temperature,
+            temperature=self.config.temperature if attempt == 1 else self.config.retry_temperature,
             top_p=self.config.top_p,
-            seed=integer(self.seed, f"{side}_critique", row["row_id"]),
+            seed=integer(self.seed, purpose, row["row_id"]),
         )
+        row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
+        critique = without_verdict_lines(strip_label(answer.text))
+        return whole_sentences(critique) if answer.output_tokens >= self.config.max_tokens else critique

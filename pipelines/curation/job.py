@@ -28,6 +28,8 @@ DEPENDS = {
             "max_tokens": True,
             "temperature": True,
             "top_p": True,
+            "attempts": True,
+            "retry_temperature": True,
             "check_mode": True,
             "drop_inconsistent_chosen": True,
             "drop_inconsistent_rejected": True,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.core.config import Config, Strict, load_config, parse_model, read_yaml
+from pipelines.core.config import Config, Strict, choose_sources, load_config, parse_model, read_yaml
 from pipelines.core.errors import UserError
 
 LEAST: dict[str, Any] = {
@@ -140,3 +140,16 @@ def test_any_model_tells_its_nearest_key() -> None:
 
     with pytest.raises(UserError, match=r"here: unknown key 'color' \(did you mean 'colour'\?\)"):
         parse_model(Thing, {"color": "blue"}, where="here")
+
+
+def test_only_and_skip_choose_among_the_configs_sources() -> None:
+    raw = {"out_dir": "out", "curation": {"sources": ["a", "b", "c"]}, "evaluation": {"benchmarks": []}}
+    config = parse_model(Config, raw, where="x")
+    assert choose_sources(config, [], []).curation.sources == ["a", "b", "c"]
+    assert choose_sources(config, ["c", "a"], []).curation.sources == ["a", "c"]
+    assert choose_sources(config, [], ["b"]).curation.sources == ["a", "c"]
+    assert choose_sources(config, ["a", "b"], ["b"]).curation.sources == ["a"]
+    with pytest.raises(UserError, match=r"--only: 'd' is not a source of this config \(they are: a, b, c\)"):
+        choose_sources(config, ["d"], [])
+    with pytest.raises(UserError, match="no source is left"):
+        choose_sources(config, ["a"], ["a"])

@@ -143,3 +143,22 @@ def test_which_rows_test_the_checker_hangs_on_the_row_alone() -> None:
 
     first = [probed(f"r{i}") for i in range(200)]
     assert first == [probed(f"r{i}") for i in range(200)] and 30 < sum(first) < 90
+
+
+def test_an_inconsistent_chosen_critique_is_written_anew_up_to_k_times() -> None:
+    config = CritiqueConfig(attempts=3, probe_share=0)
+    written: list[float] = []
+
+    def answer(prompt: str, options: dict[str, Any]) -> str:
+        if "choices" not in options:
+            written.append(options["temperature"])
+            return f"draft {len(written)}"
+        return "Yes" if "Critique: draft 2" in prompt or "Critique: bad" in prompt else "No"
+
+    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    ask = run(ConsistencyCheck(config, seed=0), row, answer)
+    assert (row["chosen_critique"], row["attempts"], row["status"]) == ("draft 2", 3, "ok")
+    assert written == [0.7, 0.7] and len({o["seed"] for _, o in ask.calls if "seed" in o}) == 2
+    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    run(ConsistencyCheck(config, seed=0), row, lambda prompt, options: "No" if "choices" in options else "draft")
+    assert (row["chosen_critique"], row["attempts"]) == ("good", 3) and row["status"] == "filtered:inconsistent_chosen"
