@@ -110,9 +110,9 @@ def run(config: Config, segments: Segments, depends: dict[str, dict[str, Any]] |
         rows, before = segment.rows, segment.fingerprint
         folders[name] = rows
     out = curated_folder(config)
-    if config.curation.clean.decontaminate.enabled:
-        write_json(out / "contamination.json", overlap_table(folders["prepare"]))
     if not _published(out, before):
+        if config.curation.clean.decontaminate.enabled:
+            write_json(out / "contamination.json", overlap_table(folders["prepare"]))
         quality = checker_quality(folders["synthesize"], config.seed)
         write_json(out / "checker.json", quality)
         pairs = publish(out, ledger, folders, _manifest(config, before, ledger), quality)

@@ -58,7 +58,6 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
             "train.workers=2",
             "train.cpus_per_worker=1",
             f"train.deepspeed={ZERO_2}",
-            "train.micro_batch_size=2",
             "evaluation.sample=5",
             "evaluation.max_tokens=24",
         ],

@@ -1,4 +1,4 @@
-"""The main job on real engines: vLLM, the reward head, TRL with DeepSpeed on two workers, the report."""
+"""The main job on real engines: vLLM, the reward head, DeepSpeed on two training workers, the report."""
 
 from __future__ import annotations
 
@@ -57,6 +57,22 @@ def test_pairs_are_scored_critiqued_checked_and_fit(finished_run: Config) -> Non
         assert row["chosen_consistent"] is not None and row["rejected_consistent"] is not None
         assert row["chosen"].endswith(row["verdict"]) and row["rejected"].endswith(row["rejected_verdict"])
         assert row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) <= 512
+
+
+def test_the_checker_was_tested_on_some_rows(finished_run: Config) -> None:
+    found = read(finished_run.out_dir / "curated" / "checker.json")
+    assert found["negatives"]["n"] == found["positives"]["n"] > 0
+    assert set(found["sources"]) == set(finished_run.curation.sources)
+    assert read(finished_run.out_dir / "curated" / "contamination.json") == {}  # disjoint by construction
+    card = (finished_run.out_dir / "curated" / "README.md").read_text()
+    assert "sample_pairwise | cot" in card and "consistency checker" in card
+
+
+def test_the_reference_is_kept_beside_the_pairs(finished_run: Config) -> None:
+    rows = pads.dataset(finished_run.out_dir / "curated" / "reference" / "rows").to_table().to_pylist()
+    pairs = pads.dataset(finished_run.out_dir / "curated" / "data").to_table()
+    assert sorted(row["row_id"] for row in rows) == sorted(pairs["row_id"].to_pylist())
+    assert all(row["ref_chosen_logp"] < 0 and row["ref_rejected_logp"] < 0 for row in rows)
 
 
 def test_model_is_safetensors_and_loads(finished_run: Config) -> None:

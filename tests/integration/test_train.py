@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs"), pair_rows(48), group=20)
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", pair_rows(48), group=20)
 
 
 def config(model: Path, **changes: Any) -> TrainConfig:
@@ -126,6 +126,43 @@ def test_two_workers_with_zero_2_take_the_same_steps_as_one(
     assert [s["loss"] for s in two] == pytest.approx([s["loss"] for s in one], rel=2e-3)
     a, b = (AutoModelForCausalLM.from_pretrained(out / "model").state_dict() for out in (one_worker[0], tmp_path))
     assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-3
+
+
+def test_trls_own_trainer_on_two_workers_with_zero_2(model: Path, pairs: Path, tmp_path: Path) -> None:
+    """The oracle: the same config and outputs, TRL's loss and DeepSpeed's sharding."""
+    trl = {"engine": "trl", "nll": "token", "micro_batch_size": 2, "workers": 2, "deepspeed": ZERO_2}
+    result = train(config(model, **trl), pairs, tmp_path, seed=0)
+    steps = steps_of(tmp_path)
+    assert (result["pairs"], result["steps"]) == (48, 18) and {s["pairs"] for s in steps} == {8}
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.5
+    assert all(s["loss"] == pytest.approx(s["loss_dpo"] + s["loss_nll"], rel=1e-3) for s in steps)
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_other_stages_of_zero_take_the_same_steps(
+    stage: int, one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    zero = {"zero_optimization": {"stage": stage}}
+    train(config(model, workers=2, deepspeed=zero, epochs=1), pairs, tmp_path, seed=0)
+    # A third of the epochs has another schedule: the first step alone is the same.
+    assert steps_of(tmp_path)[0]["loss"] == pytest.approx(steps_of(one_worker[0])[0]["loss"], rel=1e-4)
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_two_workers_without_deepspeed_take_the_same_steps(
+    one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    train(config(model, workers=2), pairs, tmp_path, seed=0)
+    one, two = steps_of(one_worker[0]), steps_of(tmp_path)
+    assert [s["loss"] for s in two] == pytest.approx([s["loss"] for s in one], rel=1e-4)
+    assert [s["tokens"] for s in two] == [s["tokens"] for s in one]
+
+
+def test_a_reference_of_another_model_is_refused(pairs: Path, one_worker: Any, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"reference.* holds a run of another config \(changed: model\)"):
+        train(config(other), pairs, tmp_path / "out", seed=0)
 
 
 def test_long_rows_are_refused_and_the_folder_stays_free(model: Path, tmp_path: Path) -> None:

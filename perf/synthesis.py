@@ -1,0 +1,200 @@
+"""Speed of the synthesize segment against raw vLLM on the same prompts, one after the other in the same run.
+
+Ours: rows through Ray Data, two critiques and two checks a row, from the first row begun to the last one ended (engine
+start left out). Raw: `vllm.LLM` with the same engine arguments, given all prompts of those rows at once; it need not
+wait for a critique before its check, nor write rows, nor carry them through Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from pipelines.core.config import CritiqueConfig, EngineConfig, RayConfig
+from pipelines.core.records import CONTRASTED, EXAMPLE, Row
+from pipelines.core.stage import apply_stages, to_table
+from pipelines.curation.consistency import ConsistencyCheck
+from pipelines.curation.contrast import Contrast
+from pipelines.curation.critique import Critique
+from pipelines.engines.ask import Ask
+from pipelines.engines.vllm_stage import PromptStep
+
+SOURCES = ("sample_pairwise", "sample_absolute", "sample_classification")
+SCHEMA = pa.schema([*EXAMPLE, *CONTRASTED])
+
+
+class Began(PromptStep):
+    """Notes when a row reaches an engine."""
+
+    name = "began"
+    adds = (pa.field("began", pa.float64()),)
+
+    async def run(self, row: Row, ask: Ask) -> None:
+        row["began"] = time.time()
+
+
+class Ended(PromptStep):
+    """Notes when a row is done, and the tokens it took."""
+
+    name = "ended"
+    adds = (pa.field("ended", pa.float64()),)
+
+    async def run(self, row: Row, ask: Ask) -> None:
+        row["ended"] = time.time()
+
+
+def main() -> None:
+    """Compare and print the result as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(raw(Path(options.child))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(compare(options.rows, options.rounds, Path(folder))))
+
+
+def critique_config() -> CritiqueConfig:
+    """As in local.yaml, without the rows that test the checker."""
+    engine = EngineConfig(max_model_len=1024, max_num_seqs=32, batch_size=16, concurrent_batches=4)
+    return CritiqueConfig(engine=engine, max_tokens=40, drop_inconsistent_chosen=False, probe_share=0)
+
+
+def compare(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Run both, in turn."""
+    from pipelines.core.cluster import connect
+
+    connect(RayConfig(num_cpus=4, object_store_memory_mb=512, dashboard=False))
+    write_rows(folder / "source", rows)
+    ours, baseline = [], []
+    for number in range(rounds):
+        out = run_segment(folder / "source", folder / str(number))
+        ours.append(rate(out))
+        print(f"segment: {ours[-1]:.0f} output tokens/s", flush=True)
+        (folder / "prompts.json").write_text(json.dumps(prompts_of(out)))
+        done = subprocess.run(
+            [sys.executable, __file__, "--child", str(folder / "prompts.json")],
+            env={**os.environ, **environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            sys.exit(done.stderr[-3000:])
+        baseline.append(json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_second"])
+        print(f"raw vLLM: {baseline[-1]:.0f} output tokens/s", flush=True)
+    best = max(ours), max(baseline)
+    return {
+        "name": "synthesis",
+        "ours": best[0],
+        "baseline": best[1],
+        "ratio": best[0] / best[1],
+        "unit": "output tokens/s",
+        "rows": rows,
+        "rounds": [ours, baseline],
+    }
+
+
+def write_rows(folder: Path, count: int) -> None:
+    """Rows of the sample set as `prepare` would leave them, over and over under new ids."""
+    from pipelines.curation.ingest import ingest_rows
+    from pipelines.curation.registry import load_source
+
+    found = [row for name in SOURCES for row in ingest_rows(load_source(name), None) if row["status"] == "ok"]
+    found = [row for row in found if all(row["responses"]) and row["instruction"] and row["verdict"] in row["allowed"]]
+    rows = [{**found[i % len(found)], "row_id": f"{i:06d}"} for i in range(count)]
+    apply_stages([Contrast(0)], rows)
+    folder.mkdir()
+    pq.write_table(to_table([row for row in rows if row["status"] == "ok"], SCHEMA), folder / "0.parquet")
+
+
+def run_segment(source: Path, work: Path) -> pa.Table:
+    """The synthesize segment as the job runs it, with two clocks; returns its rows."""
+    from pipelines.core.segment import Segment
+    from pipelines.engines.vllm_stage import PromptStage
+
+    config = critique_config()
+    steps: list[PromptStep] = [Began(), Critique(config, 0), ConsistencyCheck(config, 0), Ended()]
+    stage = PromptStage("synthesize", config.engine, steps)
+    segment = Segment("synthesize", work, source, [stage], depends={}, rows_per_block=32)
+    segment.run()
+    return pads.dataset(str(segment.rows), format="parquet").to_table()
+
+
+def rate(rows: pa.Table) -> float:
+    """Output tokens a second between the first row's beginning and the last one's end."""
+    seconds = max(t for t in rows["ended"].to_pylist() if t) - min(rows["began"].to_pylist())
+    written = sum(prompt["written"] for prompt in prompts_of(rows))
+    return written / seconds
+
+
+def prompts_of(rows: pa.Table) -> list[dict[str, Any]]:
+    """The prompts that were sent for some rows, in the order of the rows, each with the tokens it was answered by."""
+    from pipelines.engines.models import resolve
+    from pipelines.judging.chat import encode_prompt, encode_text
+    from pipelines.judging.templates import load, render
+    from pipelines.training.pairs import load_tokenizer
+
+    tokenizer = load_tokenizer(resolve("embedded"))
+    prompts = []
+    for row in rows.to_pylist():
+        if row["status"] != "ok":
+            continue
+        sides = (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"]))
+        for side, verdict in sides:
+            ids = encode_prompt(tokenizer, render(load("critique"), row, verdict=verdict))
+            prompts.append({"ids": ids, "written": len(encode_text(tokenizer, row[f"{side}_critique"])) + 1})
+        for side, verdict in sides:
+            text = render(load("check_prompted"), row, critique=row[f"{side}_critique"], verdict=verdict)
+            prompts.append({"ids": encode_prompt(tokenizer, text), "written": 2, "choices": ["Yes", "No"]})
+    return prompts
+
+
+def environment() -> dict[str, str]:
+    """The variables our own engine gets."""
+    from pipelines.engines.vllm_stage import engine_environment
+
+    return engine_environment(critique_config().engine)
+
+
+def raw(path: Path) -> dict[str, float]:
+    """All prompts at once through `vllm.LLM`."""
+    from vllm import LLM, SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    from pipelines.engines.models import resolve
+    from pipelines.engines.vllm_stage import engine_arguments
+
+    prompts, config = json.loads(path.read_text()), critique_config()
+    engine = LLM(model=resolve("embedded"), **engine_arguments(config.engine))
+    sampling = [
+        SamplingParams(
+            temperature=0,
+            max_tokens=16 if "choices" in prompt else config.max_tokens,
+            structured_outputs=StructuredOutputsParams(choice=prompt["choices"]) if "choices" in prompt else None,
+        )
+        for prompt in prompts
+    ]
+    start = time.monotonic()
+    engine.generate([{"prompt_token_ids": p["ids"]} for p in prompts], sampling, use_tqdm=False)
+    seconds = time.monotonic() - start
+    # The same tokens are counted as for ours: both were asked the same and answer greedily.
+    return {"tokens_per_second": sum(prompt["written"] for prompt in prompts) / seconds}
+
+
+if __name__ == "__main__":
+    main()
