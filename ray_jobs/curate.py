@@ -22,7 +22,7 @@ from pipelines.evaluation.prompts import prompts_file, write_prompts
 def figure_2(config: Config) -> Segments:
     """The paper's Figure 2, top to bottom."""
     curation, seed, work = config.curation, config.seed, work_folder(config)
-    clean = curation.clean
+    clean, scored = curation.clean, work / "prepare" / "rows"
     return {
         "prepare": [
             *cleaning_stages(curation.clean, duplicates_file(config)),
@@ -32,7 +32,7 @@ def figure_2(config: Config) -> Segments:
             *([RewardStage(curation.reward)] if curation.reward.enabled else []),
         ],
         "synthesize": [
-            *([RewardThreshold(curation.reward.thresholds)] if curation.reward.enabled else []),
+            *([RewardThreshold(curation.reward.thresholds, scored)] if curation.reward.enabled else []),
             PromptStage(
                 "synthesize",
                 curation.critique.engine,

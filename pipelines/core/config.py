@@ -94,6 +94,12 @@ class CleanConfig(Strict):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
 
 
+class Quantile(Strict):
+    """A threshold as a share of a source's scored rows: 0.25 turns the lowest quarter away."""
+
+    quantile: float = Field(gt=0, lt=1)
+
+
 class RewardConfig(Strict):
     """The reward model that scores responses, and the sources that are filtered by it (§2.3, Appendix C)."""
 
@@ -109,8 +115,9 @@ class RewardConfig(Strict):
     actors: tuple[int, int] = (1, 1)
     num_cpus: float = Field(1.0, ge=0)
     num_gpus: float = Field(0, ge=0)
-    thresholds: dict[str, float] = Field(default_factory=dict)
-    """Source -> least score that stays; a source that is not named is scored, not filtered."""
+    thresholds: dict[str, float | Quantile] = Field(default_factory=dict)
+    """Source -> least score that stays, as a value or as {quantile: share}.
+    A source that is not named is scored, not filtered."""
 
 
 class CritiqueConfig(Strict):
@@ -137,9 +144,14 @@ class MixConfig(Strict):
     cot_share: float = Field(0.7, ge=0, le=1)
     max_tokens: int = Field(2048, ge=16)
     """Tokens of prompt and the longer completion together; a longer row is quarantined, never cut."""
-    templates: dict[str, str] = Field(
-        default_factory=lambda: {t: f"{t}_original" for t in ("pairwise", "absolute", "classification")}
+    templates: dict[str, str | list[str]] = Field(
+        default_factory=lambda: {
+            "pairwise": "pairwise_original",
+            "absolute": "absolute_original",
+            "classification": "classification_original",
+        }
     )
+    """Task or source -> template; of several, one by the row's hash. A source's own comes before its task's."""
     caps: dict[str, int] = Field(default_factory=dict)
     """Source -> most rows, chosen by hash."""
     tokenizer: str = "embedded"

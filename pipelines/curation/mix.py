@@ -6,7 +6,7 @@ import heapq
 from pathlib import Path
 
 from pipelines.core.config import MixConfig
-from pipelines.core.determinism import unit
+from pipelines.core.determinism import choose, unit
 from pipelines.core.records import PAIRED, Row, filtered
 from pipelines.core.stage import Filter, PooledStage
 from pipelines.judging.chat import encode_completion, encode_prompt
@@ -50,7 +50,7 @@ class Pair(PooledStage):
     """Fill the prompt template and both completions, and count their tokens."""
 
     name = "pair"
-    reads = ("task", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
+    reads = ("source", "task", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
     adds = tuple(PAIRED)
     num_cpus = 0.5
 
@@ -70,7 +70,7 @@ class Pair(PooledStage):
 
     def _pair(self, row: Row) -> None:
         cot = unit(self.seed, "format", row["row_id"]) < self.config.cot_share
-        template = load(self.config.templates[row["task"]])
+        template = load(self._template(row))
         row["format"], row["template"] = "cot" if cot else "judgment_only", template.name
         row["prompt"] = render(template, row, cot=cot)
         row["chosen"] = template.completion(row["verdict"], row["chosen_critique"] if cot else None)
@@ -80,3 +80,8 @@ class Pair(PooledStage):
             row[f"{side}_tokens"] = len(encode_completion(self.tokenizer, row[side]))
         if row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) > self.config.max_tokens:
             row["status"] = filtered("too_many_tokens")  # never cut: a cut completion loses its verdict
+
+    def _template(self, row: Row) -> str:
+        """The source's template, or its task's; one of several variants by the row's hash."""
+        names = self.config.templates.get(row["source"]) or self.config.templates[row["task"]]
+        return names if isinstance(names, str) else choose(names, self.seed, "template", row["row_id"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from pipelines.core.config import Quantile
 from pipelines.core.errors import UserError
 from pipelines.core.records import Row
 from pipelines.core.stage import Filter
@@ -20,21 +22,47 @@ class RewardThreshold(Filter):
     - absolute: the response, if its label is above the middle of the scale; otherwise the row stays.
     - classification: no label of an arbitrary question endorses a response, so the row stays, and
       `check_thresholds` refuses a config that asks for it.
+
+    Args:
+        thresholds: source -> value, or quantile of the scores of the source's rows that have one.
+        rows: folder of the scored rows, for quantiles.
     """
 
     name = "reward_threshold"
     reads = ("source", "task", "allowed", "verdict", "rewards")
 
-    def __init__(self, thresholds: Mapping[str, float]) -> None:
-        self.thresholds = dict(thresholds)
+    def __init__(self, thresholds: Mapping[str, float | Quantile], rows: Path) -> None:
+        self.thresholds, self.rows = dict(thresholds), rows
 
     def reason(self, row: Row) -> str | None:
         """`reward_below_threshold`, or None."""
         least = self.thresholds.get(row["source"])
         if least is None:
             return None
+        if isinstance(least, Quantile):
+            least = self.thresholds[row["source"]] = quantile_value(self.rows, row["source"], least.quantile)
         score = endorsed_reward(row)
         return "reward_below_threshold" if score is not None and score < least else None
+
+
+def quantile_value(rows: Path, source: str, quantile: float) -> float:
+    """The score below which a share `quantile` of a source's rows lie (linear between two rows).
+
+    Raises:
+        ValueError: no row of the source has a score.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    wanted = (pc.field("source") == source) & (pc.field("status") == "ok")
+    batches = pads.dataset(str(rows), format="parquet").to_batches(
+        columns=["source", "task", "allowed", "verdict", "rewards"], filter=wanted
+    )
+    scores = [score for batch in batches for row in batch.to_pylist() if (score := endorsed_reward(row)) is not None]
+    if not scores:
+        raise ValueError(f"no row of '{source}' has a score")
+    return float(np.quantile(scores, quantile))
 
 
 def endorsed_reward(row: Row) -> float | None:
@@ -56,7 +84,7 @@ def endorsed_reward(row: Row) -> float | None:
     return None
 
 
-def check_thresholds(thresholds: Mapping[str, float], tasks: Mapping[str, str]) -> None:
+def check_thresholds(thresholds: Mapping[str, float | Quantile], tasks: Mapping[str, str]) -> None:
     """Check the sources named in `curation.reward.thresholds` against the tasks of the sources that are read.
 
     Raises:

@@ -40,6 +40,7 @@ def pair_stage(**config: Any) -> Pair:
 def row(key: str, **changes: Any) -> dict[str, Any]:
     values = {
         "row_id": key,
+        "source": "s",
         "task": "pairwise",
         "instruction": "Name a colour.",
         "context": None,
@@ -109,3 +110,14 @@ def test_cap_larger_than_the_source_keeps_all(folder: Path) -> None:
     stage = SourceCap({"b": 99}, folder, seed=1)
     assert all(stage.reason({"source": "b", "row_id": str(n)}) is None for n in range(40, 50))
     assert limits["missing"] == -1.0
+
+
+def test_a_source_has_its_own_template_and_variants_are_chosen_by_hash() -> None:
+    variants = ["pairwise_original", "pairwise_simplified"]
+    stage = Pair(MixConfig(templates={**TEMPLATES, "special": variants}), seed=3)
+    stage.tokenizer = Words()
+    rows = [row(str(n), source="special" if n % 2 else "s") for n in range(200)]
+    stage.apply_batch(rows)
+    assert {r["template"] for r in rows if r["source"] == "s"} == {"pairwise_compact"}
+    counts = [sum(r["template"] == name for r in rows) for name in variants]
+    assert sum(counts) == 100 and min(counts) > 30
