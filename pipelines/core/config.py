@@ -138,19 +138,16 @@ class CritiqueConfig(Strict):
     """Share of rows, by hash, on which the checker itself is tested with a pair that is wrong and one that is right."""
 
 
+_ORIGINAL = {task: f"{task}_original" for task in ("pairwise", "absolute", "classification")}
+
+
 class MixConfig(Strict):
     """The training mixture (§2)."""
 
     cot_share: float = Field(0.7, ge=0, le=1)
     max_tokens: int = Field(2048, ge=16)
     """Tokens of prompt and the longer completion together; a longer row is quarantined, never cut."""
-    templates: dict[str, str | list[str]] = Field(
-        default_factory=lambda: {
-            "pairwise": "pairwise_original",
-            "absolute": "absolute_original",
-            "classification": "classification_original",
-        }
-    )
+    templates: dict[str, str | list[str]] = Field(default_factory=lambda: dict[str, str | list[str]](_ORIGINAL))
     """Task or source -> template; of several, one by the row's hash. A source's own comes before its task's."""
     caps: dict[str, int] = Field(default_factory=dict)
     """Source -> most rows, chosen by hash."""
