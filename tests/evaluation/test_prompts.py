@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.config import load_config
+from pipelines.core.config import DecontaminateConfig, load_config
 from pipelines.core.errors import UserError
 from pipelines.curation.decontaminate import build_index, keys
 from pipelines.curation.ingest import ingest_rows
@@ -42,7 +42,7 @@ def test_known_overlaps_of_real_files_are_found(tmp_path: Path) -> None:
     config = load_config(LOCAL, [f"out_dir={tmp_path}", f"data_root={DATA_ROOT}"])
     write_prompts(config)
     table = pq.read_table(prompts_file(config))
-    ngram = config.curation.clean.decontaminate.ngram
+    ngram = DecontaminateConfig().ngram
     index = build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)
     found = {}
     for source, benchmark in (("auto_j_train", "auto_j"), ("tulu1_human_eval", "infobench"), ("pandalm", "infobench")):
