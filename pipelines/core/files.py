@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,3 +24,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+class Version(NamedTuple):
+    """A file as it is now: the key of what is read from it once a process."""
+
+    path: str
+    changed: int
+    size: int
+
+
+def version(path: Path) -> Version:
+    """The file's path, time of change and size."""
+    stat = path.stat()
+    return Version(str(path), stat.st_mtime_ns, stat.st_size)

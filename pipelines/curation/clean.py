@@ -11,6 +11,7 @@ import regex  # type: ignore[import-untyped]
 
 from pipelines.core.config import CleanConfig
 from pipelines.core.errors import UserError
+from pipelines.core.files import Version, version
 from pipelines.core.records import Row, filtered
 from pipelines.core.stage import Filter, Stage
 
@@ -60,9 +61,7 @@ class MarkDuplicates(Stage):
         self.duplicates = duplicates
 
     def apply(self, row: Row) -> None:
-        stat = self.duplicates.stat()
-        ranks = _ranks(str(self.duplicates), stat.st_mtime_ns, stat.st_size)
-        if (rank := ranks.get(row["raw_id"])) is not None:
+        if (rank := _ranks(version(self.duplicates)).get(row["raw_id"])) is not None:
             row["row_id"] = f"{row['row_id']}-{rank}"
             row["status"] = filtered("duplicate")
 
@@ -198,6 +197,6 @@ def _other_letters(scripts: tuple[str, ...]) -> regex.Pattern[str]:
 
 
 @cache
-def _ranks(path: str, changed: int, size: int) -> dict[str, int]:
-    table = pq.read_table(path)
+def _ranks(duplicates: Version) -> dict[str, int]:
+    table = pq.read_table(duplicates.path)
     return dict(zip(table["raw_id"].to_pylist(), table["rank"].to_pylist(), strict=True))

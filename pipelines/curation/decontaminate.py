@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import regex  # type: ignore[import-untyped]
 
+from pipelines.core.files import Version, version
 from pipelines.core.records import OVERLAPS, Row, filtered
 from pipelines.core.stage import Stage
 from pipelines.curation.duplicates import sql_files
@@ -43,8 +44,7 @@ class Decontaminate(Stage):
         self.prompts, self.ngram = prompts, ngram
 
     def apply(self, row: Row) -> None:
-        stat = self.prompts.stat()
-        index = _index(str(self.prompts), self.ngram, stat.st_mtime_ns, stat.st_size)
+        index = _index(version(self.prompts), self.ngram)
         found: set[str] = set()
         for text in (row["instruction"], row["context"]):
             for key in keys(text or "", self.ngram):
@@ -100,6 +100,6 @@ def _hash(kind: str, words: list[str]) -> bytes:
 
 
 @cache
-def _index(path: str, ngram: int, changed: int, size: int) -> Index:
-    table = pq.read_table(path)
+def _index(prompts: Version, ngram: int) -> Index:
+    table = pq.read_table(prompts.path)
     return build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)

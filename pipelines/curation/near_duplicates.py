@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import regex  # type: ignore[import-untyped]
 
 from pipelines.core.config import NearDuplicatesConfig
+from pipelines.core.files import Version, version
 from pipelines.core.records import Row
 from pipelines.core.stage import Filter
 from pipelines.curation.duplicates import MEMORY, quoted, source_order, sql_files
@@ -70,10 +71,13 @@ def sign(rows: Path, target: Path, ngram: int) -> int:
     count = 0
     with pq.ParquetWriter(target, SIGNATURES) as writer:
         for batch in pq.ParquetFile(rows).iter_batches(BATCH, columns=columns):
-            kept = [row for row in batch.to_pylist() if row["status"] == "ok"]
-            sketches = RMinHash.from_token_sets([shingles(row, ngram) for row in kept], num_perm=SLOTS, seed=0)
+            # Rows without a word have nothing to compare: to MinHash they would all be alike.
+            kept = [
+                (row, words) for row in batch.to_pylist() if row["status"] == "ok" and (words := shingles(row, ngram))
+            ]
+            sketches = RMinHash.from_token_sets([words for _, words in kept], num_perm=SLOTS, seed=0)
             signed = []
-            for row, sketch in zip(kept, sketches, strict=True):
+            for (row, _), sketch in zip(kept, sketches, strict=True):
                 digest = sketch.digest()
                 signed.append(
                     {
@@ -173,10 +177,9 @@ class NotNearDuplicate(Filter):
         self.twins = twins
 
     def reason(self, row: Row) -> str | None:
-        stat = self.twins.stat()
-        return "near_duplicate" if row["raw_id"] in _listed(str(self.twins), stat.st_mtime_ns, stat.st_size) else None
+        return "near_duplicate" if row["raw_id"] in _listed(version(self.twins)) else None
 
 
 @cache
-def _listed(path: str, changed: int, size: int) -> frozenset[str]:
-    return frozenset(pq.read_table(path, columns=["raw_id"])["raw_id"].to_pylist())
+def _listed(twins: Version) -> frozenset[str]:
+    return frozenset(pq.read_table(twins.path, columns=["raw_id"])["raw_id"].to_pylist())

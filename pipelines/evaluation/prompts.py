@@ -55,10 +55,8 @@ def write_prompts(config: Config) -> str:
                 writer.write_table(pa.table(columns, schema=PROMPTS))
         os.replace(draft, target)
         absent = sorted(set(names()) - known - {benchmark.name for benchmark in more})
-        say(
-            f"decontamination: against {len(wanted) + len(more)} benchmarks"
-            + (f", without {', '.join(absent)}" * bool(absent))
-        )
+        without = f", without {', '.join(absent)}: their files are not here" if absent else ""
+        say(f"decontamination: against {len(wanted) + len(more)} benchmarks{without}")
     return key
 
 

@@ -84,7 +84,7 @@ def test_rows_that_are_not_ok_are_neither_twins_nor_have_one(tmp_path: Path) -> 
 
 
 def test_rows_without_words_are_no_twins_of_each_other_by_their_emptiness(tmp_path: Path) -> None:
-    rows = [row(0, "", [""], "Yes"), row(1, text(5), [""], "Yes")]
+    rows = [row(0, "?!", ["..."], "Yes"), row(1, "!!", ["--"], "Yes"), row(2, text(5), [""], "Yes")]
     assert twins(tmp_path, rows) == {}
 
 
