@@ -20,10 +20,27 @@ QUIET_OFFLINE = {
 for _name, _value in QUIET_OFFLINE.items():
     os.environ.setdefault(_name, _value)
 
-# Set by coverage for the processes that tests start; see tests/worker_coverage/sitecustomize.py.
-if "COVERAGE_PROCESS_CONFIG" in os.environ:
-    _folders = [str(Path(__file__).parent / "worker_coverage"), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(folder for folder in _folders if folder)
+ROOT = Path(__file__).parent.parent
+
+
+def measure_child_processes() -> None:
+    """Under coverage, have the processes that tests start measured too (see tests/worker_coverage)."""
+    try:
+        from coverage import Coverage
+    except ImportError:
+        return
+    measured = Coverage.current()
+    if measured is None:
+        return
+    folder = ROOT / "tests" / "worker_coverage"
+    os.environ["OPENSELENE_ROOT"] = str(ROOT)
+    os.environ["COVERAGE_PROCESS_START"] = str(folder / "coverage.toml")
+    os.environ["COVERAGE_FILE"] = str(Path(measured.config.data_file).resolve())
+    folders = [str(folder), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in folders if path)
+
+
+measure_child_processes()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
