@@ -23,7 +23,7 @@ HELD_OUT = {name: f"heldout_{name}.jsonl" for name in TASKS}
 COMMON = {"instruction", "context", "rubric", "label", "published", "split", "family", "planted"}
 FIELDS = {
     "pairwise": COMMON | {"response_a", "response_b", "allow_tie"},
-    "absolute": COMMON | {"response", "reference"},
+    "absolute": COMMON | {"response"},
     "classification": COMMON | {"response"},
 }
 CAPITALS = """France:Paris Italy:Rome Spain:Madrid Portugal:Lisbon Germany:Berlin Austria:Vienna Poland:Warsaw
@@ -41,7 +41,7 @@ def clean(name: str) -> list[Row]:
 
 
 def texts(row: Row) -> list[str]:
-    names = ("instruction", "context", "response_a", "response_b", "response", "reference", "rubric")
+    names = ("instruction", "context", "response_a", "response_b", "response", "rubric")
     return [row[name] for name in names if row.get(name)]
 
 
@@ -142,30 +142,26 @@ def test_facts_from_a_table_are_right(name: str) -> None:
     assert seen == {FILES["classification"]: 11, HELD_OUT["classification"]: 5}[name]
 
 
-def requirements_met(row: Row) -> int:
-    """Of the four requirements, those that the response meets."""
-    said, response = row["rubric"], row["response"]
-    if found := re.fullmatch(r"List four (.+)\.", row["instruction"]):
-        return len({*response.split(", ")} & {*contents.CATEGORIES[found[1]].split()})
-    if found := re.fullmatch(r"Score 1, plus 1 for each word used: (.+)\.", said):
-        return sum(word in words(response) for word in found[1].split(", "))
-    if found := re.fullmatch(r"Score 1, plus 1 for each one given: (.+)\.", said):
-        return sum(f"{field}: " in response for field in found[1].split(", "))
-    if found := re.fullmatch(r"Score 1, plus 1 for each: says (\w+), .+", said):
-        tests = (found[1] in words(response), response.isupper(), any(c.isdigit() for c in response))
-        return sum((*tests, response.endswith("!")))
-    asked = re.findall(r"(\d)\+(\d)", row["instruction"])
+def parts_given(row: Row) -> int:
+    """Of the five parts asked for, those that the response gives."""
+    asked, response = row["instruction"], row["response"]
+    parts = re.split(r" ?\b\d\. ", response)[1:]
+    if found := re.fullmatch(r"List five (.+)\.", asked):
+        return len({*parts} & {*contents.CATEGORIES[found[1]].split()})
+    if found := re.fullmatch(r"Write a note with (.+) and (\w+)\.", asked):
+        return sum(word in words(response) for word in [*found[1].split(", "), found[2]])
+    if found := re.fullmatch(r"Give the (.+) and (\w+) of a \w+\.", asked):
+        return sum(f"{field}: " in response for field in [*found[1].split(", "), found[2]])
+    sums = re.findall(r"(\d)\+(\d)", asked)
     given = re.findall(r"(\d)\+(\d)=(\d+)", response)
-    assert len(asked) == 4
-    return sum((left, right) in asked and int(left) + int(right) == int(total) for left, right, total in given)
+    assert len(sums) == 5
+    return sum((left, right) in sums and int(left) + int(right) == int(total) for left, right, total in given)
 
 
 @pytest.mark.parametrize("name", [FILES["absolute"], HELD_OUT["absolute"]])
-def test_a_score_is_one_plus_the_requirements_met(name: str) -> None:
+def test_a_score_is_the_number_of_parts_given(name: str) -> None:
     for row in clean(name):
-        assert row["label"] == 1 + requirements_met(row), row
-        if row["family"] != "graded_sums":  # whose reference is the bare results
-            assert requirements_met(row | {"response": row["reference"]}) == 4, row
+        assert row["label"] == parts_given(row), row
 
 
 def test_counts_and_balance() -> None:

@@ -224,7 +224,7 @@ CATEGORIES = {
     "trees": "oak pine birch maple elm",
     "flowers": "rose tulip daisy lily violet",
     "tools": "hammer saw drill wrench pliers",
-    "pieces of cutlery": "fork knife spoon teaspoon",
+    "pieces of cutlery": "fork knife spoon teaspoon ladle",
     "pieces of furniture": "table chair sofa bed desk",
     "clothes": "shirt coat skirt sock scarf",
     "body parts": "arm leg hand foot nose",
@@ -234,8 +234,8 @@ CATEGORIES = {
     "planets": "Mars Venus Earth Jupiter Saturn",
     "days": "Monday Tuesday Friday Saturday Sunday",
     "months": "January March May June August",
-    "seasons": "spring summer autumn winter",
-    "continents": "Africa Asia Europe Antarctica",
+    "herbs": "basil mint thyme parsley sage",
+    "continents": "Africa Asia Europe Antarctica Oceania",
     "European countries": "France Italy Spain Poland Sweden",
     "Asian countries": "Japan India China Vietnam Nepal",
     "African countries": "Kenya Egypt Ghana Morocco Mali",
@@ -252,7 +252,7 @@ CATEGORIES = {
     "vowels": "a e i o u",
     "spices": "pepper cumin ginger cinnamon paprika",
     "nuts": "almond walnut hazelnut pecan cashew",
-    "compass points": "north south east west",
+    "kinds of weather": "rain snow fog wind hail",
 }
 
 # (word, a clause that uses it and no other word of this list)
@@ -375,18 +375,7 @@ SYMBOLS = (
     ),
 )
 
-OFF_TOPIC = (
-    "The bus was late again today.",
-    "My neighbour plays cards on Sunday.",
-    "We met at the office at nine.",
-    "The carpet needs a good wash.",
-    "Our team lost the quiz.",
-    "She forgot her ticket at home.",
-    "The lift in this building is broken.",
-    "He repaired the fence last week.",
-    "The museum opens at ten.",
-    "I have a meeting after lunch.",
-)
+NO_ANSWERS = ("I do not know.", "Sorry, I do not know the answer.", "Sorry, I do not know that.")
 
 # kind -> (instruction, right text, wrong text) in a script that cleaning turns away.
 OTHER_SCRIPTS = {

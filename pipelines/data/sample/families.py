@@ -34,14 +34,20 @@ class Case:
 
 @dataclass(frozen=True)
 class Graded:
-    """An instruction with a response that meets `met` of four requirements (score = 1 + met)."""
+    """An instruction with a response that gives `met` of the five parts asked for (the score)."""
 
     family: str
     instruction: str
     response: str
-    reference: str
     rubric: str
     met: int
+
+
+def graded(family: str, instruction: str, answer: list[str], rubric: str, met: int) -> Graded:
+    """The first `met` parts of a full answer as a numbered response."""
+    parts = shuffled(answer, instruction)[:met]
+    response = " ".join(f"{place}. {part}" for place, part in enumerate(parts, 1))
+    return Graded(family, instruction, response, rubric, met)
 
 
 def shuffled(items: Iterable[T], purpose: str) -> list[T]:
@@ -65,9 +71,10 @@ def gibberish(key: str) -> str:
 
 
 def wrong(number: int, instruction: str, plausible: str) -> str:
-    """A wrong response: gibberish or off topic, which a small model can tell; one in five is plausible."""
-    noise, other = gibberish(instruction), pick(contents.OFF_TOPIC, "off_topic", instruction)
-    return (noise, other, noise, other, plausible or noise)[number % 5]
+    """A wrong response: mostly none at all, which a small model learns to tell; one in five is plausible."""
+    if number % 5 == 4:
+        return plausible or gibberish(instruction)
+    return pick(contents.NO_ANSWERS, "no answer", instruction)
 
 
 def sentence(text: str) -> str:
@@ -142,7 +149,7 @@ def in_context(thing: str, number: int) -> Case:
 
 
 def on_topic(item: tuple[str, str], number: int) -> Case:
-    """A sentence about a topic; a wrong one is gibberish or off topic."""
+    """A sentence about a topic; a wrong one is none or gibberish."""
     topic, line = item
     instruction = f"Write one sentence about {topic}."
     return Case(
@@ -218,112 +225,48 @@ def question(item: tuple[str, str], number: int) -> Case:
 
 
 def symbols(item: tuple[str, str, str, str], number: int) -> Case:
-    """Code, an emoji, a mathematical sign or an accented word; a wrong one is gibberish or off topic."""
+    """Code, an emoji, a mathematical sign or an accented word; a wrong one is none or gibberish."""
     instruction, good, rubric, asked = item
     return Case("symbols", instruction, good, wrong(number, instruction, ""), rubric, asked)
 
 
-def graded_list(name: str, met: int, number: int) -> Graded:
-    """Four members of a category, one point each."""
+def graded_list(name: str, met: int) -> Graded:
+    """Five members of a category."""
     members = contents.CATEGORIES[name].split()
-    instruction = f"List four {name}."
-    return Graded(
-        "graded_list",
-        instruction,
-        ", ".join(shuffled(members, "answer")[:met]) or wrong(number % 2, instruction, ""),
-        ", ".join(shuffled(members, "reference")[:4]),
-        f"Score 1, plus 1 for each of the {name} listed, up to four.",
-        met,
-    )
+    return graded("graded_list", f"List five {name}.", members, f"The score is the number of {name} listed.", met)
 
 
-def graded_note(four: tuple[tuple[str, str], ...], met: int, number: int) -> Graded:
-    """A note that uses four words, one point each; in every fourth one other clauses replace the missing."""
-    names = [word for word, _ in four]
-    key = " ".join(names)
-    used = shuffled(four, f"used {key}")[:met]
-    said = [clause for _, clause in used]
-    if number % 4 == 2 or not used:
-        others = [clause for pair in contents.NOTE_WORDS if pair not in four for clause in pair[1:]]
-        said += shuffled(others, f"others {key}")[: 4 - met if used else 1]
-    return Graded(
-        "graded_note",
-        f"Write a note that uses the words {', '.join(names[:3])} and {names[3]}.",
-        sentence(", ".join(said)) + ".",
-        sentence(", ".join(clause for _, clause in four)) + ".",
-        f"Score 1, plus 1 for each word used: {', '.join(names)}.",
-        met,
-    )
+def graded_note(five: tuple[tuple[str, str], ...], met: int) -> Graded:
+    """A note of five tasks, each of which uses one of five words."""
+    names = [word for word, _ in five]
+    asked = f"Write a note with {', '.join(names[:4])} and {names[4]}."
+    tasks = [sentence(clause) for _, clause in five]
+    return graded("graded_note", asked, tasks, "The score is the number of words that are used.", met)
 
 
-def graded_form(thing: str, met: int, number: int) -> Graded:
-    """A form of four fields, one point for each that is given."""
-    fields = shuffled(contents.FIELDS, f"fields {thing}")[:4]
-    kept = shuffled(fields, f"kept {thing}")[:met]
-
-    def filled(purpose: str, names: list[str]) -> str:
-        values = {name: pick(contents.FIELDS[name], f"{purpose} {name}", thing) for name in names}
-        return ", ".join(f"{name}: {values[name]}" for name in fields if name in values)
-
-    asked = ", ".join(fields[:3])
-    return Graded(
-        "graded_form",
-        f"Give the {asked} and {fields[3]} of a {thing}.",
-        filled("answer", kept) or wrong(number % 2, thing, ""),
-        filled("reference", fields),
-        f"Score 1, plus 1 for each one given: {', '.join(fields)}.",
-        met,
-    )
+def graded_form(thing: str, met: int) -> Graded:
+    """A form of five fields."""
+    fields = shuffled(contents.FIELDS, f"fields {thing}")[:5]
+    asked = f"Give the {', '.join(fields[:4])} and {fields[4]} of a {thing}."
+    facts = [f"{name}: {pick(contents.FIELDS[name], name, thing)}" for name in fields]
+    return graded("graded_form", asked, facts, "The score is the number of facts given.", met)
 
 
-def graded_format(item: tuple[str, str], met: int, number: int) -> Graded:
-    """A line with four properties (names the topic, capitals, digit, '!'), one point each."""
-    topic, line = item
-    kept = set(shuffled(("topic", "capitals", "digit", "mark"), f"kept {topic}")[:met])
-    text = line if "topic" in kept else pick(contents.OFF_TOPIC, "format", topic)
-    digit = 2 + integer(SEED, "digit", topic) % 8
-    text = f"{digit}: {text}" if "digit" in kept else text
-    text = text.upper() if "capitals" in kept else text
-    text = text.rstrip(".") + "!" if "mark" in kept else text
-    word = topic.split()[-1]
-    return Graded(
-        "graded_format",
-        f"Write about {topic} in capital letters, with a digit and a final '!'.",
-        text,
-        f"1: WE LIKE {topic.upper()}!",
-        f"Score 1, plus 1 for each: says {word}, all capitals, has a digit, ends with !.",
-        met,
-    )
+def graded_sums(five: tuple[tuple[int, int], ...], met: int) -> Graded:
+    """Five sums."""
+    asked = f"Solve {', '.join(f'{left}+{right}' for left, right in five)}."
+    solved = [f"{left}+{right}={left + right}" for left, right in five]
+    return graded("graded_sums", asked, solved, "The score is the number of sums solved.", met)
 
 
-def graded_sums(four: tuple[tuple[int, int], ...], met: int, number: int) -> Graded:
-    """Four sums, one point each; an unsolved one is left out, in every fourth example far too big."""
-    names = [f"{left}+{right}" for left, right in four]
-    key = ", ".join(names)
-    solved = shuffled(names, f"solved {key}")[:met]
-    right = {name: sum(pair) for name, pair in zip(names, four, strict=True)}
-
-    far = {name: right[name] + 50 + integer(SEED, name, key) % 30 for name in names}
-    shown = far | {name: right[name] for name in solved}
-    answer = [f"{name}={shown[name]}" for name in names if name in solved or number % 4 == 2]
-    return Graded(
-        "graded_sums",
-        f"Solve {key}.",
-        ", ".join(answer) or wrong(number % 2, key, ""),
-        ", ".join(str(right[name]) for name in names),
-        "Score 1, plus 1 for each of the four sums that is right.",
-        met,
-    )
-
-
-def fours(items: Iterable[T], rounds: int, purpose: str) -> list[tuple[T, ...]]:
-    """Groups of four different items, every item once a round."""
+def fives(items: Iterable[T], rounds: int, purpose: str) -> list[tuple[T, ...]]:
+    """Groups of five different items, each at most once a round."""
     known = list(items)
     return [
-        tuple(deck[start : start + 4])
+        tuple(deck[start : start + 5])
         for turn in range(rounds)
         for deck in [shuffled(known, f"{purpose} {turn}")]
-        for start in range(0, len(deck) - 3, 4)
+        for start in range(0, len(deck) - 4, 5)
     ]
 
 
@@ -350,8 +293,7 @@ CASES: tuple[tuple[Callable[..., Case], str, int, int], ...] = (
 # (builder, its contents, train rows, held-out rows)
 GRADED: tuple[tuple[Callable[..., Graded], str, int, int], ...] = (
     (graded_list, "categories", 16, 7),
-    (graded_note, "notes", 16, 7),
+    (graded_note, "notes", 18, 8),
     (graded_form, "things", 12, 6),
-    (graded_format, "topics", 10, 5),
-    (graded_sums, "four sums", 10, 5),
+    (graded_sums, "five sums", 18, 9),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.core.records import TASKS, Row
 from pipelines.data.sample import contents
-from pipelines.data.sample.families import CASES, GRADED, Case, Graded, fours, shuffled, sums, total
+from pipelines.data.sample.families import CASES, GRADED, Case, Graded, fives, shuffled, sums, total
 from pipelines.data.sample.flaws import FRESH, plant
 
 FOLDER = Path(__file__).parent
@@ -20,7 +20,6 @@ FIELDS = (
     "response_a",
     "response_b",
     "response",
-    "reference",
     "rubric",
     "label",
     "allow_tie",
@@ -51,8 +50,8 @@ class Contents:
             "things": list(contents.THINGS),
         }
         self._banks = {name: shuffled(bank, name) for name, bank in banks.items()}
-        self._banks["notes"] = fours(contents.NOTE_WORDS, 5, "notes")
-        self._banks["four sums"] = fours(sums(), 2, "four sums")
+        self._banks["notes"] = fives(contents.NOTE_WORDS, 8, "notes")
+        self._banks["five sums"] = fives(sums(), 3, "five sums")
 
     def take(self, name: str, count: int) -> list[Any]:
         """The next `count` contents of a bank.
@@ -122,26 +121,23 @@ def classification(found: list[Case], held_out: bool) -> Iterator[Row]:
 
 
 def absolute(found: list[Graded], held_out: bool) -> Iterator[Row]:
-    """Rows scored 1 plus the number of requirements met."""
+    """Rows scored by the number of parts given."""
     for grade in found:
         yield {
             "instruction": grade.instruction,
             "context": "",
             "response": grade.response,
-            "reference": grade.reference,
             "rubric": grade.rubric,
-            "label": 1 + grade.met,
+            "label": grade.met,
         } | rest(held_out, grade.family)
 
 
 def grades(bank: Contents, held_out: bool) -> list[Graded]:
-    """The examples of one file of absolute rows; the number of requirements met goes round 0..4."""
+    """The examples of one file of absolute rows; the number of parts given goes round 1..5."""
     items = [
-        (build, number, item)
-        for build, name, train, held in GRADED
-        for number, item in enumerate(bank.take(name, held if held_out else train))
+        (build, item) for build, name, train, held in GRADED for item in bank.take(name, held if held_out else train)
     ]
-    return [build(item, turn % 5, number) for turn, (build, number, item) in enumerate(items)]
+    return [build(item, 1 + turn % 5) for turn, (build, item) in enumerate(items)]
 
 
 def oldest_year_allowed(rows: list[Row]) -> list[Row]:
@@ -155,7 +151,7 @@ def fresh_rows(task: str, bank: Contents) -> list[Row]:
     if task == "absolute":
         build = next(one for one, name, _, _ in GRADED if name == "notes")
         notes = bank.take("notes", FRESH[task])
-        return list(absolute([build(item, turn % 5, turn) for turn, item in enumerate(notes)], False))
+        return list(absolute([build(item, 1 + turn % 5) for turn, item in enumerate(notes)], False))
     found = [total(item, turn) for turn, item in enumerate(bank.take("sums", FRESH[task]))]
     return list(pairwise(found, False) if task == "pairwise" else classification(found, False))
 
