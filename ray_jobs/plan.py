@@ -13,6 +13,7 @@ from rich.table import Table
 from pipelines.core.config import Config, Strict, load_config, parse_model, read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
+from pipelines.experiments.measured import rows_like, seconds_of
 
 CONSTANTS = Path(__file__).parent / "configs" / "plan.yaml"
 
@@ -20,7 +21,7 @@ CONSTANTS = Path(__file__).parent / "configs" / "plan.yaml"
 class Rows(Strict):
     """What rows are like."""
 
-    per_source: int
+    per_source: float
     prompt_tokens: float
     response_tokens: float
     critique_tokens: float
@@ -107,7 +108,8 @@ def estimate(config: Config, constants: Constants, curation: str, training: str,
 
     reward = config.curation.reward
     if reward.enabled:
-        tokens = read * 2 * (rows.prompt_tokens / 2 + rows.response_tokens)
+        # The user's text once, each response once: about as long as the judge's prompt.
+        tokens = read * rows.prompt_tokens
         busy = 2 * constants.size(reward.model) * tokens / (near.peak_tflops * 1e12 * near.prefill_mfu)
         add("reward", read, tokens, reward.actors[1] * max(reward.num_gpus, 1), busy, near)
 
@@ -153,19 +155,22 @@ def generate(size: float, prefill: float, written: float, batch: int, gpus: int,
     return prompt + written / batch * step / device.decode_efficiency
 
 
-def source_rows(config: Config, name: str, rows: Rows) -> int:
+def source_rows(config: Config, name: str, rows: Rows) -> float:
     """Rows of a source that are read: its sample, or what is assumed, at most its cap."""
     count = config.curation.sample_per_source or rows.per_source
     return min(count, config.curation.mix.caps.get(name, count))
 
 
-def show(stages: list[Stage], console: Console) -> None:
-    """The plan as a table."""
+def show(stages: list[Stage], console: Console, measured: dict[str, float] | None = None) -> None:
+    """The plan as a table; beside it the seconds that a run of the same config took."""
     table = Table(title="Estimate, each stage alone; every constant is in ray_jobs/configs/plan.yaml")
-    for column in ("stage", "rows", "tokens", "devices", "hours", "device-hours", "cost"):
+    columns = ["stage", "rows", "tokens", "devices", "hours", "device-hours", "cost"]
+    for column in [*columns, *(["estimated s", "measured s"] if measured else [])]:
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage in [*stages, total(stages)]:
         hours = stage.seconds / 3600
+        took = (measured or {}).get(stage.name)
+        compared = [f"{stage.seconds:,.0f}", f"{took:,.0f}" if took is not None else ""] if measured else []
         table.add_row(
             stage.name,
             f"{stage.rows:,.0f}" if stage.rows else "",
@@ -174,6 +179,7 @@ def show(stages: list[Stage], console: Console) -> None:
             f"{hours:,.2f}",
             f"{hours * stage.devices:,.1f}" if stage.devices else "",
             f"${stage.dollars:,.0f}",
+            *compared,
         )
     console.print(table)
 
@@ -190,15 +196,25 @@ def main(
     curation: Annotated[str, typer.Option(help="Device of reward model, generator and judge.")] = "l40s",
     training: Annotated[str, typer.Option(help="Device of the trainer.")] = "h100",
     judgments: Annotated[int, typer.Option(help="Judgments of each of the two models.")] = 20_000,
+    like: Annotated[Path | None, typer.Option(help="Take what rows are like from this finished run's folder.")] = None,
+    check: Annotated[bool, typer.Option(help="With --like: plan that run itself, and show what it took.")] = False,
 ) -> None:
     """Plan a run before paying for it: rows, tokens, device-hours, wall time and cost of every stage."""
     try:
         known = parse_model(Constants, _mapping(constants), where=str(constants))
-        stages = estimate(load_config(config, overrides), known, curation, training, judgments)
+        settings = load_config(config, overrides)
+        if check and like is None:
+            raise UserError("--check compares with a finished run", fix="name it: --check --like OUT")
+        if like is not None:
+            rows = rows_like(like)
+            # Rows of a source are the small run's own; a larger one reads what its config or plan.yaml says.
+            kept = rows if check else {**rows, "per_source": known.rows.per_source}
+            known = known.model_copy(update={"rows": Rows(**kept)})
+        stages = estimate(settings, known, curation, training, judgments)
     except UserError as mistake:
         say(f"error: {mistake}")
         raise typer.Exit(2) from None
-    show(stages, Console(width=120))
+    show(stages, Console(width=140), seconds_of(like) if like and check else None)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

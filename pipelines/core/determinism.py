@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Made once: json.dumps with these settings would make one for every call.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
 
 
 def digest(*parts: Any, size: int = 16) -> str:
     """Hex digest of `size` bytes over the canonical JSON of the parts; stable across machines and runs."""
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    text = _CANONICAL.encode(parts)
     # 'surrogatepass' so that a row with broken Unicode still gets an id, and can be quarantined under it.
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 

@@ -83,7 +83,7 @@ class Mapping(Strict):
     to_confirm: str = ""
     """What nobody has yet checked against the real data; a job says so before it reads the source."""
     files: list[str] = Field(default_factory=list)
-    """Globs under data_root, or `package:pipelines.data.sample/pairwise.jsonl` for a file of a package."""
+    """Globs under data_root, URLs (`s3://bucket/part-*.parquet`), or `package:pipelines.data.sample/pairwise.jsonl`."""
     format: FileFormat | None = None
     """null takes the format from the file's suffix."""
     hub: Hub | None = None

@@ -1,4 +1,4 @@
-"""Read the raw records of a source: local files, files of a package, or a dataset of the hub, as a stream."""
+"""Read the raw records of a source as a stream: local files, URLs, files of a package, or a dataset of the hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from pipelines.core.errors import UserError
 from pipelines.core.expressions import evaluate
@@ -39,7 +39,7 @@ class Input:
     Attributes:
         number: position among the mapping's inputs.
         name: what is shown to a person.
-        path: the file; None for the hub.
+        path: the file, local or behind a URL; None for the hub.
     """
 
     number: int
@@ -126,6 +126,8 @@ def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
         package, _, name = pattern.removeprefix(PACKAGE).partition("/")
         path = Path(str(resources.files(package) / name))
         return [(pattern, path)] if path.is_file() else []
+    if "://" in pattern:
+        return [(str(path), path) for path in _urls(pattern)]
     if data_root is None and not Path(pattern).is_absolute():
         return []
     # The root may itself hold characters that mean something in a glob.
@@ -134,13 +136,32 @@ def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
     return [(_shown(path, data_root), path) for path in paths if path.is_file()]
 
 
+def _urls(pattern: str) -> list[Path]:
+    """The files that a URL with wildcards names, on any store that fsspec knows (s3, gs, https, file, ...)."""
+    import fsspec  # type: ignore[import-untyped]
+    from upath import UPath
+
+    try:
+        store, path = fsspec.core.url_to_fs(pattern)
+        found = store.glob(path) if glob.has_magic(path) else [path] if store.isfile(path) else []
+    except ImportError as exc:
+        raise UserError(f"cannot read this kind of URL: {exc}", where=pattern) from None
+    except Exception as exc:  # no network, no access, no bucket: every store has errors of its own
+        why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
+        raise UserError(
+            f"cannot be listed ({why})", where=pattern, fix="check the URL, the network and access"
+        ) from None
+    # A UPath has all of Path that is used here.
+    return [cast("Path", UPath(store.unstrip_protocol(path))) for path in sorted(found)]
+
+
 def _shown(path: Path, data_root: Path | None) -> str:
     return str(path.relative_to(data_root)) if data_root and path.is_relative_to(data_root) else str(path)
 
 
 def _not_found(mapping: Mapping, pattern: str, data_root: Path | None) -> UserError:
     where = f"source '{mapping.name}'"
-    if pattern.startswith(PACKAGE) or Path(pattern).is_absolute():
+    if pattern.startswith(PACKAGE) or "://" in pattern or Path(pattern).is_absolute():
         return UserError(f"no such file: {pattern}", where=where)
     if data_root is None:
         fix = "set data_root, or the variable OPENSELENE_DATA_ROOT, to the folder that holds it"
@@ -289,7 +310,7 @@ def _read_xlsx(path: Path) -> Read:
     import openpyxl
 
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(path.open("rb"), read_only=True, data_only=True)
     except Exception as exc:  # a zip, an XML or a key error, depending on what is broken
         raise _corrupt(path, "xlsx", exc) from None
     sheet = book.worksheets[0]
@@ -315,7 +336,7 @@ def _read_parquet(path: Path) -> Read:
 
     index = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
             for batch in file.iter_batches(batch_size=BATCH):
                 for value in batch.to_pylist():
                     yield f"row {index}", value, None

@@ -49,7 +49,12 @@ CRITIQUED = [
     pa.field("chosen_critique", TEXT),
     pa.field("rejected_critique", TEXT),
     pa.field("generator", TEXT),
-    pa.field("synthesis_tokens", pa.int64()),
+    pa.field("synthesis_tokens", pa.int64()),  # read and written by the engine for this row
+]
+# Not published: what the cache holds differs from run to run.
+CACHED = [
+    pa.field("synthesis_prompt_tokens", pa.int64()),  # read by the engine for this row
+    pa.field("synthesis_cached_tokens", pa.int64()),  # of those, found in its prefix cache
 ]
 CHECKED = [
     pa.field("chosen_consistent", pa.bool_()),

@@ -6,7 +6,7 @@ from pipelines.core.config import CritiqueConfig
 from pipelines.core.determinism import unit
 from pipelines.core.records import CHECKED, Row, filtered
 from pipelines.curation.checker_quality import statement
-from pipelines.curation.critique import Critique
+from pipelines.curation.critique import Critique, spend
 from pipelines.engines.ask import Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.templates import load, render
@@ -54,5 +54,5 @@ class ConsistencyCheck(PromptStep):
             options, expected = ["Yes", "No"], "Yes"
         prompt = render(load(f"check_{self.config.check_mode}"), row, critique=critique, verdict=verdict)
         answer = await ask(prompt, max_tokens=16, choices=options)
-        row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
+        spend(row, answer)
         return answer.text.strip() == expected

@@ -6,8 +6,8 @@ import re
 
 from pipelines.core.config import CritiqueConfig
 from pipelines.core.determinism import integer
-from pipelines.core.records import CRITIQUED, Row, filtered
-from pipelines.engines.ask import Ask
+from pipelines.core.records import CACHED, CRITIQUED, Row, filtered
+from pipelines.engines.ask import Answer, Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
 from pipelines.judging.templates import load, render
@@ -24,18 +24,26 @@ def whole_sentences(text: str) -> str:
     return text[: ends[-1].end()] if ends else ""
 
 
+def spend(row: Row, answer: Answer) -> None:
+    """Add to a row what one answer cost."""
+    row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
+    row["synthesis_prompt_tokens"] += answer.prompt_tokens
+    row["synthesis_cached_tokens"] += answer.cached_tokens
+
+
 class Critique(PromptStep):
     """Write both critiques of a row with the same generator: hard negatives come from an equal (SFR-Judge)."""
 
     name = "critique"
     reads = ("instruction", "context", "responses", "rubric", "reference", "allowed", "verdict", "rejected_verdict")
-    adds = tuple(CRITIQUED)
+    adds = (*CRITIQUED, *CACHED)
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:
         self.config, self.seed = config, seed
 
     async def run(self, row: Row, ask: Ask) -> None:
-        row["generator"], row["synthesis_tokens"] = self.config.engine.model, 0
+        row["generator"] = self.config.engine.model
+        row |= {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0}
         # One after the other: the second prompt finds the first one's prefix in the cache.
         for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
             critique = await self.write(row, side, verdict, ask)
@@ -54,6 +62,6 @@ class Critique(PromptStep):
             top_p=self.config.top_p,
             seed=integer(self.seed, purpose, row["row_id"]),
         )
-        row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
+        spend(row, answer)
         critique = without_verdict_lines(strip_label(answer.text))
         return whole_sentences(critique) if answer.output_tokens >= self.config.max_tokens else critique

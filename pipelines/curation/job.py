@@ -10,7 +10,7 @@ from pipelines.core.determinism import digest
 from pipelines.core.files import read_json, write_json
 from pipelines.core.ledger import Entry
 from pipelines.core.progress import say
-from pipelines.core.segment import Segment
+from pipelines.core.segment import Segment, count_tokens
 from pipelines.core.stage import Stage
 from pipelines.curation.ingest import ingest
 from pipelines.curation.publish import publish
@@ -115,9 +115,18 @@ def run(config: Config, segments: Segments, depends: dict[str, dict[str, Any]] |
             write_json(out / "contamination.json", overlap_table(folders["prepare"]))
         quality = checker_quality(folders["synthesize"], config.seed)
         write_json(out / "checker.json", quality)
-        pairs = publish(out, ledger, folders, _manifest(config, before, ledger), quality)
+        manifest = {**_manifest(config, before, ledger), "synthesis": engine_cost(folders["synthesize"])}
+        pairs = publish(out, ledger, folders, manifest, quality)
         say(f"curated set: {pairs}")
     return out / "data"
+
+
+def engine_cost(rows: Path) -> dict[str, Any]:
+    """What the generator and checker read and wrote, and how much of it the prefix cache saved."""
+    spent = {name: count_tokens(rows, [f"synthesis_{name}"]) for name in ("tokens", "prompt_tokens", "cached_tokens")}
+    hit = spent["cached_tokens"] / spent["prompt_tokens"] if spent["prompt_tokens"] else 0.0
+    say(f"synthesize: {hit:.0%} of {spent['prompt_tokens']} prompt tokens came from the prefix cache")
+    return {**spent, "prefix_cache_hit_rate": hit}
 
 
 def duplicates_file(config: Config) -> Path:

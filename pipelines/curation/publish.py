@@ -125,6 +125,7 @@ def card(
         about=manifest["sources"],
         generator=manifest["generator"],
         reward_model=manifest.get("reward_model"),
+        synthesis=manifest.get("synthesis"),
         reasons=sorted(reasons),
         labels=labels,
         quality=quality,

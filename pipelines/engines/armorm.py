@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel, initialization
 
 from pipelines.core.errors import UserError
+from pipelines.engines import shared_attention
 from pipelines.engines.models import quiet_transformers
 
 # In the order of the checkpoint's outputs (model card); a config without `objectives` means these.
@@ -99,21 +100,23 @@ class ArmoRM(LlamaPreTrainedModel):
         names = getattr(self.config, "objectives", None) or (OBJECTIVES if count == len(OBJECTIVES) else ())
         return tuple(names) or tuple(f"objective-{k}" for k in range(count))
 
-    def forward(self, input_ids: Tensor, last: Tensor, gate: Tensor) -> Output:
-        """Score right-padded conversations.
+    def forward(self, input_ids: Tensor, last: Tensor, gate: Tensor, **packed: Any) -> Output:
+        """Score conversations, right-padded or packed.
 
         Args:
             input_ids: (B, T). No attention mask: under causal attention no token sees the padding after it.
             last: (B,) position of the last token that is not padding.
             gate: (B,) position from which the gating reads the prompt, see `find_gate`.
+            packed: `position_ids` (1, T) and `pairs` (see `shared_attention`) of one sequence (1, T) that holds N
+                conversations; `last` and `gate` are then (N,) places in it. Needs a model loaded with `shared`.
         """
-        hidden, prompt = self.features(input_ids, last, gate)
+        hidden, prompt = self.features(input_ids, last, gate, **packed)
         return self.head(hidden, prompt)
 
-    def features(self, input_ids: Tensor, last: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, H) of the last token and of the gate position."""
-        states = self.model(input_ids=input_ids, use_cache=False).last_hidden_state
-        rows = torch.arange(len(states), device=states.device)
+    def features(self, input_ids: Tensor, last: Tensor, gate: Tensor, **packed: Any) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, H) of the last token and of the gate position."""
+        states = self.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
+        rows = torch.zeros_like(last) if packed else torch.arange(len(states), device=states.device)
         return states[rows, last], states[rows, gate]
 
     def head(self, hidden: Tensor, prompt: Tensor) -> Output:
@@ -136,17 +139,19 @@ def find_gate(ids: Sequence[int], pattern: Sequence[int]) -> int | None:
     return None
 
 
-def load(folder: str, dtype: str = "float32") -> ArmoRM:
+def load(folder: str, dtype: str = "float32", shared: bool = False) -> ArmoRM:
     """Load a checkpoint, every key of it and no other; a mis-loaded head would score without a complaint.
 
     Args:
         folder: Hugging Face layout (safetensors, config.json), or a hub id.
         dtype: `float32` or `bfloat16`.
+        shared: whether it will be given packed conversations.
 
     Raises:
         UserError: the folder cannot be read, or keys are missing, unexpected or of another shape.
     """
-    model, report = read_checkpoint(ArmoRM, folder, dtype)
+    more = {"attn_implementation": shared_attention.register()} if shared else {}
+    model, report = read_checkpoint(ArmoRM, folder, dtype, **more)
     check_keys(folder, report)
     return model.eval()
 

@@ -19,6 +19,7 @@ class Answer:
         prompt_tokens: tokens of the prompt.
         output_tokens: tokens of the answer.
         seconds: from asking to the last token, waiting for a place included.
+        cached_tokens: tokens of the prompt that the engine had computed before (prefix cache).
         top: for each output token, the most likely tokens' texts and log-probabilities, if they were asked for.
     """
 
@@ -26,6 +27,7 @@ class Answer:
     prompt_tokens: int
     output_tokens: int
     seconds: float
+    cached_tokens: int = 0
     top: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -95,16 +97,21 @@ class EngineAsk:
         if logprobs:
             sampling["logprobs"] = logprobs
         start = time.monotonic()
-        _, output, _ = await self.engine.generate_async(
+        # The two halves of the wrapper's generate_async, which leaves the cached tokens out of what it returns.
+        request = await self.engine._prepare_llm_request(
             {self.engine.idx_in_batch_column: 0, "tokenized_prompt": ids, "sampling_params": sampling}
         )
+        async with self.engine.semaphore:
+            output = await self.engine._generate_async(request)
+        written = output.outputs[0]
         return Answer(
-            text=output["generated_text"],
+            text=written.text,
             prompt_tokens=len(ids),
-            output_tokens=output["num_generated_tokens"],
+            output_tokens=len(written.token_ids),
             seconds=time.monotonic() - start,
+            cached_tokens=output.num_cached_tokens or 0,
             top=[
-                {entry["decoded_token"]: entry["logprob"] for entry in position.values()}
-                for position in output["logprobs"] or []
+                {entry.decoded_token: entry.logprob for entry in position.values()}
+                for position in written.logprobs or []
             ],
         )

@@ -1,13 +1,13 @@
-"""Reward models over rows: one score per response, in batches of similar length (§2.3)."""
+"""Reward models over rows: one score per response, in forward passes under a token budget (§2.3)."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipelines.core.config import RewardConfig
 from pipelines.core.errors import UserError
@@ -45,6 +45,18 @@ class Score:
     problem: str | None = None
 
 
+class Encoded(NamedTuple):
+    """A conversation as token ids: up to where the answer begins, and from there."""
+
+    prompt: list[int]
+    response: list[int]
+
+    @property
+    def ids(self) -> list[int]:
+        """The whole conversation."""
+        return self.prompt + self.response
+
+
 class RewardModel(Protocol):
     """What the stage needs of a reward model.
 
@@ -78,19 +90,46 @@ class Encoder:
             raise UserError(f"no usable chat template: {exc}", where=where) from None
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
 
-    def __call__(self, conversation: Conversation) -> list[int]:
-        """Token ids, at most `max_tokens`.
+    def __call__(self, conversation: Conversation) -> Encoded:
+        """Token ids, together at most `max_tokens`.
 
         Raises:
             RowProblem: the response alone leaves no room for the user's text.
         """
         before, between, after = self.frame
         user = encode_text(self.tokenizer, conversation.user.strip())
-        rest = [*between, *encode_text(self.tokenizer, conversation.response.strip()), *after]
-        room = self.max_tokens - len(before) - len(rest)
+        response = [*encode_text(self.tokenizer, conversation.response.strip()), *after]
+        room = self.max_tokens - len(before) - len(between) - len(response)
         if room < min(1, len(user)):
             raise RowProblem("response_too_long")
-        return [*before, *user[max(0, len(user) - room) :], *rest]
+        return Encoded([*before, *user[max(0, len(user) - room) :], *between], response)
+
+
+def share_prompts(encoded: Mapping[int, Encoded]) -> list[list[int]]:
+    """Keys in groups of one or two, those of a group with the same prompt: the prompt is then computed once."""
+    waiting: dict[tuple[int, ...], list[int]] = {}
+    groups: list[list[int]] = []
+    for key, found in encoded.items():
+        prompt = tuple(found.prompt)
+        if prompt in waiting:
+            waiting.pop(prompt).append(key)
+        else:
+            groups.append([key])
+            waiting[prompt] = groups[-1]
+    return groups
+
+
+def budget_bins(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Cut sequences, in their order, into bins of at most `batch_tokens` tokens; a longer one is a bin of its own."""
+    bins: list[list[int]] = []
+    room = 0
+    for index, length in enumerate(lengths):
+        if not bins or length > room:
+            bins.append([])
+            room = batch_tokens
+        bins[-1].append(index)
+        room -= length
+    return bins
 
 
 def budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -113,7 +152,7 @@ def budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]
 
 
 class BatchedModel(ABC):
-    """Scores conversations in length-sorted, right-padded batches under a token budget."""
+    """Scores many conversations at once, in forward passes under a token budget."""
 
     name: str
     objectives: tuple[str, ...] = ()
@@ -130,31 +169,117 @@ class BatchedModel(ABC):
         import torch
 
         scores: list[Score] = [Score()] * len(conversations)
-        inputs: dict[int, list[int]] = {}
+        encoded: dict[int, Encoded] = {}
         for index, conversation in enumerate(conversations):
             try:
-                inputs[index] = self.check(self.encode(conversation))
+                encoded[index] = self.check(self.encode(conversation))
             except RowProblem as problem:
                 scores[index] = Score(problem=str(problem))
-        order = list(inputs)
         with torch.inference_mode():
-            for batch in budget_batches([len(inputs[k]) for k in order], self.batch_tokens):
-                found = self.forward([inputs[order[k]] for k in batch])
-                for k, score in zip(batch, found, strict=True):
-                    scores[order[k]] = score if math.isfinite(score.reward) else Score(problem="not_finite")
+            for index, score in self.forward(encoded):
+                scores[index] = score if math.isfinite(score.reward) else Score(problem="not_finite")
         return scores
 
-    def check(self, ids: list[int]) -> list[int]:
-        """The ids, if the model can score them.
+    def check(self, encoded: Encoded) -> Encoded:
+        """The conversation, if the model can score it.
 
         Raises:
             RowProblem: it cannot.
         """
-        return ids
+        return encoded
 
     @abstractmethod
-    def forward(self, batch: list[list[int]]) -> list[Score]:
-        """Scores of one batch of token ids."""
+    def forward(self, encoded: dict[int, Encoded]) -> Iterator[tuple[int, Score]]:
+        """The score of every conversation, under its key."""
+
+
+class ArmoScorer(BatchedModel):
+    """ArmoRM; the gate pattern is the config's `gate_pattern`, else the chat template's own.
+
+    Conversations lie side by side in one sequence without padding, and a prompt that two of them share is computed
+    once, as in training.
+    """
+
+    def __init__(self, model: ArmoRM, tokenizer: Any, config: RewardConfig, name: str) -> None:
+        from pipelines.engines.armorm import find_gate
+
+        super().__init__(model, tokenizer, config, name)
+        self.objectives = model.objectives
+        self.pattern = list(getattr(model.config, "gate_pattern", None) or self.encode.frame.between)
+        if find_gate(self.encode.frame.between, self.pattern) is None:
+            raise UserError(
+                f"the gate pattern {self.pattern} does not occur in the tokenizer's chat template",
+                where=name,
+                fix="set gate_pattern in config.json: the ids between a user's text and the answer",
+            )
+
+    def check(self, encoded: Encoded) -> Encoded:
+        from pipelines.engines.armorm import find_gate
+
+        if find_gate(encoded.prompt, self.pattern) is None:
+            raise RowProblem("no_gate_pattern")
+        return encoded
+
+    def forward(self, encoded: dict[int, Encoded]) -> Iterator[tuple[int, Score]]:
+        groups = share_prompts(encoded)
+        sizes = [len(encoded[group[0]].prompt) + sum(len(encoded[k].response) for k in group) for group in groups]
+        for batch in budget_bins(sizes, self.batch_tokens):
+            taken = [groups[i] for i in batch]
+            found = self.packed([[encoded[key] for key in group] for group in taken])
+            yield from zip((key for group in taken for key in group), found, strict=True)
+
+    def packed(self, groups: Sequence[Sequence[Encoded]]) -> list[Score]:
+        """Scores of groups of one or two conversations, each group with one prompt."""
+        import torch
+
+        from pipelines.engines.armorm import find_gate
+        from pipelines.engines.packing import on_device, pack
+        from pipelines.engines.shared_attention import layout
+
+        rows = [
+            {
+                "prompt_ids": group[0].prompt,
+                "chosen_ids": group[0].response,
+                "rejected_ids": group[1].response if len(group) > 1 else [],
+            }
+            for group in groups
+        ]
+        whole = on_device(pack(rows), self.device)
+        last: list[int] = []
+        gate: list[int] = []
+        for group, row, span in zip(groups, rows, whole["spans"], strict=True):
+            opened = span.start + (find_gate(row["prompt_ids"], self.pattern) or 0)
+            ends = (span.start + span.prompt + span.chosen - 1, span.start + span.tokens - 1)
+            last += ends[: len(group)]
+            gate += [opened] * len(group)
+        found = self.model(
+            whole["input_ids"],
+            torch.tensor(last, device=self.device),
+            torch.tensor(gate, device=self.device),
+            position_ids=whole["position_ids"],
+            pairs=layout(whole["spans"], self.device),
+        )
+        return [
+            Score(float(score), [float(x) for x in rewards])
+            for score, rewards in zip(found.score.float().cpu(), found.rewards.float().cpu(), strict=True)
+        ]
+
+
+class ClassificationScorer(BatchedModel):
+    """A model with one label behind AutoModelForSequenceClassification, such as Skywork-Reward-V2.
+
+    Its class knows padded batches only, so conversations of similar length share one.
+    """
+
+    def forward(self, encoded: dict[int, Encoded]) -> Iterator[tuple[int, Score]]:
+        import torch
+
+        keys = list(encoded)
+        for batch in budget_batches([len(encoded[key].ids) for key in keys], self.batch_tokens):
+            ids, lengths = self.pad([encoded[keys[i]].ids for i in batch], self.model.config.pad_token_id)
+            mask = torch.arange(ids.shape[1], device=self.device) < lengths[:, None]
+            logits = self.model(input_ids=ids, attention_mask=mask.long()).logits
+            yield from zip((keys[i] for i in batch), map(Score, logits[:, 0].float().tolist()), strict=True)
 
     def pad(self, batch: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Right-padded ids (B, T) and lengths (B,)."""
@@ -164,55 +289,6 @@ class BatchedModel(ABC):
         rows = [ids + [pad_id] * (width - len(ids)) for ids in batch]
         lengths = torch.tensor([len(ids) for ids in batch])
         return torch.tensor(rows).to(self.device), lengths.to(self.device)
-
-
-class ArmoScorer(BatchedModel):
-    """ArmoRM; the gate pattern is the config's `gate_pattern`, else the chat template's own."""
-
-    def __init__(self, model: ArmoRM, tokenizer: Any, config: RewardConfig, name: str) -> None:
-        from pipelines.engines.armorm import find_gate
-
-        super().__init__(model, tokenizer, config, name)
-        self.objectives = model.objectives
-        self.pattern = list(getattr(model.config, "gate_pattern", None) or self.encode.frame.between)
-        if find_gate([*self.encode.frame.between, *self.encode.frame.after], self.pattern) is None:
-            raise UserError(
-                f"the gate pattern {self.pattern} does not occur in the tokenizer's chat template",
-                where=name,
-                fix="set gate_pattern in config.json: the ids between a user's text and the answer",
-            )
-
-    def check(self, ids: list[int]) -> list[int]:
-        from pipelines.engines.armorm import find_gate
-
-        if find_gate(ids, self.pattern) is None:
-            raise RowProblem("no_gate_pattern")
-        return ids
-
-    def forward(self, batch: list[list[int]]) -> list[Score]:
-        import torch
-
-        from pipelines.engines.armorm import find_gate
-
-        ids, lengths = self.pad(batch, self.model.config.pad_token_id or 0)
-        gate = torch.tensor([find_gate(row, self.pattern) for row in batch], device=self.device)
-        found = self.model(ids, lengths - 1, gate)
-        return [
-            Score(float(score), [float(x) for x in rewards])
-            for score, rewards in zip(found.score.float().cpu(), found.rewards.float().cpu(), strict=True)
-        ]
-
-
-class ClassificationScorer(BatchedModel):
-    """A model with one label behind AutoModelForSequenceClassification, such as Skywork-Reward-V2."""
-
-    def forward(self, batch: list[list[int]]) -> list[Score]:
-        import torch
-
-        ids, lengths = self.pad(batch, self.model.config.pad_token_id)
-        mask = torch.arange(ids.shape[1], device=self.device) < lengths[:, None]
-        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits
-        return [Score(float(value)) for value in logits[:, 0].float().cpu()]
 
 
 def load_reward(config: RewardConfig) -> RewardModel:
@@ -232,7 +308,7 @@ def load_reward(config: RewardConfig) -> RewardModel:
     except (OSError, ValueError) as exc:
         raise UserError(f"no tokenizer: {' '.join(str(exc).split())[:200]}", where=place) from None
     if config.kind == "armorm":
-        return ArmoScorer(armorm.load(place, config.dtype), tokenizer, config, name)
+        return ArmoScorer(armorm.load(place, config.dtype, shared=True), tokenizer, config, name)
     model, report = armorm.read_checkpoint(AutoModelForSequenceClassification, place, config.dtype)
     armorm.check_keys(place, report)
     if model.config.num_labels != 1:

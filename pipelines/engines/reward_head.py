@@ -98,7 +98,7 @@ def fit_embedded_head(out: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = _new_head(backbone, encoder.frame.between)
-        inputs = [encoder(response.conversation) for response in sample.responses]
+        inputs = [encoder(response.conversation).ids for response in sample.responses]
         hidden, prompt = features(model, inputs, encoder.frame.between)
         weights = fit_rewards(hidden[: sample.fitted], [r.targets for r in sample.responses[: sample.fitted]])
         transform = remove_verbosity(hidden[: sample.fitted] @ weights.T)

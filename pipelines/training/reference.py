@@ -50,7 +50,7 @@ class ReferenceScores(PooledStage):
         """Score the rows in packed bins."""
         import torch
 
-        from pipelines.training.packing import on_device, pack, plan_step
+        from pipelines.engines.packing import on_device, pack, plan_step
 
         if not rows:
             return

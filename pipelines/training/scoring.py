@@ -10,7 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.core.errors import UserError
-from pipelines.training import shared_attention
+from pipelines.engines import shared_attention
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
 

@@ -12,10 +12,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from pipelines.core.config import TrainConfig
+from pipelines.engines.packing import pack, plan_step
 from pipelines.training.diverged import Diverged, FiniteTrainer
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.order import HashOrder
-from pipelines.training.packing import pack, plan_step
 
 # What is summed over the pairs of a step, over all workers, in one vector.
 SUMS = (

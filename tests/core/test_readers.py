@@ -181,6 +181,32 @@ def test_files_are_found_by_glob_in_order_and_once(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("file_format", ["json", "jsonl", "csv", "tsv", "parquet", "xlsx"])
+def test_a_url_with_wildcards_is_read_like_a_folder(tmp_path: Path, file_format: str) -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")  # as any store: no local path to fall back to
+    for name in ("b", "a"):
+        write(tmp_path / f"{name}.{file_format}", file_format)
+        store.pipe(f"/bucket/{name}.{file_format}", (tmp_path / f"{name}.{file_format}").read_bytes())
+    local = list(read_raw(mapping(files=[f"*.{file_format}"]), tmp_path))
+    for url in (f"memory://bucket/*.{file_format}", f"file://{tmp_path}/*.{file_format}"):
+        found = list(read_raw(mapping(files=[url]), None))
+        assert [(raw.value, raw.position, raw.file) for raw in found] == [
+            (raw.value, raw.position, raw.file) for raw in local
+        ]
+
+
+def test_a_url_that_leads_nowhere_is_one_line(tmp_path: Path) -> None:
+    for url, says in (
+        ("memory://bucket/none-*.json", "no such file: memory://bucket/none-"),
+        ("memory://bucket/none.json", "no such file"),
+        ("nonsense://bucket/x.json", "cannot be listed"),
+    ):
+        with pytest.raises(UserError, match=says):
+            inputs(mapping(files=[url]), None)
+
+
 def test_a_missing_file_names_itself_and_data_root(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         inputs(mapping(files=["gone/*.json"]), tmp_path)

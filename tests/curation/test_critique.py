@@ -10,6 +10,8 @@ from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique, whole_sentences
 from pipelines.engines.ask import Answer
 
+NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0}
+
 
 class RecordedAsk:
     """Stand-in for an engine: answers by rule, remembers what it was asked."""
@@ -19,7 +21,7 @@ class RecordedAsk:
 
     async def __call__(self, prompt: str, **options: Any) -> Answer:
         self.calls.append((prompt, options))
-        return Answer(self.answer(prompt, options), prompt_tokens=10, output_tokens=3, seconds=0.1)
+        return Answer(self.answer(prompt, options), prompt_tokens=10, output_tokens=3, seconds=0.1, cached_tokens=8)
 
 
 def example(**changes: Any) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def test_both_critiques_share_the_data_as_prefix() -> None:
     assert second.startswith(shared) and first != second
     assert row["chosen_critique"] == row["rejected_critique"] == "It is a colour."
     assert row["synthesis_tokens"] == 26
+    assert (row["synthesis_prompt_tokens"], row["synthesis_cached_tokens"]) == (20, 16)
 
 
 def test_sampling_seed_depends_on_side_and_row_only() -> None:
@@ -96,7 +99,7 @@ def test_cut_critique_without_a_sentence_is_filtered() -> None:
 
 
 def checked(config: CritiqueConfig, answer: Any, **changes: Any) -> dict[str, Any]:
-    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0, **changes)
+    row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT, **changes)
     run(ConsistencyCheck(config, seed=0), row, answer)
     return row
 
@@ -117,27 +120,27 @@ def test_dropping_inconsistent_rejected_is_an_option() -> None:
 
 def test_blind_mode_hides_the_verdict_and_compares_the_answer_with_it() -> None:
     config = CritiqueConfig(check_mode="blind")
-    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     ask = run(ConsistencyCheck(config, seed=0), row, lambda *_: "A")
     assert all("Verdict:" not in prompt and options["choices"] == ["A", "B"] for prompt, options in ask.calls)
     assert (row["chosen_consistent"], row["rejected_consistent"]) == (True, False)
 
 
 def test_a_share_of_the_rows_tests_the_checker_with_a_wrong_and_a_right_pair() -> None:
-    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     ask = run(ConsistencyCheck(CritiqueConfig(probe_share=1.0), seed=0), row, lambda *_: "No")
     wrong, right = (prompt for prompt, _ in ask.calls[2:])
     assert "Critique: good" in wrong and "Verdict: B" in wrong
     assert "Response A is clearly the better" in right and "Verdict: A" in right
     assert row["probe_negative_flagged"] is row["probe_positive_flagged"] is True
-    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     assert len(run(ConsistencyCheck(CritiqueConfig(probe_share=0.0), seed=0), row, lambda *_: "No").calls) == 2
     assert "probe_negative_flagged" not in row
 
 
 def test_which_rows_test_the_checker_hangs_on_the_row_alone() -> None:
     def probed(row_id: str) -> bool:
-        row = example(row_id=row_id, chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+        row = example(row_id=row_id, chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
         run(ConsistencyCheck(CritiqueConfig(probe_share=0.3), seed=0), row, lambda *_: "Yes")
         return "probe_negative_flagged" in row
 
@@ -155,10 +158,10 @@ def test_an_inconsistent_chosen_critique_is_written_anew_up_to_k_times() -> None
             return f"draft {len(written)}"
         return "Yes" if "Critique: draft 2" in prompt or "Critique: bad" in prompt else "No"
 
-    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     ask = run(ConsistencyCheck(config, seed=0), row, answer)
     assert (row["chosen_critique"], row["attempts"], row["status"]) == ("draft 2", 3, "ok")
     assert written == [0.7, 0.7] and len({o["seed"] for _, o in ask.calls if "seed" in o}) == 2
-    row = example(chosen_critique="good", rejected_critique="bad", synthesis_tokens=0)
+    row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     run(ConsistencyCheck(config, seed=0), row, lambda prompt, options: "No" if "choices" in options else "draft")
     assert (row["chosen_critique"], row["attempts"]) == ("good", 3) and row["status"] == "filtered:inconsistent_chosen"

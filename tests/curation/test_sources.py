@@ -28,15 +28,18 @@ PUBLISHED: dict[str, tuple[dict[str, int], dict[str, int]]] = {
         {"5": 303, "4": 233, "3": 88, "2": 74, "1": 102},
     ),
     "halueval": ({"ok": 4507}, {"Yes": 815, "No": 3692}),
+    "halueval_qa": ({"ok": 1000}, {"A": 1000}),
     "finegrained_rlhf": ({"ok": 3000}, {"Tie": 384, "A": 1577, "B": 1039}),
     "factcheck_gpt": (
         {"ok": 3305},
         {"completely support": 696, "partially support": 391, "refute": 161, "irrelevant": 2057},
     ),
+    "factcheck_gpt_claims": ({"ok": 661}, {"true": 472, "false": 159, "not enough evidence": 30}),
     "bigbench_mistake": ({"ok": 2186}, {"Yes": 478, "No": 1708}),
     "mr_ben": ({"ok": 4534}, {"Yes": 1798, "No": 2736}),
     "llamafactory_dpo_en": ({"ok": 300}, {"A": 300}),
     "llamafactory_dpo_zh": ({"ok": 300}, {"A": 300}),
+    "llamafactory_kto_en": ({"ok": 300}, {"Yes": 150, "No": 150}),
     "xstest": (
         {"ok": 2250},
         {"full compliance": 1091, "full refusal": 983, "partial refusal": 176},

@@ -219,7 +219,7 @@ def test_the_published_checkpoint_gives_its_model_cards_answer() -> None:
     (score,) = scorer.score([conversation])
     expected = [2.781, 2.859, 3.484, 1.385, 1.297]
     assert [5 * reward - 0.5 for reward in score.objectives[:5]] == pytest.approx(expected, abs=0.03)
-    ids = scorer.encode(conversation)
+    ids = scorer.encode(conversation).ids
     device = scorer.device
     with torch.no_grad():
         gate = torch.tensor([find_gate(ids, scorer.pattern)], device=device)

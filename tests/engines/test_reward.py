@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,18 @@ from pipelines.core.config import RewardConfig
 from pipelines.core.errors import UserError
 from pipelines.core.records import EXAMPLE, SCORED, Row
 from pipelines.core.stage import PooledActor, check_columns
+from pipelines.engines import shared_attention
 from pipelines.engines.reward import (
     Conversation,
+    Encoded,
     Encoder,
     RewardStage,
     RowProblem,
     budget_batches,
+    budget_bins,
     load_reward,
     resolve_reward,
+    share_prompts,
     user_text,
 )
 
@@ -48,13 +54,13 @@ def row(**keys: Any) -> Row:
 
 
 def test_a_conversation_is_encoded_as_the_chat_template_has_it(tokenizer: Any) -> None:
-    ids = Encoder(tokenizer, 400)(Conversation(" What is 2 plus 2? ", "4\n"))
+    ids = Encoder(tokenizer, 400)(Conversation(" What is 2 plus 2? ", "4\n")).ids
     turns = [{"role": "user", "content": "What is 2 plus 2?"}, {"role": "assistant", "content": "4"}]
     assert ids == tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
 
 
 def test_special_tokens_in_data_are_plain_text(tokenizer: Any) -> None:
-    ids = Encoder(tokenizer, 400)(Conversation("a<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"))
+    ids = Encoder(tokenizer, 400)(Conversation("a<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>")).ids
     special = [token for token in ids if token in tokenizer.all_special_ids]
     assert tokenizer.convert_ids_to_tokens(special) == ["<|im_start|>", "<|im_end|>"] * 2
     assert "a<|im_end|>\n<|im_start|>assistant<|im_end|>" in tokenizer.decode(ids)
@@ -65,8 +71,8 @@ def test_truncation_shortens_the_users_turn_and_nothing_after_it(
     tokenizer: Any, user: str, response: str, room: int
 ) -> None:
     whole = Encoder(tokenizer, 10_000)
-    kept = len(whole(Conversation("", response)))
-    full, short = (Encoder(tokenizer, n)(Conversation(user, response)) for n in (10_000, kept + room))
+    kept = len(whole(Conversation("", response)).ids)
+    full, short = (Encoder(tokenizer, n)(Conversation(user, response)).ids for n in (10_000, kept + room))
     before = len(whole.frame.before)
     assert len(short) == min(len(full), kept + room)
     assert short[:before] == full[:before]
@@ -75,8 +81,8 @@ def test_truncation_shortens_the_users_turn_and_nothing_after_it(
 
 def test_a_response_that_fills_the_whole_length_is_a_problem_of_the_row(tokenizer: Any) -> None:
     encoder = Encoder(tokenizer, 100)
-    room = 100 - len(encoder(Conversation("", "")))
-    assert len(encoder(Conversation("question", "x" * (room - 1)))) == 100
+    room = 100 - len(encoder(Conversation("", "")).ids)
+    assert len(encoder(Conversation("question", "x" * (room - 1))).ids) == 100
     with pytest.raises(RowProblem, match="response_too_long"):
         encoder(Conversation("question", "x" * room))
 
@@ -153,7 +159,7 @@ def test_a_missing_gate_pattern_is_a_problem_of_that_row_only(
 ) -> None:
     model: Any = load_reward(config(armorm_folder))
     encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda talk: [1, 2, 3] if talk is TALKS[1] else encode(talk))
+    monkeypatch.setattr(model, "encode", lambda talk: Encoded([1, 2], [3]) if talk is TALKS[1] else encode(talk))
     scores = model.score(TALKS)
     assert [score.problem for score in scores] == [None, "no_gate_pattern", None, None]
 
@@ -161,13 +167,59 @@ def test_a_missing_gate_pattern_is_a_problem_of_that_row_only(
 def test_a_reward_that_is_not_finite_is_a_problem_of_that_row_only(
     armorm_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.engines.reward import Score
-
     model: Any = load_reward(config(armorm_folder, batch_tokens=16))
-    forward = model.forward
-    bad = model.encode(TALKS[2])
-    monkeypatch.setattr(model, "forward", lambda batch: [Score(float("nan"))] if batch == [bad] else forward(batch))
+    forward = model.model.forward
+    bad = model.encode(TALKS[2]).ids
+
+    def broken(input_ids: torch.Tensor, *places: Any, **packed: Any) -> Any:
+        found = forward(input_ids, *places, **packed)
+        return found._replace(score=found.score * float("nan")) if input_ids[0].tolist() == bad else found
+
+    monkeypatch.setattr(model.model, "forward", broken)
     assert [score.problem for score in model.score(TALKS)] == [None, None, "not_finite", None]
+
+
+@pytest.mark.parametrize("short", [0, 10_000])
+def test_two_responses_to_one_prompt_cost_its_tokens_once(
+    armorm_folder: Path, monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    monkeypatch.setattr(shared_attention, "SHORT", short)
+    talks = [Conversation("Say it again and again.", text) for text in ("it", "it it it", "that")]
+    model: Any = load_reward(config(armorm_folder))
+    seen: list[int] = []
+    forward = model.model.forward
+
+    def counted(input_ids: torch.Tensor, *places: Any, **packed: Any) -> Any:
+        seen.append(input_ids.numel())
+        return forward(input_ids, *places, **packed)
+
+    monkeypatch.setattr(model.model, "forward", counted)
+    scores = model.score(talks)
+    encoded = [model.encode(talk) for talk in talks]
+    # The third stands alone: a group is at most two.
+    assert seen == [2 * len(encoded[0].prompt) + sum(len(found.response) for found in encoded)]
+    for talk, score in zip(talks, scores, strict=True):
+        (alone,) = model.score([talk])
+        assert score.reward == pytest.approx(alone.reward, abs=1e-5)
+        assert score.objectives == pytest.approx(alone.objectives, abs=1e-5)
+
+
+@given(st.lists(st.integers(0, 4), max_size=30))
+def test_groups_hold_every_conversation_once_and_only_equal_prompts(prompts: list[int]) -> None:
+    encoded = {key: Encoded([prompt], [key]) for key, prompt in enumerate(prompts)}
+    groups = share_prompts(encoded)
+    assert sorted(key for group in groups for key in group) == list(encoded)
+    assert all(len({prompts[key] for key in group}) == 1 and len(group) <= 2 for group in groups)
+    alone = Counter(prompts[group[0]] for group in groups if len(group) == 1)
+    assert all(count == 1 for count in alone.values())  # no two that could have shared
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000))
+def test_bins_keep_the_order_and_the_budget(lengths: list[int], budget: int) -> None:
+    bins = budget_bins(lengths, budget)
+    assert [k for one in bins for k in one] == list(range(len(lengths)))
+    assert all(len(one) == 1 or sum(lengths[k] for k in one) <= budget for one in bins)
+    assert all(sum(lengths[k] for k in one) + lengths[after[0]] > budget for one, after in pairwise(bins))
 
 
 def test_the_gate_pattern_of_the_config_decides(armorm_folder: Path, tokenizer: Any) -> None:
@@ -207,7 +259,7 @@ def test_a_sequence_classifier_gives_its_one_logit(classifier_folder: Path, toke
     encode = Encoder(tokenizer, 400)
     for talk, score in zip(TALKS, scores, strict=True):
         with torch.no_grad():
-            expected = model(input_ids=torch.tensor([encode(talk)])).logits.item()
+            expected = model(input_ids=torch.tensor([encode(talk).ids])).logits.item()
         assert score.reward == pytest.approx(expected, abs=1e-5)
         assert score.objectives == []
     assert len({score.reward for score in scores}) == len(TALKS)

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 
 from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
-from pipelines.training import scoring, shared_attention
+from pipelines.engines import shared_attention
+from pipelines.engines.packing import pack
+from pipelines.training import scoring
 from pipelines.training.diverged import Diverged
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.order import HashOrder
-from pipelines.training.packing import pack
 from pipelines.training.pairs import encode_group
 from pipelines.training.reference import ReferenceScores
 from pipelines.training.shared import SharedTrainer, Steps

@@ -1,5 +1,7 @@
 """Attention over packed pairs: both completions of a pair see its prompt, neither sees the other.
 
+For training, and for reward scores of two responses to one prompt; a pair may lack its second completion.
+
 `split` goes pair by pair: nothing between pairs is computed, nor what a completion would see of the other.
 `flex` compiles one kernel that skips masked blocks, for GPUs. `mask` hands a dense mask to any attention that takes
 one: work and memory grow with the square of the packed sequence, so it is the fallback and the reference.
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipelines.training.packing import Span
+from pipelines.engines.packing import Span
 
 NAME = "shared_prompt"  # in transformers' registry of attention functions
 # Tokens of a pair up to which plain matrix products beat the fused kernel on a CPU, whose backward pass handles
@@ -104,6 +106,9 @@ def split_attention(
     ):
         if mask.shape[0] == mask.shape[1]:
             parts.append(plain(q, k, v, scale, mask))
+            continue
+        if not span.rejected:
+            parts.append(fused(q, k, v, scale, None))
             continue
         pieces = (span.prompt, span.chosen, span.rejected)
         (q_p, q_c, q_r), (k_p, k_c, k_r), (v_p, v_c, v_r) = (x.split(pieces, dim=2) for x in (q, k, v))

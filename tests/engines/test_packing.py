@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.training.packing import Span, pack, plan_step
+from pipelines.engines.packing import Span, pack, plan_step
 
 lengths_of_pairs = st.lists(st.integers(1, 900), min_size=1, max_size=40)
 

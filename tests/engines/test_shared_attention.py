@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines.training import shared_attention as attention
-from pipelines.training.packing import Span
+from pipelines.engines import shared_attention as attention
+from pipelines.engines.packing import Span
 
 CPU = torch.device("cpu")
 SPANS = [Span(0, 5, 3, 2), Span(10, 1, 4, 6), Span(21, 7, 1, 1)]

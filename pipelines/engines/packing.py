@@ -1,4 +1,4 @@
-"""Pairs of one optimizer step, cut into bins of few tokens: the prompt of a pair once, no padding."""
+"""Pairs side by side in bins of few tokens: the prompt of a pair once, no padding."""
 
 from __future__ import annotations
 

@@ -1,0 +1,285 @@
+"""The curation job without its models: rows per second and memory of everything that is ours, and how busy actors are.
+
+The models are replaced by STAND-INS: actors that wait a fixed time a batch and fill the columns with constants. All
+else is the real job: reading JSONL, adapting, exact and near duplicates, cleaning, decontamination, contrast,
+templates, tokens, three resumable segments, ledger, published pairs. Rows are random words of made-up lengths, so that
+none is a duplicate; every fifth has a planted flaw.
+
+Two sizes are run, each in a process of its own. Then a pool with one actor on each of eight simulated nodes works on
+batches whose latencies are heavy-tailed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.core.config import Config, load_config
+from pipelines.core.records import CHECKED, CRITIQUED, EXAMPLE, SCORED, Row
+from pipelines.core.stage import PooledStage, Stage
+
+TASKS = ("pairwise", "absolute", "classification")
+CHUNK = 20_000  # rows of an input file
+LATENCY_S = 0.02  # of a stand-in, per batch
+NODES = 8
+CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "local.yaml"
+
+
+class StandIn(PooledStage):
+    """Waits as a model would and fills its columns with constants. Not a model."""
+
+    name = "stand_in"
+    num_cpus = 0.1
+    rows_per_batch = 2048
+
+    def __init__(self, adds: tuple[pa.Field, ...]) -> None:
+        self.adds = adds
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        """Constants for every row."""
+        time.sleep(LATENCY_S)
+        values = {
+            "rewards": [0.5, 0.5],
+            "reward_objectives": [[0.1] * 19] * 2,
+            "reward_model": "stand-in",
+            "chosen_critique": "It gives what was asked for, and it says so in plain words. " * 3,
+            "rejected_critique": "It does not give what was asked for, and what it says is vague. " * 3,
+            "generator": "stand-in",
+            "synthesis_tokens": 400,
+            "chosen_consistent": True,
+            "rejected_consistent": True,
+            "attempts": 1,
+        }
+        for row in rows:
+            row.update({field.name: values.get(field.name) for field in self.adds})
+            if "rewards" in row:
+                row["rewards"] = [0.5] * len(row["responses"])
+
+
+class HeavyTail(PooledStage):
+    """Waits a Pareto-distributed time a row, and notes when it was busy. Not a model."""
+
+    name = "heavy_tail"
+    num_cpus = 1.0
+    rows_per_batch = 1
+
+    def __init__(self, notes: Path, median_s: float) -> None:
+        self.notes, self.median_s = notes, median_s
+        self.actors = (NODES, NODES)
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        """Wait for each row, at most thirty times the median."""
+        for row in rows:
+            start = time.time()
+            draw = np.random.default_rng(int(row["row_id"])).pareto(1.5)
+            time.sleep(min(self.median_s * (0.4 + draw), 30 * self.median_s))
+            with (self.notes / f"{os.getpid()}.jsonl").open("a") as file:
+                file.write(json.dumps([start, time.time()]) + "\n")
+
+
+def main() -> None:
+    """Run both sizes and the cluster; print the result as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs=2, default=(577_000, 5_770_000))
+    parser.add_argument("--words", type=int, default=60, help="mean words of a row")
+    parser.add_argument("--folder", type=Path, help="where to write; about 3 kB a row and word count of the default")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(CHILDREN[options.child](json.loads(sys.stdin.read()))))
+        return
+    found = []
+    for rows in options.rows:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            found.append(measure(rows, options.words, Path(folder)))
+            print(found[-1], flush=True)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        busy = child("cluster", {"folder": folder})
+    small, large = found
+    ratios = {name: large[name] / small[name] for name in ("driver_mb", "object_store_mb")}
+    print(
+        json.dumps(
+            {
+                "name": "dataplane",
+                "ours": large["driver_mb"],
+                "baseline": small["driver_mb"],
+                "ratio": max(ratios.values()),
+                "unit": "MB at peak",
+                "ratios": ratios,
+                "rows_per_s": [run["rows_per_s"] for run in found],
+                "runs": found,
+                "utilisation": busy["utilisation"],
+                "models": "stand-ins",
+            }
+        )
+    )
+
+
+def measure(rows: int, words: int, folder: Path) -> dict[str, Any]:
+    """Write the rows, run the job on them in a process of its own, and watch the object store."""
+    write_rows(folder / "data", rows, words)
+    with peak_of_object_store() as store:
+        run = child("job", {"folder": str(folder)})
+    return {"rows": rows, **run, "rows_per_s": rows / run["seconds"], "object_store_mb": store[0] / 2**20}
+
+
+def child(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What a part of this script, run in a process of its own, prints last."""
+    command = [sys.executable, __file__, "--child", name]
+    done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def write_rows(folder: Path, count: int, words: int) -> None:
+    """JSONL files of the three task types, and a source YAML each."""
+    folder.mkdir(parents=True)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    draw = np.random.default_rng(0)
+    vocabulary = ["".join(draw.choice(letters, size)) for size in draw.integers(2, 9, 20_000)]
+    for start in range(0, count, CHUNK):
+        task = TASKS[start // CHUNK % 3]
+        with (folder / f"{task}-{start:08d}.jsonl").open("w") as file:
+            sizes = np.maximum(3, draw.lognormal(np.log(words / 4), 0.5, (min(CHUNK, count - start), 3)).astype(int))
+            for number, (asked, first, second) in enumerate(sizes, start):
+                drawn = draw.integers(0, len(vocabulary), asked + first + second)
+                text = [vocabulary[i] for i in drawn]
+                record = {
+                    "q": " ".join(text[:asked]),
+                    "a": " ".join(text[asked : asked + first]) if number % 5 else None,
+                    "b": " ".join(text[asked + first :]),
+                    "n": number % 2,
+                }
+                file.write(json.dumps(record) + "\n")
+    labels = {"pairwise": ("A", "B"), "absolute": ("1", "5"), "classification": ("Yes", "No")}
+    allowed = {"pairwise": "[A, B]", "absolute": "1..5", "classification": '["Yes", "No"]'}
+    for task in TASKS:
+        responses = "[record.a, record.b]" if task == "pairwise" else "[record.a]"
+        (folder / f"{task}.yaml").write_text(
+            f"name: made_up_{task}\ntask: {task}\nlicense: none\npublished: 2025\nallowed: {allowed[task]}\n"
+            f"files: ['{task}-*.jsonl']\nfields:\n  instruction: record.q\n  responses: '{responses}'\n"
+            f'  verdict: "{list(labels[task])}[record.n]"\n'
+        )
+
+
+def job(given: dict[str, Any]) -> dict[str, Any]:
+    """The curation job with stand-ins; seconds, and the peak resident set of this process, the driver."""
+    from pipelines.core.cluster import connect
+    from pipelines.curation.job import run
+    from ray_jobs.curate import figure_2
+
+    folder = Path(given["folder"])
+    config = load_config(
+        CONFIG,
+        [
+            f"out_dir={folder / 'out'}",
+            f"data_root={folder / 'data'}",
+            f"curation.sources={[str(folder / 'data' / f'{task}.yaml') for task in TASKS]}",
+            "curation.rows_per_block=4096",
+            "curation.reward.thresholds={}",
+            "max_error_share=0.5",
+            "ray.dashboard=false",
+        ],
+    )
+    connect(config.ray)
+    prompts(config)
+    start = time.monotonic()
+    run(config, with_stand_ins(figure_2(config)))
+    ended = time.monotonic() - start
+    return {"seconds": ended, "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def prompts(config: Config) -> None:
+    """Decontaminate against what the packaged benchmarks hold."""
+    from pipelines.evaluation.prompts import write_prompts
+
+    write_prompts(config)
+
+
+def with_stand_ins(segments: dict[str, list[Stage]]) -> dict[str, list[Stage]]:
+    """The segments with every model replaced."""
+    from pipelines.engines.reward import RewardStage
+    from pipelines.engines.vllm_stage import PromptStage
+
+    def replaced(stage: Stage) -> Stage:
+        if isinstance(stage, RewardStage):
+            return StandIn(tuple(SCORED))
+        return StandIn((*CRITIQUED, *CHECKED)) if isinstance(stage, PromptStage) else stage
+
+    return {name: [replaced(stage) for stage in stages] for name, stages in segments.items()}
+
+
+def cluster(given: dict[str, Any]) -> dict[str, Any]:
+    """Share of the time in which the actors of an eight-node pool worked, from the first call to the last."""
+    import pyarrow.parquet as pq
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from pipelines.core.cluster import quiet_data
+    from pipelines.core.segment import Segment
+
+    folder = Path(given["folder"])
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    for _ in range(NODES):
+        nodes.add_node(num_cpus=1)
+    ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
+    quiet_data()
+    try:
+        (folder / "rows").mkdir()
+        (folder / "notes").mkdir()
+        rows = [
+            {"raw_id": str(i), "row_id": str(i), "source": "made_up", "status": "ok", "instruction": "x"}
+            for i in range(NODES * 200)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE), folder / "rows" / "0.parquet")
+        stage = HeavyTail(folder / "notes", median_s=0.25)
+        segment = Segment("tail", folder / "work", folder / "rows", [stage], depends={}, rows_per_block=4)
+        segment.run()
+        spans = [
+            json.loads(line) for path in (folder / "notes").iterdir() for line in path.read_text().splitlines() if line
+        ]
+        wall = max(end for _, end in spans) - min(start for start, _ in spans)
+        return {"utilisation": sum(end - start for start, end in spans) / (NODES * wall), "wall_s": wall}
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@contextmanager
+def peak_of_object_store() -> Iterator[list[int]]:
+    """The most bytes that shared memory held, above what it held before; Ray's object store lives there."""
+    import psutil
+
+    before, peak, stop = psutil.disk_usage("/dev/shm").used, [0], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.5):
+            peak[0] = max(peak[0], psutil.disk_usage("/dev/shm").used - before)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+CHILDREN = {"job": job, "cluster": cluster}
+
+if __name__ == "__main__":
+    main()

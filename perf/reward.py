@@ -1,0 +1,129 @@
+"""Reward scores of real pairs: packed with the prompt shared, against one conversation at a time.
+
+Both score the same conversations with the same weights and precision, in turn, the better of two times counts. The
+baseline runs each conversation alone, without padding. A third way, padded batches of similar length, is measured too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.config import RewardConfig
+from pipelines.core.determinism import unit
+from pipelines.core.records import Row
+
+SOURCES = ("alce_human_eval", "auto_j_train", "finegrained_rlhf", "pandalm", "tulu1_human_eval", "vicuna_eval")
+
+
+def main() -> None:
+    """Compare and print the result as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPENSELENE_DATA_ROOT"))
+    parser.add_argument("--rows", type=int, default=24)
+    options = parser.parse_args()
+    if options.data_root is None:
+        sys.exit("set OPENSELENE_DATA_ROOT or --data-root to the folder of the real data")
+    print(json.dumps(compare(options.data_root, options.rows)))
+
+
+def compare(data_root: Path, count: int) -> dict[str, Any]:
+    """Sequences per second of the three ways."""
+    import torch
+
+    from pipelines.engines.reward import Conversation, load_reward, share_prompts, user_text
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    scorer: Any = load_reward(RewardConfig(dtype="float32"))
+    rows = real_pairs(data_root, count)
+    talks = [Conversation(user_text(row), text) for row in rows for text in row["responses"]]
+    encoded = {i: scorer.encode(talk) for i, talk in enumerate(talks)}
+    groups = share_prompts(encoded)
+    distinct = sum(len(encoded[g[0]].prompt) + sum(len(encoded[i].response) for i in g) for g in groups)
+    plain = sum(len(found.ids) for found in encoded.values())
+    computed = 0
+    forward = scorer.model.forward
+
+    def counted(input_ids: torch.Tensor, *places: Any, **packed: Any) -> Any:
+        nonlocal computed
+        computed += input_ids.numel()
+        return forward(input_ids, *places, **packed)
+
+    scorer.model.forward = counted
+    ours_scores = [score.reward for score in scorer.score(talks)]
+    computed_ours, scorer.model.forward = computed, forward
+    ways: dict[str, Callable[[], list[float]]] = {
+        "ours": lambda: [score.reward for score in scorer.score(talks)],
+        "baseline": lambda: padded(scorer, [[found.ids] for found in encoded.values()]),
+        "bucketed": lambda: bucketed(scorer, [found.ids for found in encoded.values()]),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(2):
+        for name, way in ways.items():
+            start = time.monotonic()
+            scores = way()
+            best[name] = min(best[name], time.monotonic() - start)
+            assert max(abs(a - b) for a, b in zip(scores, ours_scores, strict=True)) < 1e-3, name
+            print(f"{name}: {best[name]:.1f} s", flush=True)
+    return {
+        "name": "reward",
+        "ours": len(talks) / best["ours"],
+        "baseline": len(talks) / best["baseline"],
+        "ratio": best["baseline"] / best["ours"],
+        "unit": "sequences/s",
+        "bucketed_ratio": best["baseline"] / best["bucketed"],
+        "computed_over_distinct": computed_ours / distinct,
+        "tokens_saved_by_sharing": 1 - distinct / plain,
+        "tokens_per_sequence": plain / len(talks),
+    }
+
+
+def real_pairs(data_root: Path, count: int) -> list[Row]:
+    """Pairwise rows of real sources, by hash."""
+    from pipelines.curation.ingest import ingest_rows
+    from pipelines.curation.registry import load_source
+
+    found = [
+        row
+        for name in SOURCES
+        for row in ingest_rows(load_source(name), data_root)
+        if row["status"] == "ok" and row["task"] == "pairwise" and all(row["responses"])
+    ]
+    return sorted(found, key=lambda row: unit(0, "perf", row["row_id"]))[:count]
+
+
+def padded(scorer: Any, batches: list[list[list[int]]]) -> list[float]:
+    """Scores of batches of token ids, right-padded; nothing shared."""
+    import torch
+
+    from pipelines.engines.armorm import find_gate
+
+    scores: list[float] = []
+    with torch.inference_mode():
+        for batch in batches:
+            width = max(map(len, batch))
+            ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
+            last = torch.tensor([len(row) - 1 for row in batch])
+            gate = torch.tensor([find_gate(row, scorer.pattern) for row in batch])
+            scores += scorer.model(ids, last, gate).score.tolist()
+    return scores
+
+
+def bucketed(scorer: Any, inputs: list[list[int]]) -> list[float]:
+    """Scores in padded batches of similar length, in the order of `inputs`."""
+    from pipelines.engines.reward import budget_batches
+
+    batches = budget_batches([len(ids) for ids in inputs], scorer.batch_tokens)
+    found = padded(scorer, [[inputs[i] for i in batch] for batch in batches])
+    order = [i for batch in batches for i in batch]
+    return [score for _, score in sorted(zip(order, found, strict=True))]
+
+
+if __name__ == "__main__":
+    main()
