@@ -15,14 +15,13 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Iterator
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pipelines.core.config import Strict
 from pipelines.core.determinism import digest
@@ -106,6 +105,7 @@ class Mapping(Strict):
     fields: Fields
     extra: dict[str, str] = Field(default_factory=dict)
     """Further columns, beside those of an Example: a benchmark's category, or a gold score."""
+    _compiled: tuple[list[tuple[str, Any, str]], str] | None = PrivateAttr(None)
 
     @field_validator("allowed", mode="before")
     @classmethod
@@ -221,12 +221,19 @@ def _row(mapping: Mapping, raw: RawRecord, number: int | None, scope: dict[str, 
     data = (raw.value, scope["item"], raw.tables)
     values: dict[str, Any] = {}
     status = _turned_away(mapping, scope, data) or OK
-    # All fields are filled even when the row is lost: whoever reads the quarantine sees it.
-    for name, convert, text in _columns(mapping):
-        try:
-            values[name] = convert(evaluate(text, scope))
-        except Exception as exc:
-            status = _failure(name, exc, data) if status == OK else status
+    columns, together = _columns(mapping)
+    try:
+        found = evaluate(together, scope)
+        for name, convert, _ in columns:
+            require(found[name])
+            values[name] = convert(found[name])
+    except Exception:
+        # Again, one by one: all fields are filled even when the row is lost, so that the quarantine shows them.
+        for name, convert, text in columns:
+            try:
+                values[name] = convert(evaluate(text, scope))
+            except Exception as exc:
+                status = _failure(name, exc, data) if status == OK else status
     if status != OK:
         pass
     elif values["verdict"] in (None, ""):
@@ -236,13 +243,21 @@ def _row(mapping: Mapping, raw: RawRecord, number: int | None, scope: dict[str, 
     return _finish(mapping, raw, number, values, status)
 
 
-def _columns(mapping: Mapping) -> Iterator[tuple[str, Any, str]]:
-    lists, years = ("responses", "allowed"), ("published",)
-    for name, text in mapping.fields:
-        if text is not None:
-            yield name, _texts if name in lists else _year if name in years else _text, text
-    for name, text in mapping.extra.items():
-        yield name, _plain, text
+def _columns(mapping: Mapping) -> tuple[list[tuple[str, Any, str]], str]:
+    """(name, conversion, expression) of each column, and one expression for all: a call costs more than a field."""
+    if (known := mapping._compiled) is None:
+        lists, years = ("responses", "allowed"), ("published",)
+        columns = [
+            (name, _texts if name in lists else _year if name in years else _text, text)
+            for name, text in mapping.fields
+            if text is not None
+        ]
+        columns += [(name, _plain, text) for name, text in mapping.extra.items()]
+        known = mapping._compiled = (
+            columns,
+            "{" + ", ".join(f"'{name}': ({text}\n)" for name, _, text in columns) + "}",
+        )
+    return known
 
 
 def _turned_away(mapping: Mapping, scope: dict[str, Any], data: Any) -> str | None:

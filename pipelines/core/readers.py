@@ -69,12 +69,13 @@ def read_input(mapping: Mapping, source: Input, data_root: Path | None) -> Itera
         records = _read_hub(mapping.hub, mapping.files)
     else:
         records = read_file(source.path, _format(mapping, source.path, mapping.format), mapping.records)
+    stem = source.path.stem if source.path else ""
     for index, (where, value, problem) in enumerate(records):
         yield RawRecord(
             position=f"{source.number:04d}.{index:09d}",
             where=f"{source.name} {where}",
             value=value,
-            file=source.path.stem if source.path else "",
+            file=stem,
             problem=problem,
             tables=tables,
         )

@@ -9,8 +9,10 @@ from pipelines.core.config import MixConfig
 from pipelines.core.determinism import choose, unit
 from pipelines.core.records import PAIRED, Row, filtered
 from pipelines.core.stage import Filter, PooledStage
-from pipelines.judging.chat import encode_completion, encode_prompt
+from pipelines.judging.chat import encode_completions, encode_prompts
 from pipelines.judging.templates import load, render
+
+SIDES = ("chosen", "rejected")
 
 
 class SourceCap(Filter):
@@ -67,6 +69,12 @@ class Pair(PooledStage):
     def apply_batch(self, rows: list[Row]) -> None:
         for row in rows:
             self._pair(row)
+        prompts = encode_prompts(self.tokenizer, [row["prompt"] for row in rows])
+        chosen, rejected = (encode_completions(self.tokenizer, [row[side] for row in rows]) for side in SIDES)
+        for row, *lengths in zip(rows, map(len, prompts), map(len, chosen), map(len, rejected), strict=True):
+            row["prompt_tokens"], row["chosen_tokens"], row["rejected_tokens"] = lengths
+            if lengths[0] + max(lengths[1:]) > self.config.max_tokens:
+                row["status"] = filtered("too_many_tokens")  # never cut: a cut completion loses its verdict
 
     def _pair(self, row: Row) -> None:
         cot = unit(self.seed, "format", row["row_id"]) < self.config.cot_share
@@ -75,11 +83,6 @@ class Pair(PooledStage):
         row["prompt"] = render(template, row, cot=cot)
         row["chosen"] = template.completion(row["verdict"], row["chosen_critique"] if cot else None)
         row["rejected"] = template.completion(row["rejected_verdict"], row["rejected_critique"] if cot else None)
-        row["prompt_tokens"] = len(encode_prompt(self.tokenizer, row["prompt"]))
-        for side in ("chosen", "rejected"):
-            row[f"{side}_tokens"] = len(encode_completion(self.tokenizer, row[side]))
-        if row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) > self.config.max_tokens:
-            row["status"] = filtered("too_many_tokens")  # never cut: a cut completion loses its verdict
 
     def _template(self, row: Row) -> str:
         """The source's template, or its task's; one of several variants by the row's hash."""

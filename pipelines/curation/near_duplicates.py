@@ -9,6 +9,7 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import regex  # type: ignore[import-untyped]
@@ -49,11 +50,13 @@ def shingles(row: Row, n: int) -> list[str]:
             parts[name] = " ".join(filter(None, (parts.get(name), responses[i] if i < len(responses) else None)))
     else:
         parts["response"] = " ".join(filter(None, responses))
-    found = []
+    found: list[str] = []
     for name, text in parts.items():
         words = WORD.findall((text or "").casefold())
         if words:
-            found += [f"{name}\t{' '.join(words[i : i + n])}" for i in range(max(1, len(words) - n + 1))]
+            # Zipped with itself moved by one, two, ... words: the n-grams, without a loop of Python's.
+            grams = zip(*(words[i:] for i in range(n)), strict=False) if len(words) > n else [tuple(words)]
+            found += map(f"{name}\t".__add__, map(" ".join, grams))
     return found
 
 
@@ -94,9 +97,9 @@ def sign(rows: Path, target: Path, ngram: int) -> int:
 
 def bands(digest: Sequence[int], same: str) -> list[int]:
     """One number for each band of a signature; equal for rows that agree on the band and on `same`."""
-    width = SLOTS // BANDS
-    keys = (f"{same}\t{band}\t{digest[band * width : (band + 1) * width]}" for band in range(BANDS))
-    return [int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True) for key in keys]
+    raw, width = np.asarray(digest, dtype="<u4").tobytes(), 4 * SLOTS // BANDS
+    keys = (f"{same}\t{band}\t".encode() + raw[band * width : (band + 1) * width] for band in range(BANDS))
+    return [int.from_bytes(blake2b(key, digest_size=8).digest(), "big", signed=True) for key in keys]
 
 
 def match(signatures: Path, duplicates: Path, out: Path, threshold: float, sources: Sequence[str]) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,29 +26,58 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, message: str) -> list[int]
     Returns:
         Token ids, shape (T,).
     """
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
-    )
-    before, _, after = str(text).partition(_MARK)
-    return [
-        *tokenizer.encode(before, add_special_tokens=False),
-        *encode_text(tokenizer, message.strip()),
-        *tokenizer.encode(after, add_special_tokens=False),
-    ]
+    return encode_prompts(tokenizer, [message])[0]
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, messages: Sequence[str]) -> list[list[int]]:
+    """`encode_prompt` of several messages: one call of the tokenizer costs little more than one message does."""
+    before, after = _around(tokenizer, tokenizer.chat_template)
+    return [[*before, *ids, *after] for ids in encode_texts(tokenizer, [message.strip() for message in messages])]
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of plain text: special tokens written in it are ordinary characters."""
-    return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+    return encode_texts(tokenizer, [text])[0]
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """`encode_text` of several texts."""
+    if not texts:
+        return []
+    found = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+    )
+    return [list(ids) for ids in found["input_ids"]]
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of an answer and the token that ends a turn."""
-    return [*encode_text(tokenizer, text), end_of_turn(tokenizer)]
+    return encode_completions(tokenizer, [text])[0]
+
+
+def encode_completions(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """`encode_completion` of several answers."""
+    end = end_of_turn(tokenizer)
+    return [[*ids, end] for ids in encode_texts(tokenizer, texts)]
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     """Id of the token that ends an assistant's turn in this tokenizer's chat template."""
+    return _end_of_turn(tokenizer, tokenizer.chat_template)
+
+
+# Both are the same for every message, and applying a chat template costs more than encoding a short text.
+@lru_cache(maxsize=16)
+def _around(tokenizer: PreTrainedTokenizerBase, template: object) -> tuple[list[int], list[int]]:
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
+    )
+    before, _, after = str(text).partition(_MARK)
+    return tuple(list(tokenizer.encode(part, add_special_tokens=False)) for part in (before, after))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=16)
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: object) -> int:
     text = str(
         tokenizer.apply_chat_template(
             [{"role": "user", "content": "x"}, {"role": "assistant", "content": _MARK}], tokenize=False

@@ -23,6 +23,10 @@ class Words:
 
     all_special_ids = (0,)
     eos_token_id = 0
+    chat_template = "the same for all"
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self.encode(text) for text in texts]}
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
         return " ".join(f"<{m['role']}> {m['content']} <end>" for m in messages)
