@@ -20,14 +20,14 @@ export TOKENIZERS_PARALLELISM := false
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMP) ## create the virtual environment with the pinned CPU packages (3.6 GB)
+install: $(STAMP) ## create the virtual environment with the pinned CPU packages (3.8 GB)
 
 $(STAMP): requirements-cpu.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)))' 2>/dev/null \
 		|| { echo "$(PYTHON) is not Python 3.11 or 3.12: name one that is: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing $$(grep -c '==' requirements-cpu.txt) pinned packages into $(VENV): 3.6 GB, two to five minutes ..."
+	@echo "Installing $$(grep -c '==' requirements-cpu.txt) pinned packages into $(VENV): 3.8 GB, two to five minutes ..."
 	@$(PIP) install --quiet --no-deps $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) -r requirements-cpu.txt \
 		|| { echo "Install failed. If torch's +cpu build is what is missing, run again with TORCH_INDEX_URL set to PyTorch's CPU wheel index." >&2; exit 1; }
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .

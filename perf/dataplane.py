@@ -29,11 +29,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.config import Config, load_config
-from pipelines.core.records import CHECKED, CRITIQUED, EXAMPLE, SCORED, Row
+from pipelines.core.records import CACHED, CHECKED, CRITIQUED, EXAMPLE, SCORED, Row
 from pipelines.core.stage import PooledStage, Stage
 
 TASKS = ("pairwise", "absolute", "classification")
-CHUNK = 20_000  # rows of an input file
+CHUNK = 20_000  # most rows of an input file
 LATENCY_S = 0.02  # of a stand-in, per batch
 NODES = 8
 CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "local.yaml"
@@ -60,6 +60,8 @@ class StandIn(PooledStage):
             "rejected_critique": "It does not give what was asked for, and what it says is vague. " * 3,
             "generator": "stand-in",
             "synthesis_tokens": 400,
+            "synthesis_prompt_tokens": 340,
+            "synthesis_cached_tokens": 200,
             "chosen_consistent": True,
             "rejected_consistent": True,
             "attempts": 1,
@@ -151,10 +153,11 @@ def write_rows(folder: Path, count: int, words: int) -> None:
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     draw = np.random.default_rng(0)
     vocabulary = ["".join(draw.choice(letters, size)) for size in draw.integers(2, 9, 20_000)]
-    for start in range(0, count, CHUNK):
-        task = TASKS[start // CHUNK % 3]
+    chunk = min(CHUNK, -(-count // 6))
+    for start in range(0, count, chunk):
+        task = TASKS[start // chunk % 3]
         with (folder / f"{task}-{start:08d}.jsonl").open("w") as file:
-            sizes = np.maximum(3, draw.lognormal(np.log(words / 4), 0.5, (min(CHUNK, count - start), 3)).astype(int))
+            sizes = np.maximum(3, draw.lognormal(np.log(words / 4), 0.5, (min(chunk, count - start), 3)).astype(int))
             for number, (asked, first, second) in enumerate(sizes, start):
                 drawn = draw.integers(0, len(vocabulary), asked + first + second)
                 text = [vocabulary[i] for i in drawn]
@@ -218,7 +221,7 @@ def with_stand_ins(segments: dict[str, list[Stage]]) -> dict[str, list[Stage]]:
     def replaced(stage: Stage) -> Stage:
         if isinstance(stage, RewardStage):
             return StandIn(tuple(SCORED))
-        return StandIn((*CRITIQUED, *CHECKED)) if isinstance(stage, PromptStage) else stage
+        return StandIn((*CRITIQUED, *CACHED, *CHECKED)) if isinstance(stage, PromptStage) else stage
 
     return {name: [replaced(stage) for stage in stages] for name, stages in segments.items()}
 

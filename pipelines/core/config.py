@@ -242,6 +242,24 @@ class EvaluationConfig(Strict):
     bootstrap: int = Field(2000, ge=100)
 
 
+class DataMapConfig(Strict):
+    """The map of the curated set (Figure 4)."""
+
+    rows: int = Field(20_000, ge=1)
+    """Most rows drawn, chosen by hash; the rest is not on the map."""
+    max_tokens: int = Field(256, ge=3, le=512)
+    """Tokens of a row that are embedded; the model was trained on 256."""
+    neighbours: int = Field(15, ge=2)
+    """Rows a row is laid out beside: more show the large, fewer the small structure."""
+    topics: int = Field(12, ge=1, le=20)
+    """Most topics; a small set has fewer."""
+    actors: tuple[int, int] = (1, 2)
+    """Least and most copies of the embedding model, one CPU each."""
+    rows_per_batch: int = Field(64, ge=1)
+    rows_per_block: int = Field(256, ge=1)
+    """Rows of one block: what a kill may cost, and how finely the work is spread."""
+
+
 class Config(Strict):
     """Everything a run is made of."""
 
@@ -254,6 +272,7 @@ class Config(Strict):
     curation: CurationConfig
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig
+    data_map: DataMapConfig = DataMapConfig()
 
     @field_validator("out_dir", "data_root")
     @classmethod

@@ -106,12 +106,36 @@ def guard(name: str, row: Row, call: Callable[[], Any]) -> None:
     try:
         call()
     except Exception as exc:  # the reason is kept with the row, and max_error_share bounds how many
-        row["status"] = error(f"{name}:{type(exc).__name__}:{' '.join(str(exc).split())[:200]}")
+        row["status"] = failure(name, exc)
+
+
+def failure(name: str, exc: Exception) -> str:
+    """Status of a row that an exception spoiled; what the message quotes of a broken text can still be stored."""
+    said = " ".join(str(exc).split())[:200].encode("utf-8", "backslashreplace").decode()
+    return error(f"{name}:{type(exc).__name__}:{said}")
 
 
 def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as an Arrow table of exactly `schema`; absent columns become null."""
-    return pa.Table.from_pylist(rows, schema=schema)
+    """Rows as an Arrow table of exactly `schema`; absent columns become null.
+
+    A row with a value that its column cannot hold, such as a lone surrogate, becomes an error row without it.
+    """
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        if "status" not in schema.names:
+            raise
+    return pa.Table.from_pylist([_storable(row, schema) for row in rows], schema=schema)
+
+
+def _storable(row: Row, schema: pa.Schema) -> Row:
+    kept = dict(row)
+    for column in schema:
+        try:
+            pa.array([row.get(column.name)], column.type)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as exc:
+            kept |= {column.name: None, "status": error(f"not_storable:{column.name}:{type(exc).__name__}")}
+    return kept
 
 
 class RowTask:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipelines.core.config import EngineConfig
-from pipelines.core.records import Row, error, kind
-from pipelines.core.stage import Stage, to_table
+from pipelines.core.records import Row, kind
+from pipelines.core.stage import Stage, failure, to_table
 from pipelines.engines.ask import Ask, EngineAsk
 
 if TYPE_CHECKING:
@@ -150,6 +150,6 @@ def _actor_class() -> type:
                     # As in the library: only a lost actor makes Ray start a fresh engine and try the batch again.
                     os._exit(1)
                 except Exception as exc:
-                    row["status"] = error(f"{step.name}:{type(exc).__name__}:{' '.join(str(exc).split())[:200]}")
+                    row["status"] = failure(step.name, exc)
 
     return PromptActor

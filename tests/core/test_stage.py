@@ -117,3 +117,39 @@ def test_a_poisoned_row_does_not_take_its_neighbours_with_it() -> None:
 def test_absent_columns_of_a_table_are_null() -> None:
     table = to_table([{"n": 1, "status": "ok", "unknown": 5}], check_columns(SCHEMA, [Double()]))
     assert table.to_pylist() == [{"n": 1, "status": "ok", "doubled": None}]
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "kind"),
+    [
+        ("half \ud83d", "text", "UnicodeEncodeError"),
+        (["half \ud83d"], "texts", "UnicodeEncodeError"),
+        (2**40, "small", "ArrowInvalid"),
+        (2**80, "n", "OverflowError"),
+        ("one", "n", "ArrowInvalid"),
+        ({"not": "a list"}, "texts", "ArrowTypeError"),
+    ],
+)
+def test_a_value_that_cannot_be_stored_is_an_error_of_its_row(value: Any, column: str, kind: str) -> None:
+    schema = pa.schema([*SCHEMA, ("text", pa.string()), ("texts", pa.list_(pa.string())), ("small", pa.int32())])
+    made = [{"n": n, "status": "ok", "text": "x"} for n in range(64)]
+    made[13][column] = value
+    found = to_table(made, schema).to_pylist()
+    assert found[13][column] is None
+    assert found[13]["status"] == f"error:not_storable:{column}:{kind}"
+    made.pop(13), found.pop(13)
+    assert [(row["n"], row["text"], row["status"]) for row in found] == [(row["n"], "x", "ok") for row in made]
+
+
+def test_a_table_that_has_no_place_for_a_reason_is_not_made_of_what_cannot_be_stored() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        to_table([{"text": "\ud83d"}], pa.schema([("text", pa.string())]))
+
+
+def test_an_exception_that_quotes_broken_text_can_be_stored() -> None:
+    class Quotes(Double):
+        def apply(self, row: dict[str, Any]) -> None:
+            raise ValueError(f"cannot read \ud83d in row {row['n']}")
+
+    (found,) = RowTask([Quotes()], SCHEMA)(to_table(rows(1), SCHEMA)).to_pylist()
+    assert found["status"] == "error:double:ValueError:cannot read \\ud83d in row 1"

@@ -10,24 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.core.records import Row
+from pipelines.core.records import EXAMPLE, Row
 from pipelines.core.stage import to_table
 from pipelines.engines import vllm_stage
 from pipelines.engines.ask import Ask, EngineAsk
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.templates import load, render
 
-SCHEMA = pa.schema(
-    [
-        ("row_id", pa.string()),
-        ("instruction", pa.string()),
-        ("responses", pa.list_(pa.string())),
-        ("allowed", pa.list_(pa.string())),
-        ("verdict", pa.string()),
-        ("status", pa.string()),
-        ("said", pa.string()),
-    ]
-)
+SCHEMA = pa.schema([*EXAMPLE, ("said", pa.string())])
 
 
 class Engine:
@@ -82,8 +72,10 @@ def answer(made: Any, rows: list[Row]) -> list[Row]:
 
 
 def row(number: int, **changes: Any) -> Row:
-    blank = {"row_id": f"r{number:02d}", "instruction": f"Say {number}.", "responses": ["a", "b"], "status": "ok"}
-    return {**blank, "allowed": ["A", "B"], "verdict": "A", **changes}
+    said = {"instruction": f"Say {number}.", "responses": ["a", "b"], "allowed": ["A", "B"], "verdict": "A"}
+    return (
+        dict.fromkeys(SCHEMA.names) | {"row_id": f"r{number:02d}", "task": "pairwise", "status": "ok"} | said | changes
+    )
 
 
 def test_a_bad_row_of_sixty_four_ends_with_its_reason_and_the_others_are_answered(tokenizer: Any) -> None:
@@ -92,9 +84,9 @@ def test_a_bad_row_of_sixty_four_ends_with_its_reason_and_the_others_are_answere
         7: ({"instruction": "unlucky"}, "error:say:RuntimeError:the engine failed"),
         13: ({"instruction": "word " * 1000}, "error:say:ValueError:prompt of "),
         21: ({"instruction": "w" * 1_000_000}, "error:say:ValueError:prompt of "),
-        22: ({"instruction": "half <half>"}, "error:say:"),
+        22: ({"instruction": "half <half>"}, "error:say:TypeError:"),
         40: ({"responses": None}, "error:say:TypeError:"),
-        41: ({"allowed": []}, "error:say:"),
+        41: ({"allowed": []}, "error:say:IndexError:"),
         50: ({"status": "filtered:before"}, "filtered:before"),
     }
     odd = {60: {"instruction": "null \x00"}, 61: {"instruction": "{{ 7 * 7 }} {% if %} <|im_end|>"}}
