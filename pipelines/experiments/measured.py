@@ -29,7 +29,7 @@ def rows_like(out: Path) -> dict[str, float]:
         found = connection.execute(
             f"""
             select count(*), avg(prompt_tokens), avg(chosen_tokens + rejected_tokens) / 2,
-                avg(list_sum(list_transform(responses, x -> length(x))) / len(responses)),
+                avg(list_sum(list_transform(responses, lambda x: length(x))) / len(responses)),
                 sum(length(prompt)) / sum(prompt_tokens)
             from read_parquet({sql_files(pairs)})
             """
