@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import LedgerError, TooManyErrors
 from pipelines.core.records import kind
+
+MEMORY = "100MB"  # of DuckDB, in the driver: 5.8 million ids are counted in it as 0.6 million are
 
 Counts = dict[str, int]
 Entry = dict[str, Any]
@@ -20,8 +23,10 @@ def count_rows(folder: Path, id_column: str, only_ok: bool = False) -> Counts:
     """
     where = "where status = 'ok'" if only_ok else ""
     counts: Counts = {}
+    # Not count(distinct ...), which DuckDB holds in memory: a group by spills.
+    each = f"select source, {id_column}, count(*) as n from rows {where} group by all"
     for source, n, distinct in _query(
-        folder, f"select source, count(*), count(distinct {id_column}) from rows {where} group by source"
+        folder, f"select source, cast(sum(n) as bigint), count(*) from ({each}) group by source"
     ):
         if n != distinct:
             raise LedgerError(f"{folder}: source '{source}' has {n} rows but {distinct} distinct {id_column}s")
@@ -89,6 +94,9 @@ def _query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     import pyarrow.dataset as pads
 
     rows = pads.dataset(str(folder), format="parquet", exclude_invalid_files=False)
-    with duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as spill, duckdb.connect() as connection:
+        connection.execute(f"set memory_limit = '{MEMORY}'")
+        connection.execute("set temp_directory = '" + spill.replace("'", "''") + "'")
+        connection.execute("set preserve_insertion_order = false")
         connection.register("rows", rows)
         return connection.execute(sql).fetchall()

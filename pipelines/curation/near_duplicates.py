@@ -79,25 +79,27 @@ def sign(rows: Path, target: Path, ngram: int) -> int:
                 (row, words) for row in batch.to_pylist() if row["status"] == "ok" and (words := shingles(row, ngram))
             ]
             sketches = RMinHash.from_token_sets([words for _, words in kept], num_perm=SLOTS, seed=0)
-            signed = []
-            for (row, _), sketch in zip(kept, sketches, strict=True):
-                digest = sketch.digest()
-                signed.append(
-                    {
-                        "raw_id": row["raw_id"],
-                        "source": row["source"],
-                        "digest": digest,
-                        "bands": bands(digest, label(row)),
-                    }
-                )
-            writer.write_table(pa.Table.from_pylist(signed, schema=SIGNATURES))
-            count += len(signed)
+            digests = np.array([sketch.digest() for sketch in sketches], dtype=np.uint32).reshape(-1, SLOTS)
+            found = [bands(digest, label(row)) for (row, _), digest in zip(kept, digests, strict=True)]
+            signed = {
+                "raw_id": [row["raw_id"] for row, _ in kept],
+                "source": [row["source"] for row, _ in kept],
+                "digest": lists(digests.ravel(), SLOTS),
+                "bands": lists(np.array(found, dtype=np.int64).ravel(), BANDS),
+            }
+            writer.write_table(pa.table(signed, schema=SIGNATURES))
+            count += len(kept)
     return count
 
 
-def bands(digest: Sequence[int], same: str) -> list[int]:
+def lists(values: np.ndarray, size: int) -> pa.ListArray:
+    """An Arrow column of lists that all have `size` members."""
+    return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, size, dtype=np.int32), values)
+
+
+def bands(digest: np.ndarray, same: str) -> list[int]:
     """One number for each band of a signature; equal for rows that agree on the band and on `same`."""
-    raw, width = np.asarray(digest, dtype="<u4").tobytes(), 4 * SLOTS // BANDS
+    raw, width = digest.astype("<u4").tobytes(), 4 * SLOTS // BANDS
     keys = (f"{same}\t{band}\t".encode() + raw[band * width : (band + 1) * width] for band in range(BANDS))
     return [int.from_bytes(blake2b(key, digest_size=8).digest(), "big", signed=True) for key in keys]
 

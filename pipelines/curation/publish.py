@@ -61,7 +61,8 @@ def rewrite(target: Path, folders: list[Path], keep: pc.Expression) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     sources = pads.dataset([pads.dataset(str(folder), format="parquet", schema=FULL) for folder in folders])
     pads.write_dataset(
-        sources.scanner(filter=keep),
+        # Little read ahead: by default the driver's memory would grow with the number of files.
+        sources.scanner(filter=keep, batch_size=4096, batch_readahead=2, fragment_readahead=1),
         draft,
         format="parquet",
         basename_template="part-{i}.parquet",
