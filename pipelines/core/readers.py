@@ -216,7 +216,7 @@ def _read_jsonl(path: Path) -> Read:
 
 def _read_document(path: Path, records: str) -> Read:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except (ValueError, RecursionError) as exc:
         raise _corrupt(path, "JSON", exc) from None
     try:
@@ -233,7 +233,8 @@ def _read_document(path: Path, records: str) -> Read:
 def _read_json(path: Path) -> Read:
     """The members of a JSON list, without ever holding the whole file."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        # Undecodable bytes become surrogates, so that they spoil one record and not the file.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             first = file.read(1)
             while first and first in WHITE:
                 first = file.read(1)
@@ -339,11 +340,23 @@ def _read_parquet(path: Path) -> Read:
     try:
         with path.open("rb") as raw, pq.ParquetFile(raw) as file:
             for batch in file.iter_batches(batch_size=BATCH):
-                for value in batch.to_pylist():
-                    yield f"row {index}", value, None
+                for value in _decoded(batch):
+                    yield f"row {index}", value or "", None if value is not None else "invalid_utf8"
                     index += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
+    except (pa.ArrowException, OSError) as exc:
         raise _corrupt(path, "parquet", exc) from None
+
+
+def _decoded(batch: Any) -> Iterator[dict[str, Any] | None]:
+    """The rows of an Arrow batch; None for one with text that is not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # raised before the first row: find those at fault
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield None
 
 
 def _read_hub(hub: Hub, files: list[str]) -> Read:

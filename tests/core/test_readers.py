@@ -109,6 +109,25 @@ def test_bad_rows_of_csv_are_rows_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert problems == [None, "wrong_number_of_cells", "wrong_number_of_cells", "invalid_utf8", None]
 
 
+def test_bytes_that_are_no_text_spoil_one_record_of_a_json_list(tmp_path: Path) -> None:
+    good, bad = '{"q": "a", "n": 1}', '{"q": "?", "n": 2}'
+    data = f"[{good}, {bad}, {good}]".encode().replace(b"?", b"\xff")
+    (tmp_path / "x.json").write_bytes(data)
+    (tmp_path / "y.json").write_bytes(b'{"list": ' + data + b"}")
+    for changes in ({"files": ["x.json"]}, {"files": ["y.json"], "records": "document.list"}):
+        one = mapping(**changes)
+        statuses = [adapt(one, raw)[0]["status"] for raw in read_raw(one, tmp_path)]
+        assert statuses == ["ok", "filtered:invalid_unicode", "ok"]
+
+
+def test_bytes_that_are_no_text_spoil_one_row_of_a_parquet_file(tmp_path: Path) -> None:
+    texts = pa.array([b"a", b"\xff", b"b"]).cast(pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"q": texts, "n": ["1", "2", "3"]}), tmp_path / "x.parquet")
+    one = mapping(files=["x.parquet"])
+    statuses = [adapt(one, raw)[0]["status"] for raw in read_raw(one, tmp_path)]
+    assert statuses == ["ok", "error:invalid_utf8", "ok"]
+
+
 def test_a_blank_row_of_a_sheet_is_a_record_of_nulls(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     for row in (["q", "n"], ["a", 1], [None, None], ["b", 2]):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import pytest
-
 from pipelines.core.config import EngineConfig
-from pipelines.engines.ask import EngineAsk
 from pipelines.engines.vllm_stage import PromptStage, PromptStep, engine_arguments, engine_environment
 
 
@@ -38,17 +34,3 @@ def test_stage_reads_only_what_its_own_steps_do_not_add() -> None:
 
     stage = PromptStage("both", EngineConfig(), [First(), Second()])
     assert stage.reads == ("a", "c") and [f.name for f in stage.adds] == ["b"]
-
-
-def test_prompt_that_leaves_no_room_is_refused_before_the_engine_sees_it() -> None:
-    class Tokenizer:
-        def apply_chat_template(self, messages: Any, **_: Any) -> str:
-            return messages[0]["content"]
-
-        def encode(self, text: str, **_: Any) -> list[int]:
-            return [1] * len(text.split())
-
-    ask = EngineAsk.__new__(EngineAsk)
-    ask.engine, ask.room, ask.tokenizer = None, 10, Tokenizer()
-    with pytest.raises(ValueError, match=r"prompt of 8 \+ answer of 5 tokens exceed 10"):
-        asyncio.run(ask("w " * 8, max_tokens=5))
