@@ -37,12 +37,12 @@ def compare(data_root: Path, count: int) -> dict[str, Any]:
     """Sequences per second of the three ways."""
     import torch
 
-    from pipelines.engines.reward import Conversation, load_reward, share_prompts, user_text
+    from pipelines.engines.reward import conversations, load_reward, share_prompts
 
     torch.set_num_threads(os.cpu_count() or 1)
     scorer: Any = load_reward(RewardConfig(dtype="float32"))
     rows = real_pairs(data_root, count)
-    talks = [Conversation(user_text(row), text) for row in rows for text in row["responses"]]
+    talks = [talk for row in rows for talk in conversations(row)]
     encoded = {i: scorer.encode(talk) for i, talk in enumerate(talks)}
     groups = share_prompts(encoded)
     distinct = sum(len(encoded[g[0]].prompt) + sum(len(encoded[i].response) for i in g) for g in groups)

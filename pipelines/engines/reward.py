@@ -14,7 +14,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import SCORED, Row, error
 from pipelines.core.stage import PooledStage
 from pipelines.engines import models
-from pipelines.judging.chat import encode_text, turn_frame
+from pipelines.judging.chat import encode_texts, turn_frame
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A user's text and the response to it."""
+    """A user's text and the response to it.
+
+    Attributes:
+        user: the text.
+        response: what is scored.
+        others: the row's other responses. A user's text that must be shortened is so for the longest of all, so that
+            every response of a row is scored after the same text.
+    """
 
     user: str
     response: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,12 +102,14 @@ class Encoder:
         """Token ids, together at most `max_tokens`.
 
         Raises:
-            RowProblem: the response alone leaves no room for the user's text.
+            RowProblem: a response alone leaves no room for the user's text.
         """
         before, between, after = self.frame
-        user = encode_text(self.tokenizer, conversation.user.strip())
-        response = [*encode_text(self.tokenizer, conversation.response.strip()), *after]
-        room = self.max_tokens - len(before) - len(between) - len(response)
+        texts = (conversation.user, conversation.response, *conversation.others)
+        user, response, *others = encode_texts(self.tokenizer, [text.strip() for text in texts])
+        response = [*response, *after]
+        longest = max(len(response), *(len(other) + len(after) for other in others), 0)
+        room = self.max_tokens - len(before) - len(between) - longest
         if room < min(1, len(user)):
             raise RowProblem("response_too_long")
         return Encoded([*before, *user[max(0, len(user) - room) :], *between], response)
@@ -363,7 +373,7 @@ class RewardStage(PooledStage):
         if self.model is None:
             self.setup()
         assert self.model is not None
-        asked = [Conversation(user_text(row), text or "") for row in rows for text in row["responses"]]
+        asked = [conversation for row in rows for conversation in conversations(row)]
         answers = iter(self.model.score(asked))
         for row in rows:
             scores = [next(answers) for _ in row["responses"]]
@@ -374,6 +384,12 @@ class RewardStage(PooledStage):
             row["rewards"] = [score.reward for score in scores]
             row["reward_objectives"] = [score.objectives for score in scores]
             row["reward_model"] = self.model.name
+
+
+def conversations(row: Row) -> list[Conversation]:
+    """A row's user text with each of its responses."""
+    texts = [text or "" for text in row["responses"]]
+    return [Conversation(user_text(row), text, (*texts[:i], *texts[i + 1 :])) for i, text in enumerate(texts)]
 
 
 def user_text(row: Row) -> str:

@@ -27,6 +27,7 @@ from pipelines.engines.reward import (
     RowProblem,
     budget_batches,
     budget_bins,
+    conversations,
     load_reward,
     resolve_reward,
     share_prompts,
@@ -77,6 +78,15 @@ def test_truncation_shortens_the_users_turn_and_nothing_after_it(
     assert len(short) == min(len(full), kept + room)
     assert short[:before] == full[:before]
     assert short[before:] == full[before + len(full) - len(short) :]
+
+
+def test_responses_of_a_row_see_the_same_shortened_text(tokenizer: Any) -> None:
+    encoder = Encoder(tokenizer, 60)
+    first, second = (encoder(talk) for talk in conversations(row(instruction="x" * 100, responses=["a", "b" * 20])))
+    assert first.prompt == second.prompt
+    assert len(second.ids) == 60 > len(first.ids)
+    with pytest.raises(RowProblem, match="response_too_long"):
+        encoder(conversations(row(instruction="x", responses=["a", "b" * 60]))[0])
 
 
 def test_a_response_that_fills_the_whole_length_is_a_problem_of_the_row(tokenizer: Any) -> None:
