@@ -37,7 +37,8 @@ def compare(data_root: Path, count: int) -> dict[str, Any]:
     """Sequences per second of the three ways."""
     import torch
 
-    from pipelines.engines.reward import conversations, load_reward, share_prompts
+    from pipelines.engines.conversations import conversations, share_prompts
+    from pipelines.engines.reward import load_reward
 
     torch.set_num_threads(os.cpu_count() or 1)
     scorer: Any = load_reward(RewardConfig(dtype="float32"))
@@ -117,7 +118,7 @@ def padded(scorer: Any, batches: list[list[list[int]]]) -> list[float]:
 
 def bucketed(scorer: Any, inputs: list[list[int]]) -> list[float]:
     """Scores in padded batches of similar length, in the order of `inputs`."""
-    from pipelines.engines.reward import budget_batches
+    from pipelines.engines.conversations import budget_batches
 
     batches = budget_batches([len(ids) for ids in inputs], scorer.batch_tokens)
     found = padded(scorer, [[inputs[i] for i in batch] for batch in batches])

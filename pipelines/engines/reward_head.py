@@ -24,7 +24,7 @@ from pipelines.core.files import write_json
 from pipelines.core.progress import say
 from pipelines.core.records import Row
 from pipelines.engines import models
-from pipelines.engines.reward import Conversation, Encoder, budget_batches, user_text
+from pipelines.engines.conversations import Conversation, Encoder, budget_batches, user_text
 
 if TYPE_CHECKING:
     from pipelines.engines.armorm import ArmoRM

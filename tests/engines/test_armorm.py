@@ -210,7 +210,8 @@ def test_the_published_checkpoint_gives_its_model_cards_answer() -> None:
         pytest.skip("set OPENSELENE_ARMORM_PATH to a folder with RLHFlow/ArmoRM-Llama3-8B-v0.1")
     from pipelines.core.config import RewardConfig
     from pipelines.engines.armorm import find_gate
-    from pipelines.engines.reward import Conversation, load_reward
+    from pipelines.engines.conversations import Conversation
+    from pipelines.engines.reward import load_reward
 
     scorer: Any = load_reward(RewardConfig(model=folder, dtype="bfloat16"))
     assert scorer.pattern == [128009, 128006, 78191, 128007, 271]

@@ -17,6 +17,9 @@ from pipelines.engines.ask import Ask, EngineAsk
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.templates import load, render
 
+# A quarter of a minute: the library of the real actor is imported.
+pytestmark = pytest.mark.integration
+
 SCHEMA = pa.schema([*EXAMPLE, ("said", pa.string())])
 
 

@@ -19,20 +19,18 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import EXAMPLE, SCORED, Row
 from pipelines.core.stage import PooledActor, check_columns
 from pipelines.engines import shared_attention
-from pipelines.engines.reward import (
+from pipelines.engines.conversations import (
     Conversation,
     Encoded,
     Encoder,
-    RewardStage,
     RowProblem,
     budget_batches,
     budget_bins,
     conversations,
-    load_reward,
-    resolve_reward,
     share_prompts,
     user_text,
 )
+from pipelines.engines.reward import RewardStage, load_reward, resolve_reward
 
 TALKS = [
     Conversation("What is 2 plus 2?", "4"),

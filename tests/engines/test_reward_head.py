@@ -12,7 +12,8 @@ import torch
 
 from pipelines.core.config import RewardConfig
 from pipelines.engines import reward_head
-from pipelines.engines.reward import Conversation, load_reward, resolve_reward
+from pipelines.engines.conversations import Conversation
+from pipelines.engines.reward import load_reward, resolve_reward
 
 
 def test_the_sample_is_small_and_its_held_out_pairs_are_unseen() -> None:

@@ -37,6 +37,7 @@ def test_a_benchmark_of_the_config_that_is_not_at_hand_is_an_error(tmp_path: Pat
 
 
 @pytest.mark.skipif(DATA_ROOT is None, reason="OPENSELENE_DATA_ROOT is not set: the real data are not at hand")
+@pytest.mark.integration  # eleven seconds of reading
 def test_known_overlaps_of_real_files_are_found(tmp_path: Path) -> None:
     """As measured on the same files by other means: 67 (at least, of shared text), 25 and 14 prompts."""
     config = load_config(LOCAL, [f"out_dir={tmp_path}", f"data_root={DATA_ROOT}"])

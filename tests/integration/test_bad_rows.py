@@ -21,7 +21,8 @@ from pipelines.core.stage import Stage
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique
 from pipelines.curation.job import curated_folder, run
-from pipelines.engines.reward import Conversation, RewardStage, Score, load_reward
+from pipelines.engines.conversations import Conversation
+from pipelines.engines.reward import RewardStage, Score, load_reward
 from ray_jobs.curate import figure_2
 from tests.engines.conftest import armorm_folder, tiny_armorm, tiny_config, tokenizer  # noqa: F401
 
