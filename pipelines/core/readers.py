@@ -311,10 +311,15 @@ def _read_csv(path: Path, delimiter: str) -> Read:
 def _read_xlsx(path: Path) -> Read:
     import openpyxl
 
-    try:
-        book = openpyxl.load_workbook(path.open("rb"), read_only=True, data_only=True)
-    except Exception as exc:  # a zip, an XML or a key error, depending on what is broken
-        raise _corrupt(path, "xlsx", exc) from None
+    with path.open("rb") as raw:
+        try:
+            book = openpyxl.load_workbook(raw, read_only=True, data_only=True)
+        except Exception as exc:  # a zip, an XML or a key error, depending on what is broken
+            raise _corrupt(path, "xlsx", exc) from None
+        yield from _sheet(book, path)
+
+
+def _sheet(book: Any, path: Path) -> Read:
     sheet = book.worksheets[0]
     sheet.reset_dimensions()  # some writers store a wrong extent
     try:
@@ -341,7 +346,7 @@ def _read_parquet(path: Path) -> Read:
         with path.open("rb") as raw, pq.ParquetFile(raw) as file:
             for batch in file.iter_batches(batch_size=BATCH):
                 for value in _decoded(batch):
-                    yield f"row {index}", value or "", None if value is not None else "invalid_utf8"
+                    yield (f"row {index}", "", "invalid_utf8") if value is None else (f"row {index}", value, None)
                     index += 1
     except (pa.ArrowException, OSError) as exc:
         raise _corrupt(path, "parquet", exc) from None
