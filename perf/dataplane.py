@@ -98,12 +98,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs=2, default=(577_000, 5_770_000))
     parser.add_argument("--words", type=int, default=60, help="mean words of a row")
-    parser.add_argument("--folder", type=Path, help="where to write; about 3 kB a row and word count of the default")
+    parser.add_argument("--folder", type=Path, help="where to write")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(CHILDREN[options.child](json.loads(sys.stdin.read()))))
         return
+    child("warm", {})
     found = []
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -177,6 +178,14 @@ def write_rows(folder: Path, count: int, words: int) -> None:
             f"files: ['{task}-*.jsonl']\nfields:\n  instruction: record.q\n  responses: '{responses}'\n"
             f'  verdict: "{list(labels[task])}[record.n]"\n'
         )
+
+
+def warm(given: dict[str, Any]) -> dict[str, Any]:
+    """Fit the embedded reward head, which the job looks for: once on a machine, and no part of what is measured."""
+    from pipelines.core.config import RewardConfig
+    from pipelines.engines.reward import resolve_reward
+
+    return {"reward": resolve_reward(RewardConfig())}
 
 
 def job(given: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +291,7 @@ def peak_of_object_store() -> Iterator[list[int]]:
         thread.join()
 
 
-CHILDREN = {"job": job, "cluster": cluster}
+CHILDREN = {"warm": warm, "job": job, "cluster": cluster}
 
 if __name__ == "__main__":
     main()
