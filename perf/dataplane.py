@@ -2,8 +2,8 @@
 
 The models are replaced by STAND-INS: actors that wait a fixed time a batch and fill the columns with constants. All
 else is the real job: reading JSONL, adapting, exact and near duplicates, cleaning, decontamination, contrast,
-templates, tokens, three resumable segments, ledger, published pairs. Rows are random words of made-up lengths, so that
-none is a duplicate; every fifth has a planted flaw.
+templates, tokens, three resumable segments, ledger, published pairs. Rows are made-up words, as frequent as Zipf's law
+has it in real text, of made-up lengths, so that none is a duplicate; every fifth has a planted flaw.
 
 Two sizes are run, each in a process of its own. Then a pool with one actor on each of eight simulated nodes works on
 batches whose latencies are heavy-tailed.
@@ -154,13 +154,15 @@ def write_rows(folder: Path, count: int, words: int) -> None:
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     draw = np.random.default_rng(0)
     vocabulary = ["".join(draw.choice(letters, size)) for size in draw.integers(2, 9, 20_000)]
+    drawing = np.cumsum(1 / np.arange(1, len(vocabulary) + 1))
+    drawing /= drawing[-1]
     chunk = min(CHUNK, -(-count // 6))
     for start in range(0, count, chunk):
         task = TASKS[start // chunk % 3]
         with (folder / f"{task}-{start:08d}.jsonl").open("w") as file:
             sizes = np.maximum(3, draw.lognormal(np.log(words / 4), 0.5, (min(chunk, count - start), 3)).astype(int))
             for number, (asked, first, second) in enumerate(sizes, start):
-                drawn = draw.integers(0, len(vocabulary), asked + first + second)
+                drawn = np.searchsorted(drawing, draw.random(asked + first + second))
                 text = [vocabulary[i] for i in drawn]
                 record = {
                     "q": " ".join(text[:asked]),

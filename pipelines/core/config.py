@@ -216,6 +216,8 @@ class TrainConfig(Strict):
     checkpoint_steps: int = Field(50, ge=1)
     max_failures: int = Field(1, ge=0)
     logging_steps: int = Field(1, ge=1)
+    peak_tflops: float | None = Field(None, gt=0)
+    """What a worker's device can do at `precision` (an H100: 989 in bfloat16), to log what share of it is used."""
 
     @field_validator("reference")
     @classmethod

@@ -115,5 +115,7 @@ def error(reason: str) -> str:
 
 def kind(status: str | None) -> str:
     """`ok`, `filtered` or `error`; a missing status is an error."""
+    if status == "ok":
+        return status
     head = (status or "error").split(":", 1)[0]
     return head if head in ("ok", "filtered") else "error"

@@ -148,7 +148,10 @@ class Segment:
             if light:
                 schema = check_columns(schema, stages)
                 dataset = dataset.map_batches(
-                    RowTask(stages, schema), batch_format="pyarrow", batch_size=None, num_cpus=0.25
+                    RowTask(stages, schema),
+                    batch_format="pyarrow",
+                    batch_size=None,
+                    num_cpus=max(stage.num_cpus for stage in stages),
                 )
             else:
                 for stage in stages:

@@ -21,10 +21,17 @@ class Stage(ABC):
     name: str
     reads: tuple[str, ...] = ()
     adds: tuple[pa.Field, ...] = ()
+    num_cpus: float = 0.25
+    """CPUs that Ray sets aside for it."""
 
     @abstractmethod
     def apply(self, row: Row) -> None:
         """Change the row in place; a status other than `ok` takes it out of the stages that follow."""
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        """Change many rows in place. The result for a row must not depend on the rows beside it."""
+        for row in rows:
+            guard(self.name, row, partial(self.apply, row))
 
     def contract(self) -> str:
         """One line for `--dry-run`: what the stage reads and adds."""
@@ -43,16 +50,10 @@ class Filter(Stage):
             row["status"] = filtered(why)
 
 
-class PooledStage(Stage):
-    """A stage with something to load: it lives in a pool of actors and sees many rows at once."""
+class BatchStage(Stage):
+    """A stage that does many rows at once for less than one by one."""
 
-    actors: tuple[int, int] = (1, 1)
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    rows_per_batch: int = 64
-
-    def setup(self) -> None:
-        """Load what the stage needs; called once in each actor."""
+    num_cpus = 1.0
 
     def apply(self, row: Row) -> None:
         self.apply_batch([row])
@@ -60,6 +61,17 @@ class PooledStage(Stage):
     @abstractmethod
     def apply_batch(self, rows: list[Row]) -> None:
         """Change the rows in place. The result for a row must not depend on the rows beside it."""
+
+
+class PooledStage(BatchStage):
+    """A stage with something large to load: it lives in a pool of actors."""
+
+    actors: tuple[int, int] = (1, 1)
+    num_gpus: float = 0.0
+    rows_per_batch: int = 64
+
+    def setup(self) -> None:
+        """Load what the stage needs; called once in each actor."""
 
     def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
         """Add the stage to a Ray Data plan whose rows then have `schema`."""
@@ -93,12 +105,19 @@ def check_columns(schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema:
 
 
 def apply_stages(stages: Iterable[Stage], rows: list[Row]) -> None:
-    """Run each row through the stages until one of them takes it out."""
-    for row in rows:
-        for stage in stages:
-            if kind(row["status"]) != "ok":
-                break
-            guard(stage.name, row, partial(stage.apply, row))
+    """Run the rows through the stages; a row that one of them takes out passes by the others."""
+    for stage in stages:
+        apply_stage(stage, rows)
+
+
+def apply_stage(stage: Stage, rows: list[Row]) -> None:
+    """Run the rows that are still `ok` through one stage."""
+    live = [row for row in rows if kind(row["status"]) == "ok"]
+    try:
+        stage.apply_batch(live)
+    except Exception:  # find the row at fault: one bad row must not take its neighbours with it
+        for row in live:
+            guard(stage.name, row, partial(stage.apply_batch, [row]))
 
 
 def guard(name: str, row: Row, call: Callable[[], Any]) -> None:
@@ -159,10 +178,5 @@ class PooledActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
-        live = [row for row in rows if kind(row["status"]) == "ok"]
-        try:
-            self.stage.apply_batch(live)
-        except Exception:  # find the row at fault: one bad row must not take its neighbours with it
-            for row in live:
-                guard(self.stage.name, row, partial(self.stage.apply_batch, [row]))
+        apply_stage(self.stage, rows)
         return to_table(rows, self.schema)

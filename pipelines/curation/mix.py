@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pipelines.core.config import MixConfig
 from pipelines.core.determinism import choose, unit
+from pipelines.core.files import Version, version
 from pipelines.core.records import PAIRED, Row, filtered
-from pipelines.core.stage import Filter, PooledStage
+from pipelines.core.stage import BatchStage, Filter
 from pipelines.judging.chat import encode_completions, encode_prompts
 from pipelines.judging.templates import load, render
 
@@ -23,58 +26,54 @@ class SourceCap(Filter):
 
     def __init__(self, caps: dict[str, int], rows: Path, seed: int) -> None:
         self.caps, self.rows, self.seed = caps, rows, seed
-        self._limits: dict[str, float] | None = None
 
     def reason(self, row: Row) -> str | None:
         if row["source"] not in self.caps:
             return None
-        if self._limits is None:
-            self._limits = cap_limits(self.caps, self.rows, self.seed)
-        return "over_cap" if unit(self.seed, "cap", row["row_id"]) > self._limits[row["source"]] else None
+        limits = cap_limits(tuple(self.caps.items()), version(self.rows), self.seed)
+        return "over_cap" if unit(self.seed, "cap", row["row_id"]) > limits[row["source"]] else None
 
 
-def cap_limits(caps: dict[str, int], rows: Path, seed: int) -> dict[str, float]:
+@cache
+def cap_limits(caps: tuple[tuple[str, int], ...], rows: Version, seed: int) -> dict[str, float]:
     """Source -> the largest hash value that stays, read from the ids alone (memory: the caps, not the rows)."""
     import pyarrow.compute as pc
     import pyarrow.dataset as pads
 
     limits = {}
-    for source, cap in caps.items():
+    for source, cap in caps:
         wanted = (pc.field("source") == source) & (pc.field("status") == "ok")
-        batches = pads.dataset(str(rows), format="parquet").to_batches(columns=["row_id"], filter=wanted)
+        batches = pads.dataset(rows.path, format="parquet").to_batches(columns=["row_id"], filter=wanted)
         values = (unit(seed, "cap", key) for batch in batches for key in batch["row_id"].to_pylist())
         smallest = heapq.nsmallest(cap, values)
         limits[source] = smallest[-1] if smallest else -1.0
     return limits
 
 
-class Pair(PooledStage):
+class Pair(BatchStage):
     """Fill the prompt template and both completions, and count their tokens."""
 
     name = "pair"
     reads = ("source", "task", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
     adds = tuple(PAIRED)
-    num_cpus = 0.5
 
     def __init__(self, config: MixConfig, seed: int) -> None:
         self.config, self.seed = config, seed
 
-    def setup(self) -> None:
-        from transformers import AutoTokenizer
-
-        from pipelines.engines.models import resolve
-
-        self.tokenizer = AutoTokenizer.from_pretrained(resolve(self.config.tokenizer))
-
     def apply_batch(self, rows: list[Row]) -> None:
+        tokenizer = self.tokenizer()
         for row in rows:
             self._pair(row)
-        prompts = encode_prompts(self.tokenizer, [row["prompt"] for row in rows])
-        chosen, rejected = (encode_completions(self.tokenizer, [row[side] for row in rows]) for side in SIDES)
+        prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
+        chosen, rejected = (encode_completions(tokenizer, [row[side] for row in rows]) for side in SIDES)
         for row, *lengths in zip(rows, map(len, prompts), map(len, chosen), map(len, rejected), strict=True):
             row["prompt_tokens"], row["chosen_tokens"], row["rejected_tokens"] = lengths
             if lengths[0] + max(lengths[1:]) > self.config.max_tokens:
                 row["status"] = filtered("too_many_tokens")  # never cut: a cut completion loses its verdict
+
+    def tokenizer(self) -> Any:
+        """The model's own."""
+        return _tokenizer(self.config.tokenizer)
 
     def _pair(self, row: Row) -> None:
         cot = unit(self.seed, "format", row["row_id"]) < self.config.cot_share
@@ -88,3 +87,12 @@ class Pair(PooledStage):
         """The source's template, or its task's; one of several variants by the row's hash."""
         names = self.config.templates.get(row["source"]) or self.config.templates[row["task"]]
         return names if isinstance(names, str) else choose(names, self.seed, "template", row["row_id"])
+
+
+@cache  # once a process, however many batches it is given
+def _tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    from pipelines.engines.models import resolve
+
+    return AutoTokenizer.from_pretrained(resolve(model))

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,8 @@ SIGNATURES = pa.schema(
     [
         ("raw_id", pa.string()),
         ("source", pa.string()),
+        ("label", pa.string()),
         ("digest", pa.list_(pa.uint32())),
-        ("bands", pa.list_(pa.int64())),
     ]
 )
 BATCH = 1000
@@ -78,14 +77,12 @@ def sign(rows: Path, target: Path, ngram: int) -> int:
             kept = [
                 (row, words) for row in batch.to_pylist() if row["status"] == "ok" and (words := shingles(row, ngram))
             ]
-            sketches = RMinHash.from_token_sets([words for _, words in kept], num_perm=SLOTS, seed=0)
-            digests = np.array([sketch.digest() for sketch in sketches], dtype=np.uint32).reshape(-1, SLOTS)
-            found = [bands(digest, label(row)) for (row, _), digest in zip(kept, digests, strict=True)]
+            digests = RMinHash.digests_from_token_sets([words for _, words in kept], num_perm=SLOTS, seed=0)
             signed = {
                 "raw_id": [row["raw_id"] for row, _ in kept],
                 "source": [row["source"] for row, _ in kept],
-                "digest": lists(digests.ravel(), SLOTS),
-                "bands": lists(np.array(found, dtype=np.int64).ravel(), BANDS),
+                "label": [label(row) for row, _ in kept],
+                "digest": lists(np.array(digests, dtype=np.uint32).ravel(), SLOTS),
             }
             writer.write_table(pa.table(signed, schema=SIGNATURES))
             count += len(kept)
@@ -95,13 +92,6 @@ def sign(rows: Path, target: Path, ngram: int) -> int:
 def lists(values: np.ndarray, size: int) -> pa.ListArray:
     """An Arrow column of lists that all have `size` members."""
     return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, size, dtype=np.int32), values)
-
-
-def bands(digest: np.ndarray, same: str) -> list[int]:
-    """One number for each band of a signature; equal for rows that agree on the band and on `same`."""
-    raw, width = digest.astype("<u4").tobytes(), 4 * SLOTS // BANDS
-    keys = (f"{same}\t{band}\t".encode() + raw[band * width : (band + 1) * width] for band in range(BANDS))
-    return [int.from_bytes(blake2b(key, digest_size=8).digest(), "big", signed=True) for key in keys]
 
 
 def match(signatures: Path, duplicates: Path, out: Path, threshold: float, sources: Sequence[str]) -> Path:
@@ -119,7 +109,7 @@ def match(signatures: Path, duplicates: Path, out: Path, threshold: float, sourc
     """
     import duckdb
 
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    draft, width = out.with_name(f".{out.name}.{os.getpid()}.tmp"), SLOTS // BANDS
     with tempfile.TemporaryDirectory(dir=out.parent) as spill, duckdb.connect() as connection:
         connection.execute(f"set memory_limit = '{MEMORY}'")
         connection.execute("set temp_directory = " + quoted(spill))
@@ -129,7 +119,11 @@ def match(signatures: Path, duplicates: Path, out: Path, threshold: float, sourc
         connection.execute(
             f"""
             create table signed as
-            select row_number() over (order by place nulls last, source, raw_id) as number, raw_id, digest, bands
+            select row_number() over (order by place nulls last, source, raw_id) as number, raw_id, digest,
+                -- One number for each band; equal for rows that agree on the band and on the label.
+                list_transform(
+                    range({BANDS}), lambda i: hash(label, i, digest[i * {width} + 1 : (i + 1) * {width}])
+                ) as bands
             from read_parquet({sql_files(signatures)}) left join sources using (source)
             where raw_id not in (select raw_id from read_parquet({quoted(str(duplicates))}))
             """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from pipelines.core.config import Quantile
 from pipelines.core.errors import UserError
+from pipelines.core.files import Version, version
 from pipelines.core.records import Row
 from pipelines.core.stage import Filter
 
@@ -40,12 +42,13 @@ class RewardThreshold(Filter):
         if least is None:
             return None
         if isinstance(least, Quantile):
-            least = self.thresholds[row["source"]] = quantile_value(self.rows, row["source"], least.quantile)
+            least = quantile_value(version(self.rows), row["source"], least.quantile)
         score = endorsed_reward(row)
         return "reward_below_threshold" if score is not None and score < least else None
 
 
-def quantile_value(rows: Path, source: str, quantile: float) -> float:
+@cache
+def quantile_value(rows: Version, source: str, quantile: float) -> float:
     """The score below which a share `quantile` of a source's rows lie (linear between two rows).
 
     Raises:
@@ -56,7 +59,7 @@ def quantile_value(rows: Path, source: str, quantile: float) -> float:
     import pyarrow.dataset as pads
 
     wanted = (pc.field("source") == source) & (pc.field("status") == "ok")
-    batches = pads.dataset(str(rows), format="parquet").to_batches(
+    batches = pads.dataset(rows.path, format="parquet").to_batches(
         columns=["source", "task", "allowed", "verdict", "rewards"], filter=wanted
     )
     scores = [score for batch in batches for row in batch.to_pylist() if (score := endorsed_reward(row)) is not None]

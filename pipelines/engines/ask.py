@@ -57,8 +57,12 @@ class EngineAsk:
 
     def __init__(self, engine: Any, room: int) -> None:
         from transformers import AutoTokenizer
+        from vllm.sampling_params import RequestOutputKind
 
         self.engine, self.room = engine, room
+        # One output when the answer is whole: nobody reads along, and an output for every token costs an engine on a
+        # CPU cores it could compute with.
+        self.whole = RequestOutputKind.FINAL_ONLY
         self.tokenizer = AutoTokenizer.from_pretrained(engine.model_source)
 
     async def __call__(
@@ -89,7 +93,12 @@ class EngineAsk:
         ids = encode_prompt(self.tokenizer, prompt)
         if len(ids) + max_tokens > self.room:
             raise ValueError(f"prompt of {len(ids)} + answer of {max_tokens} tokens exceed {self.room}")
-        sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
+        sampling: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "output_kind": self.whole,
+        }
         if temperature > 0:
             sampling["seed"] = seed
         if choices:

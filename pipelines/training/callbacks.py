@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipelines.training import metrics
 from pipelines.training.checkpoints import COMPLETE
+from pipelines.training.flops import Shape
 
 if TYPE_CHECKING:
     from pipelines.training.dpo import PairTrainer
@@ -36,10 +37,16 @@ LOGGED = {
 
 
 class MetricsLog(TrainerCallback):
-    """Append one JSON object a step: losses, rewards, speed; `elapsed` counts the seconds of earlier attempts too."""
+    """Append one JSON object a step: losses, rewards, speed; `elapsed` counts the seconds of earlier attempts too.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: the file.
+        shape: of the model, to tell how many operations the tokens need; None where it is not known.
+        peak_tflops: of all workers together, to tell what share of it those are (MFU).
+    """
+
+    def __init__(self, path: Path, shape: Shape | None = None, peak_tflops: float | None = None) -> None:
+        self.path, self.shape, self.peak_tflops = path, shape, peak_tflops
         self.trainer: PairTrainer | SharedTrainer | None = None
         self.earlier = 0.0
 
@@ -49,6 +56,7 @@ class MetricsLog(TrainerCallback):
             self.earlier = metrics.rewind(self.path, state.global_step)
         self.start = self.before = time.monotonic()
         self.pairs, self.tokens = self.trainer.pairs_seen, self.trainer.tokens_seen
+        self.flops = self._flops()
 
     def on_log(
         self,
@@ -72,8 +80,18 @@ class MetricsLog(TrainerCallback):
             "tokens_per_second": tokens / (now - self.before),
             "elapsed": self.earlier + now - self.start,
         }
+        if self.shape:
+            flops = self._flops()
+            step["tflops"] = (flops - self.flops) / (now - self.before) / 1e12
+            self.flops = flops
+            if self.peak_tflops:
+                step["mfu"] = step["tflops"] / self.peak_tflops
         metrics.append(self.path, step)
         self.before, self.pairs, self.tokens = now, self.trainer.pairs_seen, self.trainer.tokens_seen
+
+    def _flops(self) -> float:
+        assert self.trainer is not None
+        return self.shape.model_flops(self.trainer.work_seen) if self.shape else 0.0
 
 
 class NextOrder(TrainerCallback):

@@ -10,6 +10,7 @@ from datasets import Dataset
 from trl import DPOTrainer
 
 from pipelines.training.diverged import Diverged, FiniteTrainer
+from pipelines.training.flops import Work, needed
 from pipelines.training.order import HashOrder
 
 
@@ -26,6 +27,7 @@ class PairTrainer(FiniteTrainer, DPOTrainer):
     def __init__(self, *args: Any, order: HashOrder, alpha: float, **kwargs: Any) -> None:
         self.order, self.alpha = order, alpha
         self.pairs_seen = 0
+        self.work_seen = Work()
         super().__init__(*args, **kwargs)
 
     @property
@@ -56,15 +58,28 @@ class PairTrainer(FiniteTrainer, DPOTrainer):
         with torch.no_grad():
             mask = inputs["completion_mask"][:, 1:].chunk(2)[0].bool()
             nll = -outputs[0].log_probs[:, -mask.size(1) :].chunk(2)[0][mask].mean()
-            parts = torch.stack([loss.detach(), nll, torch.tensor(float(len(mask)), device=nll.device)])
-            parts = self.accelerator.gather(parts).view(-1, 3)
+            work = work_of(inputs)
+            counts = [float(len(mask)), work.tokens, work.scored, work.attended]
+            parts = torch.cat(
+                [torch.stack([loss.detach(), nll]).double(), torch.tensor(counts, device=nll.device).double()]
+            )
+            parts = self.accelerator.gather(parts).view(-1, 6)
         if not torch.isfinite(parts).all():
             raise Diverged(f"the loss became {parts[:, 0].mean().item()} at step {self.state.global_step + 1}")
         total, nll_mean = parts[:, 0].mean().item(), parts[:, 1].mean().item()
         self.pairs_seen += int(parts[:, 2].sum())
+        self.work_seen += Work(*parts[:, 3:].sum(0).tolist())
         self._metrics["train"]["loss_nll"].append(nll_mean)
         self._metrics["train"]["loss_dpo"].append(total - self.alpha * nll_mean)
         return loss
+
+
+def work_of(inputs: dict[str, torch.Tensor]) -> Work:
+    """What the pairs of a micro-batch need at least: their prompts once."""
+    total, completion = inputs["attention_mask"].sum(1), inputs["completion_mask"].sum(1)
+    (chosen, rejected), prompt = completion.chunk(2), (total - completion).chunk(2)[0]
+    parts = zip(prompt.tolist(), chosen.tolist(), rejected.tolist(), strict=True)
+    return sum((needed(*lengths) for lengths in parts), Work())
 
 
 def score_completions_only() -> None:

@@ -21,6 +21,7 @@ OPERATIONAL = frozenset(
         "checkpoint_steps",
         "max_failures",
         "logging_steps",
+        "peak_tflops",
         "reference",
     }
 )

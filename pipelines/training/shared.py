@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from pipelines.core.config import TrainConfig
 from pipelines.engines.packing import pack, plan_step
 from pipelines.training.diverged import Diverged, FiniteTrainer
+from pipelines.training.flops import Work, needed
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.order import HashOrder
 
@@ -51,6 +52,7 @@ class Steps(Dataset[dict[str, Any]]):
             pc.list_value_length(rows.data.column(name)).to_numpy()
             for name in ("prompt_ids", "chosen_ids", "rejected_ids")
         )
+        self.parts = list(zip(prompt.tolist(), chosen.tolist(), rejected.tolist(), strict=True))
         self.lengths, self.chosen = prompt + chosen + rejected, chosen
         self._epoch, self._order = -1, list[int]()
 
@@ -76,6 +78,7 @@ class Steps(Dataset[dict[str, Any]]):
         return {
             "micro": micro,
             "step": Step(len(batch), int(sum(self.chosen[i] for i in batch))),
+            "work": sum((needed(*self.parts[i]) for i in batch), Work()),
             "row_ids": [self.order.row_ids[i] for i in batch],
         }
 
@@ -95,6 +98,7 @@ class SharedTrainer(FiniteTrainer):
     def __init__(self, *args: Any, config: TrainConfig, rows: Any, order: HashOrder, **kwargs: Any) -> None:
         self.config, self.order = config, order
         self.pairs_seen = self.tokens_seen = 0
+        self.work_seen = Work()
         self._window: list[torch.Tensor] = []
         super().__init__(*args, **kwargs)
         workers, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -129,6 +133,7 @@ class SharedTrainer(FiniteTrainer):
                 f"the loss became {loss} at step {self.state.global_step + 1}, row_ids {', '.join(inputs['row_ids'])}"
             )
         self.pairs_seen += step.pairs
+        self.work_seen += inputs["work"]
         self.tokens_seen += round(found["tokens"] * step.pairs)
         self._window.append(sums)
         return torch.tensor(loss, device=self.args.device)

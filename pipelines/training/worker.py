@@ -76,6 +76,7 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
     from transformers import PrinterCallback
 
     from pipelines.training.callbacks import MetricsLog, NextOrder, WholeCheckpoints
+    from pipelines.training.flops import Shape
     from pipelines.training.order import HashOrder
 
     work = Path(job["work"])
@@ -85,9 +86,11 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
         data = datasets.Dataset.from_parquet(
             list(encoded_files(Path(job["encoded"]))), cache_dir=str(work / "cache"), keep_in_memory=False
         )
-    log, order = MetricsLog(work / "metrics.jsonl"), HashOrder(data["row_id"], job["seed"])
+    model, order = load_model(job["model"], config), HashOrder(data["row_id"], job["seed"])
+    peak = config.peak_tflops and config.peak_tflops * config.workers
+    log = MetricsLog(work / "metrics.jsonl", Shape.of(model.config), peak)
     common: dict[str, Any] = {
-        "model": load_model(job["model"], config),
+        "model": model,
         "args": arguments,
         "processing_class": load_tokenizer(job["model"]),
         "order": order,

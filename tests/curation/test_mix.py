@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.core.config import MixConfig
 from pipelines.core.determinism import unit
+from pipelines.core.files import version
 from pipelines.core.records import EXAMPLE
 from pipelines.curation.mix import Pair, SourceCap, cap_limits
 from pipelines.judging.parse import parse
@@ -35,10 +36,16 @@ class Words:
         return [0 if word == "<end>" else 1 for word in text.split()]
 
 
+class PairByWords(Pair):
+    def tokenizer(self) -> Words:
+        return WORDS
+
+
 def pair_stage(**config: Any) -> Pair:
-    stage = Pair(MixConfig(templates=TEMPLATES, **config), seed=3)
-    stage.tokenizer = Words()
-    return stage
+    return PairByWords(MixConfig(**{"templates": TEMPLATES, **config}), seed=3)
+
+
+WORDS = Words()
 
 
 def row(key: str, **changes: Any) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def test_cap_keeps_exactly_the_smallest_hashes(folder: Path) -> None:
 
 
 def test_cap_larger_than_the_source_keeps_all(folder: Path) -> None:
-    limits = cap_limits({"b": 99, "missing": 5}, folder, seed=1)
+    limits = cap_limits((("b", 99), ("missing", 5)), version(folder), seed=1)
     stage = SourceCap({"b": 99}, folder, seed=1)
     assert all(stage.reason({"source": "b", "row_id": str(n)}) is None for n in range(40, 50))
     assert limits["missing"] == -1.0
@@ -118,8 +125,7 @@ def test_cap_larger_than_the_source_keeps_all(folder: Path) -> None:
 
 def test_a_source_has_its_own_template_and_variants_are_chosen_by_hash() -> None:
     variants = ["pairwise_original", "pairwise_simplified"]
-    stage = Pair(MixConfig(templates={**TEMPLATES, "special": variants}), seed=3)
-    stage.tokenizer = Words()
+    stage = pair_stage(templates={**TEMPLATES, "special": variants})
     rows = [row(str(n), source="special" if n % 2 else "s") for n in range(200)]
     stage.apply_batch(rows)
     assert {r["template"] for r in rows if r["source"] == "s"} == {"pairwise_compact"}

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.records import Row
-from pipelines.core.stage import PooledActor, RowTask, Stage, to_table
+from pipelines.core.stage import RowTask, Stage, to_table
 from pipelines.curation.contrast import Contrast
-from pipelines.curation.mix import Pair
 from pipelines.curation.publish import FULL
 from tests.curation.test_mix import pair_stage
 
@@ -39,12 +38,8 @@ def run(rows: list[Row], order: list[int], size: int, workers: int) -> dict[str,
     found: dict[str, Row] = {}
     for number, start in enumerate(range(0, len(order), size)):
         batch = to_table([copy.deepcopy(rows[i]) for i in order[start : start + size]], FULL)
-        contrast, pair = stages[number % workers]
-        batch = RowTask([contrast], FULL)(batch)
-        assert isinstance(pair, Pair)
-        actor = PooledActor.__new__(PooledActor)
-        actor.stage, actor.schema = pair, FULL
-        found |= {row["row_id"]: row for row in actor(batch).to_pylist()}
+        batch = RowTask(stages[number % workers], FULL)(batch)
+        found |= {row["row_id"]: row for row in batch.to_pylist()}
     return found
 
 

@@ -89,6 +89,16 @@ def _cached(style: str) -> Any:
     return _TOKENIZERS[style]
 
 
+def test_texts_are_encoded_as_the_tokenizer_itself_would(chat: tuple[Any, str]) -> None:
+    tokenizer, style = chat
+    texts = ["plain", "", "é ½ 汉", f"a {STYLES[style][1][0]} b <|end_of_text|>", "long " * 100]
+    own = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    tokenizer(texts, truncation=True, max_length=3)  # leaves its mark
+    assert [encode_text(tokenizer, text) for text in texts] == own
+    marked = tokenizer.encode(STYLES[style][1][0], add_special_tokens=False)
+    assert len(marked) == 1  # and ours leaves none
+
+
 def test_a_turn_ends_with_the_template_s_token_not_the_tokenizer_s(chat: tuple[Any, str]) -> None:
     tokenizer, style = chat
     assert end_of_turn(tokenizer) == tokenizer.convert_tokens_to_ids(STYLES[style][2])

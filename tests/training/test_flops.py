@@ -1,0 +1,38 @@
+"""FLOP formulas: equal to torch's counter, and to sums made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, MixtralConfig
+
+from perf.train_flops import count_shared, count_stock
+from pipelines.training.flops import Shape, Work, needed, shared, stock
+
+LENGTHS = [(300, 40, 31), (180, 90, 55)]
+
+
+@pytest.mark.parametrize("count", [count_shared, count_stock])
+def test_the_formula_is_what_torch_counts(count: object, tiny_model: Path) -> None:
+    assert callable(count)
+    formula, counted = count(str(tiny_model), LENGTHS)
+    assert formula == pytest.approx(counted, rel=0.03)
+
+
+def test_a_shape_by_hand() -> None:
+    shape = Shape(layers=2, hidden=8, query=8, key=4, ffn=16, vocab=32)
+    layer = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16  # query; key and value; output; the gated layer
+    assert shape.forward(Work(tokens=3, scored=2, attended=6)) == 2 * (3 * 2 * layer + 2 * 8 * 32) + 4 * 2 * 8 * 6
+
+
+def test_the_pairs_by_hand() -> None:
+    # Prompt of 2, chosen 1, rejected 2: keys seen are 1 + 2, then 3, then 3 + 4.
+    assert needed(2, 1, 2) == Work(tokens=5, scored=3, attended=13)
+    assert shared(2, 1, 2) == Work(tokens=5, scored=3, attended=9 + 8)
+    assert stock([(2, 1, 2), (1, 1, 1)]) == Work(tokens=16, scored=16, attended=64)
+
+
+def test_a_model_that_is_not_dense_has_no_shape(tiny_model: Path) -> None:
+    assert Shape.of(AutoConfig.from_pretrained(tiny_model)) == Shape(2, 32, 32, 16, 64, 259)
+    assert Shape.of(MixtralConfig()) is None
