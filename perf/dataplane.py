@@ -43,6 +43,7 @@ class StandIn(PooledStage):
     """Waits as a model would and fills its columns with constants. Not a model."""
 
     name = "stand_in"
+    reads = ("responses",)
     num_cpus = 0.1
     rows_per_batch = 2048
 
@@ -76,6 +77,7 @@ class HeavyTail(PooledStage):
     """Waits a Pareto-distributed time a row, and notes when it was busy. Not a model."""
 
     name = "heavy_tail"
+    reads = ("row_id",)
     num_cpus = 1.0
     rows_per_batch = 1
 
@@ -144,7 +146,8 @@ def child(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """What a part of this script, run in a process of its own, prints last."""
     command = [sys.executable, __file__, "--child", name]
     done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    printed = [line for line in done.stdout.splitlines() if line.startswith("{")]  # Ray may say goodbye after it
+    found: dict[str, Any] = json.loads(printed[-1])
     return found
 
 

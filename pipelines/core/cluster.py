@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 from pipelines.core.config import RayConfig
+from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 
 QUIET = {
@@ -19,7 +21,11 @@ QUIET = {
 
 
 def connect(config: RayConfig) -> None:
-    """Join the cluster that `address` or RAY_ADDRESS names, else one started by `ray start`, else start one."""
+    """Join the cluster that `address` or RAY_ADDRESS names, else one started by `ray start`, else start one.
+
+    Raises:
+        UserError: nothing answers at the address that was named.
+    """
     import ray
 
     if ray.is_initialized():
@@ -35,8 +41,16 @@ def connect(config: RayConfig) -> None:
     }
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address:
+        if not answers(address):
+            raise UserError(
+                "no Ray cluster answers", where=address, fix="start it, or unset ray.address and RAY_ADDRESS"
+            )
         ray.init(address=address, **quiet)
         return _ready()
+    left = ray._private.utils.read_ray_address()
+    if left and not answers(left):
+        # A cluster that was killed leaves its address behind, and Ray would wait there without a word.
+        own["address"] = "local"
     try:
         # Without an address Ray joins what `ray start` has left running, and refuses to size it. Not "auto":
         # that also joins another job's own cluster, and goes down with it.
@@ -46,6 +60,18 @@ def connect(config: RayConfig) -> None:
             raise
         ray.init(**quiet)
     _ready()
+
+
+def answers(address: str) -> bool:
+    """Whether something listens at `host:port`; an address of another form is left to Ray."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
+        return True
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            return True
+    except OSError:
+        return False
 
 
 def _ready() -> None:

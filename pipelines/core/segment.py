@@ -110,7 +110,7 @@ class Segment:
         write_json(self.folder / DONE, self.result)
         each = seconds / max(total - before, 1)
         cost = f", {1000 * seconds / tokens:.2f} ms a token" if tokens and not before else ""
-        say(f"{self.name}: done in {clock(seconds)}, {each:.3f} s a row{cost}")
+        say(f"{self.name}: done in {clock(seconds)}, {each * 1000:.3g} ms a row{cost}")
         return entry
 
     def _stream(self) -> None:

@@ -20,6 +20,7 @@ class Stage(ABC):
 
     name: str
     reads: tuple[str, ...] = ()
+    """The columns it looks at or changes: its rows have these, `adds` and the status, and no others."""
     adds: tuple[pa.Field, ...] = ()
     num_cpus: float = 0.25
     """CPUs that Ray sets aside for it."""
@@ -157,6 +158,24 @@ def _storable(row: Row, schema: pa.Schema) -> Row:
     return kept
 
 
+def read_rows(batch: pa.Table, stages: Sequence[Stage]) -> list[Row]:
+    """The rows of a batch, with the columns that the stages have to do with: others stay in Arrow, untouched."""
+    names = _involved(stages)
+    return batch.select([name for name in batch.column_names if name in names]).to_pylist()
+
+
+def write_rows(batch: pa.Table, rows: list[Row], stages: Sequence[Stage], schema: pa.Schema) -> pa.Table:
+    """The batch again, with what the stages have made of its rows; a table of exactly `schema`."""
+    names = _involved(stages)
+    done = to_table(rows, pa.schema([column for column in schema if column.name in names]))
+    columns = [(done if column.name in names else batch)[column.name] for column in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _involved(stages: Sequence[Stage]) -> set[str]:
+    return {"status"}.union(*((*stage.reads, *(column.name for column in stage.adds)) for stage in stages))
+
+
 class RowTask:
     """The light stages that stand beside each other, fused into one pass over a batch."""
 
@@ -164,9 +183,9 @@ class RowTask:
         self.stages, self.schema = list(stages), schema
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = batch.to_pylist()
+        rows = read_rows(batch, self.stages)
         apply_stages(self.stages, rows)
-        return to_table(rows, self.schema)
+        return write_rows(batch, rows, self.stages, self.schema)
 
 
 class PooledActor:
@@ -177,6 +196,6 @@ class PooledActor:
         stage.setup()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = batch.to_pylist()
+        rows = read_rows(batch, [self.stage])
         apply_stage(self.stage, rows)
-        return to_table(rows, self.schema)
+        return write_rows(batch, rows, [self.stage], self.schema)

@@ -9,7 +9,7 @@ from pipelines.curation.checker_quality import statement
 from pipelines.curation.critique import Critique, spend
 from pipelines.engines.ask import Ask
 from pipelines.engines.vllm_stage import PromptStep
-from pipelines.judging.templates import load, render
+from pipelines.judging.templates import READS, load, render
 
 
 class ConsistencyCheck(PromptStep):
@@ -23,7 +23,7 @@ class ConsistencyCheck(PromptStep):
     """
 
     name = "consistency"
-    reads = ("verdict", "rejected_verdict", "chosen_critique", "rejected_critique", "allowed")
+    reads = (*READS, "row_id", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
     adds = tuple(CHECKED)
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:

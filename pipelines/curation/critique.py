@@ -10,7 +10,7 @@ from pipelines.core.records import CACHED, CRITIQUED, Row, filtered
 from pipelines.engines.ask import Answer, Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
-from pipelines.judging.templates import load, render
+from pipelines.judging.templates import READS, load, render
 
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
@@ -35,7 +35,7 @@ class Critique(PromptStep):
     """Write both critiques of a row with the same generator: hard negatives come from an equal (SFR-Judge)."""
 
     name = "critique"
-    reads = ("instruction", "context", "responses", "rubric", "reference", "allowed", "verdict", "rejected_verdict")
+    reads = (*READS, "row_id", "verdict", "rejected_verdict")
     adds = (*CRITIQUED, *CACHED)
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:

@@ -13,7 +13,7 @@ from pipelines.core.files import Version, version
 from pipelines.core.records import PAIRED, Row, filtered
 from pipelines.core.stage import BatchStage, Filter
 from pipelines.judging.chat import encode_completions, encode_prompts
-from pipelines.judging.templates import load, render
+from pipelines.judging.templates import READS, load, render
 
 SIDES = ("chosen", "rejected")
 
@@ -54,7 +54,7 @@ class Pair(BatchStage):
     """Fill the prompt template and both completions, and count their tokens."""
 
     name = "pair"
-    reads = ("source", "task", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
+    reads = (*READS, "row_id", "source", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
     adds = tuple(PAIRED)
 
     def __init__(self, config: MixConfig, seed: int) -> None:

@@ -131,4 +131,4 @@ def user_text(row: Row) -> str:
 
     The instruction comes last, so that shortening the user's turn takes from the context first.
     """
-    return "\n\n".join(text for text in (row.get("context"), row["instruction"]) if text)
+    return "\n\n".join(text for text in (row["context"], row["instruction"]) if text)

@@ -9,7 +9,7 @@ from pipelines.core.records import JUDGED, Row
 from pipelines.engines.ask import Answer, Ask
 from pipelines.engines.vllm_stage import PromptStep
 from pipelines.judging.parse import normalise, parse
-from pipelines.judging.templates import load, render
+from pipelines.judging.templates import READS, load, render
 
 TOP = 10  # log-probabilities kept a token: enough for any closed set of verdicts here
 
@@ -18,7 +18,7 @@ class Judge(PromptStep):
     """Judge one example in the order it stands, greedily."""
 
     name = "judge"
-    reads = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task", "template")
+    reads = (*READS, "template")
     adds = tuple(JUDGED)
 
     def __init__(self, max_tokens: int, cot: bool = True) -> None:

@@ -17,6 +17,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import Row
 
 Format = Literal["cot", "judgment_only"]
+READS = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task")  # of a row, by `render`
 
 
 class Template(Strict):
@@ -85,10 +86,10 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
     """
     values = {
         "instruction": row["instruction"],
-        "context": row.get("context") or "",
+        "context": row["context"] or "",
         "responses": [text or "" for text in row["responses"]],
-        "reference": row.get("reference") or "",
-        "rubric": row.get("rubric") or "",
+        "reference": row["reference"] or "",
+        "rubric": row["rubric"] or "",
         "allowed": list(row["allowed"]),
         "choices": choices(row["allowed"]),
         "task": row["task"],

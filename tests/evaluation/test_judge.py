@@ -16,11 +16,15 @@ def answer(text: str, top: list[dict[str, float]] | None = None) -> Answer:
     return Answer(text, prompt_tokens=7, output_tokens=4, seconds=0.5, top=top or [])
 
 
+NOTHING: dict[str, Any] = {"context": None, "reference": None, "rubric": None}
+
+
 def test_judgment_keeps_verdict_critique_and_costs() -> None:
     row: dict[str, Any] = {
         "task": "pairwise",
         "template": "pairwise_compact",
         "instruction": "i",
+        **NOTHING,
         "responses": ["a", "b"],
         "allowed": ["A", "B"],
     }
@@ -36,7 +40,7 @@ def test_judgment_keeps_verdict_critique_and_costs() -> None:
 
 def test_the_judgment_alone_may_be_asked_for() -> None:
     row: dict[str, Any] = {"task": "classification", "template": "classification_compact", "instruction": "i"}
-    row |= {"responses": ["a"], "allowed": ["Yes", "No"], "rubric": "q"}
+    row |= NOTHING | {"responses": ["a"], "allowed": ["Yes", "No"], "rubric": "q"}
 
     async def ask(prompt: str, **options: Any) -> Answer:
         assert "Result:" in prompt and "Reasoning" not in prompt
