@@ -70,7 +70,7 @@ def main() -> None:
 
 def critique_config() -> CritiqueConfig:
     """As in local.yaml, without the rows that test the checker."""
-    engine = EngineConfig(max_model_len=1024, max_num_seqs=32, batch_size=16, concurrent_batches=4)
+    engine = EngineConfig(max_model_len=1024, max_num_seqs=32, batch_size=8, concurrent_batches=8)
     return CritiqueConfig(engine=engine, max_tokens=40, drop_inconsistent_chosen=False, probe_share=0)
 
 
