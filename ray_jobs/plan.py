@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.core.config import Config, Strict, load_config, parse_model, read_yaml
+from pipelines.core.config import Config, load_config
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
+from pipelines.core.yaml_model import Strict, parse_model, read_yaml
 from pipelines.experiments.measured import rows_like, seconds_of
 
 CONSTANTS = Path(__file__).parent / "configs" / "plan.yaml"

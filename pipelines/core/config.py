@@ -6,20 +6,13 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from pipelines.core.errors import UserError
-
-M = TypeVar("M", bound="Strict")
-
-
-class Strict(BaseModel):
-    """Base of every config model: an unknown key is an error, a value is never changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from pipelines.core.yaml_model import Strict, parse_model, read_yaml
 
 
 class RayConfig(Strict):
@@ -85,11 +78,11 @@ class CleanConfig(Strict):
     """What cleaning turns away (§2.1)."""
 
     min_year: int = 2023
-    scripts: list[str] = ["Latin", "Greek"]
+    scripts: list[str] = Field(["Latin", "Greek"])
     max_other_letters: int = Field(0, ge=0)
     """Letters of other scripts a row may have."""
     max_chars: int = Field(40_000, ge=1)
-    excluded_splits: list[str] = ["test"]
+    excluded_splits: list[str] = Field(["test"])
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
 
@@ -170,6 +163,17 @@ class CurationConfig(Strict):
     mix: MixConfig = MixConfig()
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters beside frozen weights (arXiv 2106.09685); merged into the model that is written."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    """The adapters' output is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+    """Names of the layers that get one; `all-linear` is every linear layer but the head."""
+
+
 class TrainConfig(Strict):
     """DPO+NLL (§2.4)."""
 
@@ -207,6 +211,8 @@ class TrainConfig(Strict):
     gpus_per_worker: float = Field(0, ge=0)
     deepspeed: dict[str, Any] | None = None
     """A DeepSpeed config; null trains without it."""
+    lora: LoraConfig | None = None
+    """Null trains all weights."""
     gradient_checkpointing: bool = False
     reference: Path | None = None
     """Engine `shared`: folder of the reference's log-probabilities, computed once for all runs on the same pairs;
@@ -216,6 +222,9 @@ class TrainConfig(Strict):
     checkpoint_steps: int = Field(50, ge=1)
     max_failures: int = Field(1, ge=0)
     logging_steps: int = Field(1, ge=1)
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(["tensorboard"])
+    """Where rank 0 also logs to. TensorBoard files are OUT/train/tensorboard; wandb and mlflow must be installed, and
+    read their own environment variables."""
     peak_tflops: float | None = Field(None, gt=0)
     """What a worker's device can do at `precision` (an H100: 989 in bfloat16), to log what share of it is used."""
 
@@ -318,41 +327,6 @@ def choose_sources(config: Config, only: Sequence[str], skip: Sequence[str]) -> 
     return config.model_copy(update={"curation": config.curation.model_copy(update={"sources": left})})
 
 
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file.
-
-    Raises:
-        UserError: the file is missing or not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError("no such file", where=str(path), fix="check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"not valid YAML{line}", where=str(path)) from None
-
-
-def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
-    """Validate `raw` against a config model, turning the first complaint into one clear line.
-
-    Raises:
-        UserError: naming the key, what is wrong and, for an unknown key, the nearest known one.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise UserError(f"unknown key '{key}'", where=where, fix=_nearest(model, key)) from None
-        if first["type"] == "missing":
-            raise UserError(f"missing key '{key}'", where=where, fix="add it") from None
-        got = f", got {first['input']!r}"
-        raise UserError(f"key '{key}': {first['msg']}{got}", where=where) from None
-
-
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
@@ -368,23 +342,3 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"'{override}': the value is not YAML", where="command line") from None
-
-
-def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in model.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
-
-
-def _nearest(model: type[BaseModel], key: str) -> str:
-    known = _known_keys(model)
-    parent, _, last = key.rpartition(".")
-    siblings = [k for k in known if k.rpartition(".")[0] == parent]
-    candidates = [k for k in known if not key.startswith(f"{k}.")]
-    match = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [
-        k for k in known if difflib.get_close_matches(last, [k.rpartition(".")[2]], n=1, cutoff=0.7)
-    ]
-    return f"did you mean '{match[0]}'?" if match else f"known here: {', '.join(siblings)}"

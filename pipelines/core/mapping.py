@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from pipelines.core.config import Strict
 from pipelines.core.determinism import digest
 from pipelines.core.expressions import MissingValue, belongs_to, check, evaluate, require
 from pipelines.core.records import EXAMPLE, OK, Row, content_hash, error, filtered, group_id, row_id
+from pipelines.core.yaml_model import Strict
 
 FileFormat = Literal["json", "jsonl", "csv", "tsv", "xlsx", "parquet"]
 NAMES = ("record", "item", "index", "key", "file", "tables")

@@ -6,9 +6,9 @@ import difflib
 from importlib import resources
 from pathlib import Path
 
-from pipelines.core.config import parse_model, read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.mapping import Mapping
+from pipelines.core.yaml_model import parse_model, read_yaml
 
 
 def names() -> list[str]:

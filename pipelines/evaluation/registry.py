@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.config import parse_model, read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.mapping import Mapping
+from pipelines.core.yaml_model import parse_model, read_yaml
 
 # The paper's eleven (Table 1), by the names used here: an overall average needs all of them, whole.
 PAPER_BENCHMARKS = (

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pipelines.core.config import Strict, parse_model, read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.records import Row
+from pipelines.core.yaml_model import Strict, parse_model, read_yaml
 
 Format = Literal["cot", "judgment_only"]
 READS = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task")  # of a row, by `render`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ OPERATIONAL = frozenset(
         "max_failures",
         "logging_steps",
         "peak_tflops",
+        "trackers",
         "reference",
     }
 )
@@ -42,7 +44,16 @@ def check(config: TrainConfig) -> None:
         UserError: naming the keys.
     """
     attention(config)
-    deepspeed_config(config)
+    deepspeed = deepspeed_config(config)
+    if config.lora and deepspeed and deepspeed["zero_optimization"].get("stage") == 3:
+        raise UserError(
+            "adapters cannot be merged into weights that ZeRO-3 keeps in shards",
+            where="train.lora",
+            fix="use ZeRO-1 or 2: the optimizer of adapters is small",
+        )
+    for tracker in config.trackers:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(f"'{tracker}' is not installed", where="train.trackers", fix=f"pip install {tracker}")
     if config.engine == "trl":
         accumulation(config)
         if config.nll != "token":
@@ -156,7 +167,7 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
         "save_strategy": "steps",
         "save_steps": config.checkpoint_steps,
         "save_total_limit": 2,
-        "report_to": "none",
+        "report_to": config.trackers or "none",
         "disable_tqdm": True,
         "log_level": "error",
     }

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.config import TrainConfig
+from pipelines.core.config import LoraConfig, TrainConfig
 from pipelines.core.errors import UserError
 from pipelines.training import settings
 from pipelines.training.checkpoints import last_whole, step_of
@@ -87,8 +87,12 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
             list(encoded_files(Path(job["encoded"]))), cache_dir=str(work / "cache"), keep_in_memory=False
         )
     model, order = load_model(job["model"], config), HashOrder(data["row_id"], job["seed"])
+    shape = Shape.of(model.config)
+    if config.lora:
+        model = with_adapters(model, config.lora)
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(work / "tensorboard")
     peak = config.peak_tflops and config.peak_tflops * config.workers
-    log = MetricsLog(work / "metrics.jsonl", Shape.of(model.config), peak)
+    log = MetricsLog(work / "metrics.jsonl", shape, peak)
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
@@ -136,6 +140,24 @@ def load_model(name: str, config: TrainConfig) -> Any:
     return scoring.prepare(model, attention) if shared else model
 
 
+def with_adapters(model: Any, lora: LoraConfig) -> Any:
+    """The model with its weights frozen and adapters beside them.
+
+    Raises:
+        UserError: it has no layers of the names that are to get one.
+    """
+    import peft
+
+    settings = peft.LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets
+    )
+    try:
+        # No task type: peft would then take the forward pass for that of an ordinary language model.
+        return peft.get_peft_model(model, settings)
+    except ValueError as exc:
+        raise UserError(str(exc).strip().splitlines()[0], where="train.lora.targets") from None
+
+
 def join_deepspeed() -> None:
     """Tell accelerate of the process group that Ray has set up, before the trainer asks.
 
@@ -171,6 +193,8 @@ def save(trainer: Any, draft: Path, target: Path) -> None:
     from pipelines.judging.chat import end_of_turn
 
     tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
+    if merged := hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
     stops = dict.fromkeys([end_of_turn(tokenizer), tokenizer.eos_token_id])
     # Greedy, whatever the base model's own sampling defaults: a judge that is asked twice answers the same.
     model.generation_config = GenerationConfig(
@@ -182,7 +206,12 @@ def save(trainer: Any, draft: Path, target: Path) -> None:
     if trainer.is_world_process_zero():
         shutil.rmtree(draft, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    trainer.save_model(str(draft))
+    if merged:  # adapters and frozen weights are the same on every rank
+        if trainer.is_world_process_zero():
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+    else:
+        trainer.save_model(str(draft))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         (draft / "training_args.bin").unlink(missing_ok=True)

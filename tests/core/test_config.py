@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.core.config import Config, Strict, choose_sources, load_config, parse_model, read_yaml
+from pipelines.core.config import Config, choose_sources, load_config
 from pipelines.core.errors import UserError
+from pipelines.core.yaml_model import Strict, parse_model, read_yaml
 
 LEAST: dict[str, Any] = {
     "out_dir": "out",

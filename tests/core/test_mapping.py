@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.config import parse_model
 from pipelines.core.errors import UserError
 from pipelines.core.mapping import Mapping, RawRecord, adapt
 from pipelines.core.records import EXAMPLE, content_hash, row_id
 from pipelines.core.stage import to_table
+from pipelines.core.yaml_model import parse_model
 
 PAIR = {
     "name": "mine",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.core.config import Config, load_config, parse_model, read_yaml
+from pipelines.core.config import Config, load_config
 from pipelines.core.errors import UserError
+from pipelines.core.yaml_model import parse_model, read_yaml
 from ray_jobs import plan
 
 CONFIGS = Path(__file__).parents[2] / "ray_jobs" / "configs"

@@ -1,0 +1,75 @@
+"""YAML files as checked models: an unknown key or a wrong type is one clear line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.core.errors import UserError
+
+M = TypeVar("M", bound="Strict")
+
+
+class Strict(BaseModel):
+    """Base of every config model: an unknown key is an error, a value is never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        UserError: the file is missing or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError("no such file", where=str(path), fix="check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"not valid YAML{line}", where=str(path)) from None
+
+
+def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
+    """Validate `raw` against a config model, turning the first complaint into one clear line.
+
+    Raises:
+        UserError: naming the key, what is wrong and, for an unknown key, the nearest known one.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"unknown key '{key}'", where=where, fix=_nearest(model, key)) from None
+        if first["type"] == "missing":
+            raise UserError(f"missing key '{key}'", where=where, fix="add it") from None
+        got = f", got {first['input']!r}"
+        raise UserError(f"key '{key}': {first['msg']}{got}", where=where) from None
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _nearest(model: type[BaseModel], key: str) -> str:
+    known = _known_keys(model)
+    parent, _, last = key.rpartition(".")
+    siblings = [k for k in known if k.rpartition(".")[0] == parent]
+    candidates = [k for k in known if not key.startswith(f"{k}.")]
+    match = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [
+        k for k in known if difflib.get_close_matches(last, [k.rpartition(".")[2]], n=1, cutoff=0.7)
+    ]
+    return f"did you mean '{match[0]}'?" if match else f"known here: {', '.join(siblings)}"

@@ -1,0 +1,81 @@
+"""Adapters: only they are trained, and what is written is an ordinary model that gives the same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from pipelines.core.errors import UserError
+from pipelines.engines.packing import pack
+from pipelines.training import scoring, settings
+from pipelines.training.callbacks import WholeCheckpoints
+from pipelines.training.worker import load_model, save
+from tests.training.test_shared import Rows, config, rows, trainer_for
+
+__all__ = ["rows"]  # the fixture
+
+ADAPTED = {"lora": {"rank": 4, "alpha": 8}, "learning_rate": 1e-2, "epochs": 2, "checkpoint_steps": 2}
+
+
+def log_probs(model: Any, rows: Rows) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(pack(rows)).log_probs
+
+
+def test_only_adapters_are_trained_and_the_merged_model_scores_the_same(
+    tiny_model: Path, rows: Rows, tmp_path: Path
+) -> None:
+    before = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).state_dict()
+    trainer = trainer_for(config(**ADAPTED), tiny_model, tmp_path, rows)
+    trainable = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    assert trainable and all("lora_" in name for name in trainable)
+    trainer.train()
+    frozen = trainer.model.get_base_model().state_dict()
+    for name, weight in before.items():
+        layer = name.replace(".weight", ".base_layer.weight")
+        torch.testing.assert_close(frozen[layer if layer in frozen else name], weight, rtol=0, atol=0)
+    trained = log_probs(trainer.model, rows)
+    save(trainer, tmp_path / "draft", tmp_path / "model")
+    written = scoring.prepare(AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32), "mask")
+    torch.testing.assert_close(log_probs(written, rows), trained, rtol=1e-5, atol=1e-4)
+    assert (trained - log_probs(load_model(str(tiny_model), config()), rows)).abs().max() > 0.1
+    assert not list((tmp_path / "model").glob("adapter*"))
+
+
+def test_a_run_with_adapters_goes_on_from_its_checkpoint(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    whole = trainer_for(config(**ADAPTED), tiny_model, tmp_path / "whole", rows)
+    whole.train()
+    assert any(isinstance(callback, WholeCheckpoints) for callback in whole.callback_handler.callbacks)
+    again = trainer_for(config(**ADAPTED), tiny_model, tmp_path / "again", rows)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoints" / "checkpoint-2"))
+    torch.testing.assert_close(log_probs(again.model, rows), log_probs(whole.model, rows), rtol=1e-6, atol=1e-6)
+
+
+def test_layers_that_are_not_there_are_one_clear_line(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.lora\.targets"):
+        trainer_for(config(lora={"targets": ["no_such"]}), tiny_model, tmp_path, rows)
+
+
+def test_sharded_weights_cannot_take_adapters() -> None:
+    with pytest.raises(UserError, match="ZeRO-3"):
+        settings.check(config(lora={}, deepspeed={"zero_optimization": {"stage": 3}}))
+
+
+def test_a_tracker_that_is_not_installed_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"'mlflow' is not installed.*pip install mlflow"):
+        settings.check(config(trackers=["mlflow"]))
+
+
+def test_the_tracker_gets_both_losses(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer_for(config(), tiny_model, tmp_path, rows).train()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss_dpo", "train/loss_nll", "train/rewards/margins"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("train/loss_dpo")) == 2
