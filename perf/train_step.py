@@ -175,7 +175,7 @@ def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
             text = encode_text(tokenizer, " ".join(row["responses"]) * 20)
             prompt = encode_prompt(tokenizer, templates.render(templates.load(TEMPLATES[row["task"]]), row))
             completions = text[:CRITIQUE], text[CRITIQUE : 2 * CRITIQUE]
-            values = (row["row_id"], name, "ok", prompt, *completions, len(prompt) + CRITIQUE)
+            values = (row["row_id"], row["row_id"], False, name, "ok", prompt, *completions, len(prompt) + CRITIQUE)
             rows.append(dict(zip(ENCODED.names, values, strict=True)))
     rows = rows[:n]
     pq.write_table(pa.Table.from_pylist(rows, schema=ENCODED), folder / "pairs.parquet")

@@ -199,6 +199,9 @@ class TrainConfig(Strict):
     max_length: int = Field(2048, ge=16)
     """Tokens; a pair that does not fit is refused before training, never cut."""
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Engine `shared`: share of the instructions whose pairs are not trained on. At every checkpoint they tell the
+    judge's accuracy, and the best checkpoint becomes the model; 0 trains on all pairs and takes the last."""
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     max_grad_norm: float = Field(1.0, gt=0)
     precision: Literal["float32", "bfloat16_autocast"] = "bfloat16_autocast"

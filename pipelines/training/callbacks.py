@@ -12,12 +12,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pipelines.training import metrics
 from pipelines.training.checkpoints import COMPLETE
 from pipelines.training.flops import Shape
+from pipelines.training.settings import HELDOUT_ACCURACY
 
 if TYPE_CHECKING:
     from pipelines.training.dpo import PairTrainer
     from pipelines.training.order import HashOrder
     from pipelines.training.shared import SharedTrainer
 
+HELDOUT = "heldout.jsonl"  # beside the metrics: one line for each time the held-out pairs were judged
 # TRL's name -> ours, in the order of the file.
 LOGGED = {
     "loss": "loss",
@@ -54,6 +56,7 @@ class MetricsLog(TrainerCallback):
         assert self.trainer is not None
         if state.is_world_process_zero:
             self.earlier = metrics.rewind(self.path, state.global_step)
+            metrics.rewind(self.path.with_name(HELDOUT), state.global_step)
         self.start = self.before = time.monotonic()
         self.pairs, self.tokens = self.trainer.pairs_seen, self.trainer.tokens_seen
         self.flops = self._flops()
@@ -67,9 +70,15 @@ class MetricsLog(TrainerCallback):
         **_: Any,
     ) -> None:
         assert self.trainer is not None
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
+        if not logs or not state.is_world_process_zero:
             return
         now = time.monotonic()
+        if f"eval_{HELDOUT_ACCURACY}" in logs:
+            found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+            when = {"step": state.global_step, "elapsed": self.earlier + now - self.start}
+            metrics.append(self.path.with_name(HELDOUT), when | found)
+        if "loss" not in logs:
+            return
         pairs, tokens = self.trainer.pairs_seen - self.pairs, self.trainer.tokens_seen - self.tokens
         step: metrics.Step = {"step": state.global_step, "steps": state.max_steps, "epoch": state.epoch}
         step |= {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
@@ -109,7 +118,8 @@ class WholeCheckpoints(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step >= state.max_steps:
-            control.should_save = False
+            # With held-out pairs the last step is a candidate like any other.
+            control.should_save = control.should_evaluate = bool(args.load_best_model_at_end)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if dist.is_initialized():

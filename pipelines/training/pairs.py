@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from pipelines.core.files import read_json, write_json
 from pipelines.core.records import OK
 
 COLUMNS = ("row_id", "prompt", "chosen", "rejected")
+KNOWN = ("group_id", "format")  # of curated pairs
 IDS = pa.list_(pa.int32())
 ENCODED = pa.schema(
     [
         ("row_id", pa.string()),
+        ("group", pa.string()),  # of rows with one instruction, or the row_id where that is not known
+        ("alone", pa.bool_()),  # a judgment without a critique
         ("source", pa.string()),
         ("status", pa.string()),
         ("prompt_ids", IDS),
@@ -135,7 +138,8 @@ def encode_group(path: Path, group: int, target: Path, model: str) -> dict[str, 
 
     tokenizer = load_tokenizer(model)
     rows = []
-    for row_id, prompt, chosen, rejected in zip(*_texts(path, group).values(), strict=True):
+    columns = _texts(path, group, (*COLUMNS, *KNOWN)).values()
+    for row_id, prompt, chosen, rejected, instruction, form in zip(*columns, strict=True):
         if not (row_id and prompt and chosen and rejected):
             raise UserError(f"row '{row_id}' lacks prompt, chosen or rejected", where=str(path))
         ids = (
@@ -144,7 +148,8 @@ def encode_group(path: Path, group: int, target: Path, model: str) -> dict[str, 
             encode_completion(tokenizer, rejected),
         )
         length = len(ids[0]) + max(len(ids[1]), len(ids[2]))
-        rows.append(dict(zip(ENCODED.names, (row_id, "pairs", OK, *ids, length), strict=True)))
+        about = (row_id, instruction or row_id, form == "judgment_only")
+        rows.append(dict(zip(ENCODED.names, (*about, "pairs", OK, *ids, length), strict=True)))
     draft = target.with_name(f".{target.name}.tmp")
     pq.write_table(pa.Table.from_pylist(rows, schema=ENCODED), draft)
     os.replace(draft, target)
@@ -193,13 +198,13 @@ def refuse_long(encoded: Path, max_length: int, where: str) -> None:
         )
 
 
-def _texts(path: Path, group: int) -> dict[str, list[str | None]]:
+def _texts(path: Path, group: int, wanted: Sequence[str] = COLUMNS) -> dict[str, list[str | None]]:
     file = pq.ParquetFile(path)
-    has_status = "status" in file.schema_arrow.names
-    table = file.read_row_group(group, columns=[*COLUMNS, "status"] if has_status else list(COLUMNS))
-    if has_status:
+    there = [name for name in (*wanted, "status") if name in file.schema_arrow.names]
+    table = file.read_row_group(group, columns=there)
+    if "status" in there:
         table = table.filter(pc.equal(table["status"], "ok"))
-    return {name: table[name].to_pylist() for name in COLUMNS}
+    return {name: table[name].to_pylist() if name in there else [None] * table.num_rows for name in wanted}
 
 
 def _results(jobs: list[Any]) -> list[dict[str, int]]:

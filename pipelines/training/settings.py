@@ -32,7 +32,7 @@ OPERATIONAL = frozenset(
 SIXTEEN_BIT = ("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types")
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
 
-
+HELDOUT_ACCURACY = "heldout_accuracy"
 # engine -> the attention it takes, its default first.
 ATTENTION = {"shared": ("split", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
 
@@ -55,6 +55,8 @@ def check(config: TrainConfig) -> None:
         if importlib.util.find_spec(tracker) is None:
             raise UserError(f"'{tracker}' is not installed", where="train.trackers", fix=f"pip install {tracker}")
     if config.engine == "trl":
+        if config.holdout:
+            raise UserError("engine 'trl' holds no pairs out", where="train.holdout", fix="set it to 0, or use shared")
         accumulation(config)
         if config.nll != "token":
             raise UserError(
@@ -171,6 +173,14 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
         "disable_tqdm": True,
         "log_level": "error",
     }
+    if config.holdout:
+        values |= {
+            "eval_strategy": "steps",
+            "eval_steps": config.checkpoint_steps,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": HELDOUT_ACCURACY,
+            "greater_is_better": True,
+        }
     if config.engine == "shared":
         from transformers import TrainingArguments
 

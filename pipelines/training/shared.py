@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from pipelines.core.config import TrainConfig
 from pipelines.engines.packing import pack, plan_step
+from pipelines.training import heldout
 from pipelines.training.diverged import Diverged, FiniteTrainer
 from pipelines.training.flops import Work, needed
 from pipelines.training.loss import Step, pair_loss
@@ -93,14 +94,17 @@ class SharedTrainer(FiniteTrainer):
         config: the training config.
         rows: the encoded pairs, with the reference's log-probabilities.
         order: which pairs come when.
+        held: pairs that are not trained on, or None.
     """
 
-    def __init__(self, *args: Any, config: TrainConfig, rows: Any, order: HashOrder, **kwargs: Any) -> None:
-        self.config, self.order = config, order
+    def __init__(
+        self, *args: Any, config: TrainConfig, rows: Any, order: HashOrder, held: Any = None, **kwargs: Any
+    ) -> None:
+        self.config, self.order, self.held = config, order, held
         self.pairs_seen = self.tokens_seen = 0
         self.work_seen = Work()
         self._window: list[torch.Tensor] = []
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, eval_dataset=held, **kwargs)
         workers, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.steps = Steps(rows, order, config.batch_size, config.bin_tokens, workers, rank)
 
@@ -164,6 +168,13 @@ class SharedTrainer(FiniteTrainer):
                 ]
             )
         return total, micro["weight"] * parts.double()
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Judge the held-out pairs; the library keeps the checkpoint with the highest accuracy."""
+        found = {f"eval_{name}": value for name, value in heldout.evaluate(self, self.held).items()}
+        self.log(dict(found))
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means over the steps since the last log."""

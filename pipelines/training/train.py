@@ -152,6 +152,7 @@ def summary(fingerprint: str, encoded: dict[str, Any], outcome: dict[str, Any], 
         "pairs_per_second": round(outcome["pairs"] / seconds, 4),
         "tokens_per_second": round(outcome["tokens"] / seconds, 2),
         "last_step": metrics.last(work / "metrics.jsonl"),
+        "best": outcome["best"],
     }
 
 

@@ -35,7 +35,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         job: `config` (TrainConfig as a dict), `model`, `seed`, and the folders `encoded`, `work` and `target`.
 
     Returns:
-        Of rank 0: steps, seconds, pairs, tokens, `resumed_from`; or `diverged` with what was seen.
+        Of rank 0: steps, seconds, pairs, tokens, `resumed_from`, `best`; or `diverged` with what was seen.
     """
     quiet()
     config = TrainConfig.model_validate(job["config"])
@@ -63,7 +63,15 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "pairs": trainer.pairs_seen,
         "tokens": trainer.tokens_seen,
+        "best": best(trainer.state),
     }
+
+
+def best(state: Any) -> dict[str, float] | None:
+    """The checkpoint that judged the held-out pairs best, which is now the model; None if none were held out."""
+    if state.best_metric is None:
+        return None
+    return {"step": state.best_global_step, settings.HELDOUT_ACCURACY: state.best_metric}
 
 
 def build(config: TrainConfig, job: dict[str, Any]) -> Any:
@@ -75,6 +83,7 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
     import datasets
     from transformers import PrinterCallback
 
+    from pipelines.training import heldout
     from pipelines.training.callbacks import MetricsLog, NextOrder, WholeCheckpoints
     from pipelines.training.flops import Shape
     from pipelines.training.order import HashOrder
@@ -86,6 +95,10 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
         data = datasets.Dataset.from_parquet(
             list(encoded_files(Path(job["encoded"]))), cache_dir=str(work / "cache"), keep_in_memory=False
         )
+        held = None
+        if config.holdout:
+            kept, rest = heldout.split(data["group"], config.holdout, job["seed"])
+            data, held = data.select(kept).flatten_indices(), data.select(rest)
     model, order = load_model(job["model"], config), HashOrder(data["row_id"], job["seed"])
     shape = Shape.of(model.config)
     if config.lora:
@@ -104,7 +117,7 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
     if config.engine == "shared":
         from pipelines.training.shared import SharedTrainer
 
-        trainer = SharedTrainer(rows=data, config=config, **common)
+        trainer = SharedTrainer(rows=data, held=held, config=config, **common)
     else:
         from pipelines.training.dpo import PairTrainer, score_completions_only
 

@@ -1,0 +1,72 @@
+"""Pairs that are not trained on: which checkpoint judges best is told by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pipelines.core.determinism import unit
+from pipelines.core.errors import UserError
+from pipelines.engines.packing import on_device, pack, plan_step
+from pipelines.training.loss import Step, pair_loss
+from pipelines.training.settings import HELDOUT_ACCURACY
+
+SUMS = ("pairs", "right", "alone", "alone_right", "loss_dpo", "loss_nll")
+
+
+def split(groups: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to train on and indices held out, by hash of the group: rows of one instruction stay together.
+
+    Raises:
+        UserError: one of the two is empty.
+    """
+    held = {group for group in set(groups) if unit(seed, "held out", group) < share}
+    parts = [i for i, g in enumerate(groups) if g not in held], [i for i, g in enumerate(groups) if g in held]
+    if not all(parts):
+        fix = "choose another share, or 0 to train on all"
+        raise UserError(f"of {len(groups)} pairs {len(parts[1])} would be held out", where="train.holdout", fix=fix)
+    return parts
+
+
+def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
+    """Accuracy and losses on the held-out rows; every worker takes its share of the bins.
+
+    The judge is right about a pair when it gives the chosen completion more probability than the rejected one. Of
+    pairs that are a judgment alone this is the accuracy of a judge that must choose between the two verdicts, so
+    only they count where there are any; of a critique it also depends on the wording.
+    """
+    config, device = trainer.config, trainer.args.device
+    workers, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+    lengths = [len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows]
+    chosen_tokens = sum(len(row["chosen_ids"]) for row in rows)
+    sums = torch.zeros(len(SUMS), dtype=torch.float64)
+    model = trainer.model.eval()
+    for chosen in plan_step(lengths, workers, config.bin_tokens)[rank]:
+        # An empty bin still takes part in what ZeRO-3 gathers.
+        some = [rows[i] for i in chosen] or [rows[0]]
+        packed = on_device(pack(some), device)
+        with torch.no_grad(), trainer.compute_loss_context_manager():
+            scores = model(packed)
+        policy, tokens = scores.log_probs.view(-1, 2).float(), scores.lengths.view(-1, 2)
+        reference = torch.tensor([[r["ref_chosen_logp"], r["ref_rejected_logp"]] for r in some], device=device)
+        prompts = torch.tensor([span.prompt for span in packed["spans"]], device=device)
+        terms = pair_loss(
+            policy,
+            reference,
+            tokens,
+            prompts,
+            Step(len(rows), chosen_tokens),
+            config.beta,
+            config.label_smoothing,
+            config.nll,
+        )
+        right = (policy[:, 0] > policy[:, 1]).double()
+        alone = torch.tensor([float(bool(r["alone"])) for r in some], dtype=torch.float64, device=device)
+        found = [torch.ones_like(right), right, alone, alone * right, terms.dpo.double(), terms.nll.double()]
+        sums += float(bool(chosen)) * torch.stack([column.sum() for column in found]).cpu()
+    total = trainer.accelerator.reduce(sums.to(device), reduction="sum").tolist()
+    pairs, right_, alone_, alone_right, dpo, nll = total
+    accuracy = alone_right / alone_ if alone_ else right_ / pairs
+    return {HELDOUT_ACCURACY: accuracy, "heldout_loss_dpo": dpo / pairs, "heldout_loss_nll": nll / pairs}
