@@ -210,12 +210,18 @@ class TrainConfig(Strict):
     """Engine `shared`: `split` (default; any device), `flex` (one compiled kernel, GPUs) or `mask` (dense, slow, the
     reference). Engine `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""
     workers: int = Field(1, ge=1)
+    min_workers: int | None = Field(None, ge=1)
+    """Elastic: train with as few while the cluster has no room for all, and take in more when it has. A step is the
+    same with any number, but for rounding. Null waits for all."""
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     deepspeed: dict[str, Any] | None = None
     """A DeepSpeed config; null trains without it."""
     lora: LoraConfig | None = None
     """Null trains all weights."""
+    compile: bool = False
+    """Engine `shared`: compile what a layer does beside attention, its norms and its gated layer, whose element by
+    element operations are then fused. Takes a minute at the start, and on a CPU a C++ compiler."""
     gradient_checkpointing: bool = False
     reference: Path | None = None
     """Engine `shared`: folder of the reference's log-probabilities, computed once for all runs on the same pairs;
@@ -274,6 +280,18 @@ class DataMapConfig(Strict):
     """Rows of one block: what a kill may cost, and how finely the work is spread."""
 
 
+class SweepConfig(Strict):
+    """Trainings that are compared (§2.4): every combination of the three; `train` says all else."""
+
+    learning_rate: list[float] = Field([5.5e-8, 1e-7, 7e-7], min_length=1)
+    alpha: list[float] = Field([0.5, 1.0], min_length=1)
+    weight_decay: list[float] = Field([0.01, 0.1], min_length=1)
+    concurrent: int = Field(1, ge=1)
+    """Trainings at once."""
+    asha: bool = False
+    """Stop trainings that judge the held-out pairs worse than most others did at the same step."""
+
+
 class Config(Strict):
     """Everything a run is made of."""
 
@@ -287,6 +305,7 @@ class Config(Strict):
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig
     data_map: DataMapConfig = DataMapConfig()
+    sweep: SweepConfig = SweepConfig()
 
     @field_validator("out_dir", "data_root")
     @classmethod

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pipelines.training.order import HashOrder
     from pipelines.training.shared import SharedTrainer
 
-HELDOUT = "heldout.jsonl"  # beside the metrics: one line for each time the held-out pairs were judged
 # TRL's name -> ours, in the order of the file.
 LOGGED = {
     "loss": "loss",
@@ -44,11 +43,11 @@ class MetricsLog(TrainerCallback):
     Args:
         path: the file.
         shape: of the model, to tell how many operations the tokens need; None where it is not known.
-        peak_tflops: of all workers together, to tell what share of it those are (MFU).
     """
 
-    def __init__(self, path: Path, shape: Shape | None = None, peak_tflops: float | None = None) -> None:
-        self.path, self.shape, self.peak_tflops = path, shape, peak_tflops
+    def __init__(self, path: Path, shape: Shape | None = None) -> None:
+        self.path, self.shape = path, shape
+        self.peak_tflops: float | None = None  # of all workers together, to tell what share of it is used (MFU)
         self.trainer: PairTrainer | SharedTrainer | None = None
         self.earlier = 0.0
 
@@ -56,7 +55,7 @@ class MetricsLog(TrainerCallback):
         assert self.trainer is not None
         if state.is_world_process_zero:
             self.earlier = metrics.rewind(self.path, state.global_step)
-            metrics.rewind(self.path.with_name(HELDOUT), state.global_step)
+            metrics.rewind(self.path.with_name(metrics.HELDOUT), state.global_step)
         self.start = self.before = time.monotonic()
         self.pairs, self.tokens = self.trainer.pairs_seen, self.trainer.tokens_seen
         self.flops = self._flops()
@@ -76,7 +75,7 @@ class MetricsLog(TrainerCallback):
         if f"eval_{HELDOUT_ACCURACY}" in logs:
             found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
             when = {"step": state.global_step, "elapsed": self.earlier + now - self.start}
-            metrics.append(self.path.with_name(HELDOUT), when | found)
+            metrics.append(self.path.with_name(metrics.HELDOUT), when | found)
         if "loss" not in logs:
             return
         pairs, tokens = self.trainer.pairs_seen - self.pairs, self.trainer.tokens_seen - self.tokens

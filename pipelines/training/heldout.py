@@ -31,7 +31,7 @@ def split(groups: Sequence[str], share: float, seed: int) -> tuple[list[int], li
 
 
 def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
-    """Accuracy and losses on the held-out rows; every worker takes its share of the bins.
+    """Accuracy, over how many, and losses on the held-out rows; every worker takes its share of the bins.
 
     The judge is right about a pair when it gives the chosen completion more probability than the rejected one. Of
     pairs that are a judgment alone this is the accuracy of a judge that must choose between the two verdicts, so
@@ -68,5 +68,6 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
         sums += float(bool(chosen)) * torch.stack([column.sum() for column in found]).cpu()
     total = trainer.accelerator.reduce(sums.to(device), reduction="sum").tolist()
     pairs, right_, alone_, alone_right, dpo, nll = total
-    accuracy = alone_right / alone_ if alone_ else right_ / pairs
-    return {HELDOUT_ACCURACY: accuracy, "heldout_loss_dpo": dpo / pairs, "heldout_loss_nll": nll / pairs}
+    judged, correct = (alone_, alone_right) if alone_ else (pairs, right_)
+    result = {HELDOUT_ACCURACY: correct / judged, "heldout_judged": judged}
+    return {**result, "heldout_loss_dpo": dpo / pairs, "heldout_loss_nll": nll / pairs}

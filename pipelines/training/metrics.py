@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.core.files import write_text
 from pipelines.core.progress import INTERVAL, clock, say
 
+HELDOUT = "heldout.jsonl"  # beside the metrics: one line for each time the held-out pairs were judged
 TAIL = 2**14  # bytes; more than a few lines
 
 Step = dict[str, Any]

@@ -116,7 +116,8 @@ def encode_pairs(pairs: Path, target: Path, model: str, max_length: int, fingerp
         target.mkdir(parents=True, exist_ok=True)
         for old in target.glob("*.parquet"):
             old.unlink()
-        task = ray.remote(num_cpus=1)(encode_group)
+        # Not where a sweep's trial has its place: Ray would look for room for the task in there.
+        task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(encode_group)
         jobs = [
             task.remote(path, group, target / f"{i:05d}-{group:05d}.parquet", model)
             for i, path in enumerate(pair_files(pairs))

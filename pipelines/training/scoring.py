@@ -59,6 +59,17 @@ def prepare(model: Any, attention: str) -> Any:
     return model
 
 
+def compile_layers(model: Any) -> None:
+    """Compile the parts of each layer that work token by token, for any number of tokens.
+
+    Attention stays as it is: it goes pair by pair, and would be compiled anew for every packing.
+    """
+    for layer in getattr(model, model.base_model_prefix).layers:
+        for name, part in layer.named_children():
+            if "attn" not in name:
+                part.compile(dynamic=True)
+
+
 def attention_name(attention: str) -> str:
     """The `attn_implementation` to load a model with."""
     return {"split": shared_attention.register(), "flex": "flex_attention", "mask": "sdpa"}[attention]

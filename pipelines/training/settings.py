@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 # Keys that change how a run goes, not what comes out of it: a resumed run may change them.
 OPERATIONAL = frozenset(
     {
+        "compile",
         "cpus_per_worker",
+        "min_workers",
         "gpus_per_worker",
         "gradient_checkpointing",
         "checkpoint_steps",
@@ -45,6 +47,17 @@ def check(config: TrainConfig) -> None:
     """
     attention(config)
     deepspeed = deepspeed_config(config)
+    if config.min_workers is not None:
+        if config.min_workers > config.workers:
+            raise UserError(
+                f"min_workers {config.min_workers} is more than workers {config.workers}", where="train.min_workers"
+            )
+        if deepspeed or config.engine == "trl":
+            raise UserError(
+                "the number of workers is fixed in DeepSpeed's checkpoints and in TRL's batches",
+                where="train.min_workers",
+                fix="leave it out, or use engine shared without train.deepspeed",
+            )
     if config.lora and deepspeed and deepspeed["zero_optimization"].get("stage") == 3:
         raise UserError(
             "adapters cannot be merged into weights that ZeRO-3 keeps in shards",
@@ -57,6 +70,8 @@ def check(config: TrainConfig) -> None:
     if config.engine == "trl":
         if config.holdout:
             raise UserError("engine 'trl' holds no pairs out", where="train.holdout", fix="set it to 0, or use shared")
+        if config.compile:
+            raise UserError("engine 'trl' is not compiled", where="train.compile", fix="set it to false, or use shared")
         accumulation(config)
         if config.nll != "token":
             raise UserError(

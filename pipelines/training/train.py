@@ -54,15 +54,7 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
         clean(work)
         say(f"train: already done, {result['pairs']} pairs in {result['steps']} steps")
         return result
-    encoded = encode_pairs(
-        pairs, work / "encoded", model, config.max_length, digest("encoded", depends["pairs"], depends["model"])
-    )
-    rows = work / "encoded"
-    if config.engine == "shared":
-        source = {name: depends[name] for name in ("pairs", "model")}
-        rows = reference_log_probs(
-            config, model, rows, config.reference or pairs.resolve().parent / "reference", source
-        )
+    encoded, rows = with_reference(config, pairs, work, model, depends)
     claim(work, fingerprint, depends)  # only now: a refused input leaves the folder free for a better config
     say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['rows'] / 2:.0f} tokens a sequence")
     start = time.monotonic()
@@ -87,6 +79,24 @@ def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[st
     clean(work)
     say(f"train: done in {clock(time.monotonic() - start)}, {result['pairs_per_second']:.2f} pairs/s -> {target}")
     return result
+
+
+def with_reference(
+    config: TrainConfig, pairs: Path, work: Path, model: str, depends: dict[str, Any]
+) -> tuple[dict[str, Any], Path]:
+    """Encode the pairs, and score them with the reference where the engine wants it once and for all.
+
+    Returns:
+        How many rows and tokens there are, and the folder of the rows to train on.
+    """
+    encoded = encode_pairs(
+        pairs, work / "encoded", model, config.max_length, digest("encoded", depends["pairs"], depends["model"])
+    )
+    if config.engine == "trl":
+        return encoded, work / "encoded"
+    folder = config.reference or pairs.resolve().parent / "reference"
+    source = {name: depends[name] for name in ("pairs", "model")}
+    return encoded, reference_log_probs(config, model, work / "encoded", folder, source)
 
 
 def depends_on(config: TrainConfig, pairs: Path, model: str, seed: int) -> dict[str, Any]:
@@ -116,7 +126,7 @@ def fit(config: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
         train_worker,
         train_loop_config=job,
         scaling_config=ScalingConfig(
-            num_workers=config.workers,
+            num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,
             use_gpu=config.gpus_per_worker > 0,
             resources_per_worker={"CPU": config.cpus_per_worker}
             | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),

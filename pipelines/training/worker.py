@@ -104,8 +104,7 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
     if config.lora:
         model = with_adapters(model, config.lora)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(work / "tensorboard")
-    peak = config.peak_tflops and config.peak_tflops * config.workers
-    log = MetricsLog(work / "metrics.jsonl", shape, peak)
+    log = MetricsLog(work / "metrics.jsonl", shape)
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
@@ -124,6 +123,7 @@ def build(config: TrainConfig, job: dict[str, Any]) -> Any:
         score_completions_only()
         trainer = PairTrainer(train_dataset=data, alpha=config.alpha, **common)
     log.trainer = trainer
+    log.peak_tflops = config.peak_tflops and config.peak_tflops * trainer.accelerator.num_processes
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -150,7 +150,11 @@ def load_model(name: str, config: TrainConfig) -> Any:
         )
     except (OSError, ValueError, ImportError) as exc:  # ImportError: attention kernels that are not installed
         raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=name) from None
-    return scoring.prepare(model, attention) if shared else model
+    if not shared:
+        return model
+    if config.compile:
+        scoring.compile_layers(model)
+    return scoring.prepare(model, attention)
 
 
 def with_adapters(model: Any, lora: LoraConfig) -> Any:

@@ -159,6 +159,16 @@ def test_two_workers_without_deepspeed_take_the_same_steps(
     assert [s["tokens"] for s in two] == [s["tokens"] for s in one]
 
 
+def test_an_elastic_run_starts_with_what_there_is_room_for(
+    one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """Two workers of three CPUs do not fit into four: one begins, and its steps are the same."""
+    train(config(model, workers=2, min_workers=1, cpus_per_worker=3, peak_tflops=0.5), pairs, tmp_path, seed=0)
+    one, elastic = steps_of(one_worker[0]), steps_of(tmp_path)
+    assert [s["loss"] for s in elastic] == pytest.approx([s["loss"] for s in one], rel=1e-4)
+    assert all(s["mfu"] == pytest.approx(s["tflops"] / 0.5) and s["tflops"] > 0 for s in elastic)
+
+
 def test_a_reference_of_another_model_is_refused(pairs: Path, one_worker: Any, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"reference.* holds a run of another config \(changed: model\)"):

@@ -27,6 +27,15 @@ def test_a_batch_that_does_not_divide_is_refused(batch: int, workers: int, micro
         settings.accumulation(config)
 
 
+def test_an_elastic_range_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match="min_workers 3 is more than workers 2"):
+        settings.check(TrainConfig(workers=2, min_workers=3))
+    for fixed in ({"deepspeed": {}}, {"engine": "trl", "nll": "token"}):
+        with pytest.raises(UserError, match=r"train\.min_workers"):
+            settings.check(TrainConfig.model_validate({"workers": 4, "min_workers": 2, **fixed}))
+    settings.check(TrainConfig(workers=4, min_workers=2))
+
+
 def test_autocast_keeps_weights_out_of_deepspeeds_bf16() -> None:
     filled = settings.deepspeed_config(TrainConfig(deepspeed={"zero_optimization": {"stage": 2}}))
     assert filled is not None

@@ -284,3 +284,20 @@ def test_loss_terms_do_not_depend_on_neighbours(tiny_model: Path, rows: Rows) ->
     together = terms(rows)
     for i, row in enumerate(rows):
         torch.testing.assert_close(terms([row])[0], together[i], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.integration
+def test_compiled_layers_give_the_same_log_probs_and_gradients(tiny_model: Path, rows: Rows) -> None:
+    found = []
+    for compiled in (False, True):
+        model = load_model(str(tiny_model), config(compile=compiled))
+        for some in (rows[:2], rows[2:5]):  # another number of tokens
+            scores = model(pack(some))
+            scores.log_probs.sum().backward()
+        gradients = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+        found.append((scores.log_probs.detach(), gradients))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)
+    from torch._dynamo.utils import counters
+
+    assert counters["stats"]["unique_graphs"] >= 2  # a norm and a gated layer, at least: it was compiled

@@ -1,0 +1,70 @@
+"""A grid of real trainings through Ray Tune: one reference for all, the best by held-out accuracy, resumed for free."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.core.config import Config
+from pipelines.experiments import sweep
+from tests.training.tiny import pair_rows, write_model, write_pairs
+
+RAY = {"address": "local", "num_cpus": 4, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(own_ray: None) -> None:
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(**RAY)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    out = tmp_path_factory.mktemp("sweep")
+    write_pairs(out / "curated" / "data", pair_rows(48), group=20)
+    train: dict[str, Any] = {"model": str(write_model(out / "base")), "batch_size": 8, "bin_tokens": 300}
+    train |= {
+        "max_length": 256,
+        "precision": "float32",
+        "holdout": 0.25,
+        "epochs": 4,
+        "checkpoint_steps": 6,
+        "trackers": [],
+    }
+    grid = {"learning_rate": [1e-9, 5e-3], "alpha": [1.0], "weight_decay": [0.1], "concurrent": 2}
+    return Config.model_validate(
+        {"out_dir": out, "curation": {"sources": []}, "evaluation": {"benchmarks": []}, "train": train, "sweep": grid}
+    )
+
+
+def test_a_grid_is_trained_compared_and_not_trained_again(config: Config) -> None:
+    folder = sweep.run(config)
+    best = json.loads((folder / "best.json").read_text())
+    assert best["trial"] == "lr0.005-alpha1-wd0.1"  # the other one cannot learn
+    assert (Path(best["model"]) / "model.safetensors").exists()
+    rows = {row["trial"]: row for row in csv.DictReader((folder / "table.csv").open())}
+    losses = {name: float(row["heldout_loss_nll"]) for name, row in rows.items()}
+    assert losses["lr0.005-alpha1-wd0.1"] < losses["lr1e-09-alpha1-wd0.1"] - 0.1
+    reference = (config.out_dir / "curated" / "reference" / "done.json").stat().st_mtime_ns
+    models = [path.stat().st_mtime_ns for path in sorted(folder.glob("*/model/model.safetensors"))]
+    start = time.monotonic()
+    sweep.run(config)
+    assert time.monotonic() - start < 60
+    assert [path.stat().st_mtime_ns for path in sorted(folder.glob("*/model/model.safetensors"))] == models
+    assert (config.out_dir / "curated" / "reference" / "done.json").stat().st_mtime_ns == reference
+
+
+def test_asha_takes_the_same_road(config: Config, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "curated" / "data", pair_rows(48), group=20)
+    changed = config.model_copy(
+        update={"out_dir": tmp_path, "sweep": config.sweep.model_copy(update={"asha": True, "concurrent": 1})}
+    )
+    best = json.loads((sweep.run(changed) / "best.json").read_text())
+    assert best["trial"] == "lr0.005-alpha1-wd0.1"
