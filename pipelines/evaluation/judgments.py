@@ -32,6 +32,7 @@ _SCORED = (
     "status",
     "predicted",
     "parse_status",
+    "verdict_probs",
     "output_tokens",
     "latency",
 )

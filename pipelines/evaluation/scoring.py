@@ -11,7 +11,7 @@ import pandas as pd
 from pipelines.core.config import EvaluationConfig
 from pipelines.core.determinism import integer
 from pipelines.core.errors import UserError
-from pipelines.evaluation import intervals, metrics
+from pipelines.evaluation import calibration, intervals, metrics
 from pipelines.evaluation.examples import GIVEN, SWAPPED
 from pipelines.evaluation.judgments import FAILED, UNASKED
 from pipelines.evaluation.registry import Benchmark
@@ -52,7 +52,7 @@ def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, s
         raise UserError(f"no judgments of benchmark '{benchmark.name}'", fix="run the benchmark job on it")
     absolute = benchmark.task == "absolute"
     table = metrics.scores(judged) if absolute else metrics.pairs(judged)
-    value, special = _absolute(table, config) if absolute else _closed(table, judged, config, seed)
+    value, special = _absolute(table, judged, config) if absolute else _closed(table, judged, config, seed)
     draws, (low, high) = intervals.clustered(
         partial(draw, table, benchmark, config.bootstrap, seed), table["group_id"], config.confidence
     )
@@ -137,6 +137,7 @@ def _closed(
         "value_parsed_only": float(metrics.right(read).mean()) if len(read) else None,
         **{name: number for name, number in beside.items() if name != "accuracy"},
         "interval_wilson": [low, high],
+        "calibration": calibration.calibration(judged),
     }
     if f"right_{SWAPPED}" in table or (judged["order"] != GIVEN).any():
         special["orders"] = metrics.order_protocols(table, seed)
@@ -144,7 +145,7 @@ def _closed(
     return value, special
 
 
-def _absolute(table: pd.DataFrame, config: EvaluationConfig) -> tuple[float | None, Entry]:
+def _absolute(table: pd.DataFrame, judged: pd.DataFrame, config: EvaluationConfig) -> tuple[float | None, Entry]:
     """Absolute scores: Pearson and its company; accuracy is against the allowed verdict nearest to gold."""
     value = metrics.pearson(table["score"], table["gold"])
     read = table[table["read"]]
@@ -158,6 +159,9 @@ def _absolute(table: pd.DataFrame, config: EvaluationConfig) -> tuple[float | No
         "pearson": value,
         "value_parsed_only": metrics.pearson(read["score"], read["gold"]),
         "spearman": metrics.spearman(table["score"], table["gold"]),
+        "kendall": metrics.kendall(table["score"], table["gold"]),
+        "quadratic_kappa": metrics.quadratic_kappa(table),
+        "expected_pearson": metrics.pearson(calibration.expected_scores(judged, table), table["gold"]),
         **metrics.agreement(table["nearest"].tolist(), table["verdict"].tolist()),
         "interval_fisher_z": [low, high],
         "notes": notes,

@@ -38,9 +38,17 @@ EXTRAS = {
     "subsets",
 }
 OF_TASK = {
-    "pairwise": {"interval_wilson", "orders", "position_consistency", "position_consistency_n"},
-    "classification": {"interval_wilson"},
-    "absolute": {"interval_fisher_z", "pearson", "spearman", "notes"},
+    "pairwise": {"interval_wilson", "calibration", "orders", "position_consistency", "position_consistency_n"},
+    "classification": {"interval_wilson", "calibration"},
+    "absolute": {
+        "interval_fisher_z",
+        "pearson",
+        "spearman",
+        "kendall",
+        "quadratic_kappa",
+        "expected_pearson",
+        "notes",
+    },
 }
 GOOD = {"q": "Which?", "a": "first", "b": "second", "label": "A"}
 
