@@ -26,6 +26,7 @@ def models(config: Config) -> dict[str, str]:
 def run(config: Config) -> dict:
     """Judge, score and report; returns the results as they stand in results.json."""
     from pipelines.engines.models import require
+    from pipelines.evaluation.exports import write_exports
     from pipelines.evaluation.judgments import write_judgments
     from pipelines.evaluation.report import write_report
     from pipelines.evaluation.results import summarise
@@ -42,6 +43,7 @@ def run(config: Config) -> dict:
         write_judgments(segment.rows, examples, judgments[name])
     results = summarise(judgments, examples, config.evaluation, config.seed)
     write_json(out / "results.json", results)
+    write_exports(results, config.out_dir / "benchmark")
     report = write_report(results, judgments, config.out_dir)
     say(terminal_summary(results, config.out_dir, report))
     return results

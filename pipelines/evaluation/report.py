@@ -18,6 +18,8 @@ from pipelines.core.files import read_json, write_text
 from pipelines.evaluation import plots
 from pipelines.evaluation.judgments import JUDGMENT, UNASKED, read_judgments
 from pipelines.evaluation.metrics import PROTOCOLS
+from pipelines.evaluation.published_judges import averages, table
+from pipelines.evaluation.registry import PAPER_BENCHMARKS
 
 SHOWN = 3  # examples of each kind
 MOST_CHARACTERS = 2500  # of one text of an example
@@ -90,10 +92,26 @@ def render_report(
             training=Markup(plots.training(curve[0], curve[1])) if curve else None,
             funnel=Markup(plots.funnel(stages)) if stages else None,
             losses=reasons(ledger),
+            published=published(models),
+            paper=PAPER_BENCHMARKS,
             shown=shown,
             kinds=KINDS,
         )
     )
+
+
+def published(models: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The paper's table of judges, our models among them with what they were judged on whole; none without that."""
+    ours = []
+    for model, per in models.items():
+        values = {name: per[name]["value"] for name in PAPER_BENCHMARKS if name in per and not per[name]["partial"]}
+        values = {name: value for name, value in values.items() if value is not None}
+        means = averages(values) or (None, None)
+        ours.append({"model": model, "ours": True, "tasks": means[0], "benchmarks": means[1], "values": values})
+    if not any(row["values"] for row in ours):
+        return []
+    theirs = [{**vars(judge), "ours": False} for judge in table(1)]
+    return ours + theirs
 
 
 def headline_plot(models: dict[str, dict[str, Any]], names: list[str]) -> str:

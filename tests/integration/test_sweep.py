@@ -63,6 +63,7 @@ def test_a_grid_is_trained_compared_and_not_trained_again(config: Config) -> Non
     assert (config.out_dir / "curated" / "reference" / "done.json").stat().st_mtime_ns == reference
 
 
+@pytest.mark.slow
 def test_asha_takes_the_same_road(config: Config, tmp_path: Path) -> None:
     write_pairs(tmp_path / "curated" / "data", pair_rows(48), group=20)
     changed = config.model_copy(

@@ -1,0 +1,56 @@
+"""CSV and model card: every figure with its n and interval, a sample named as one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.evaluation import report
+from pipelines.evaluation.exports import write_exports
+from pipelines.evaluation.results import summarise
+
+
+def test_the_csv_and_the_card_hold_what_the_results_hold(make_run: Callable, two_models: dict, tmp_path: Path) -> None:
+    run = make_run(two_models, sample=20)
+    results = summarise(run.judgments, run.examples, run.config, seed=0)
+    write_exports(results, tmp_path / "benchmark")
+    rows = list(csv.DictReader((tmp_path / "benchmark" / "results.csv").open()))
+    assert len(rows) == 6
+    for row in rows:
+        entry = results["models"][row["model"]][row["benchmark"]]
+        assert (float(row["value"]), int(row["n"]), row["partial"]) == (entry["value"], 20, "True")
+    card = yaml.safe_load((tmp_path / "benchmark" / "cards" / "trained.yaml").read_text())
+    (index,) = card["model-index"]
+    first = index["results"][0]
+    assert index["name"] == "trained" and len(index["results"]) == 3
+    assert "sample of 20 of 30 rows" in first["dataset"]["name"]
+    assert "n = 20" in first["metrics"][0]["name"] and "95% interval" in first["metrics"][0]["name"]
+
+
+def entry(value: float, partial: bool) -> dict[str, object]:
+    return {"value": value, "partial": partial}
+
+
+def test_published_judges_stand_beside_whole_benchmarks_only() -> None:
+    models = {"mine": {"hhh_alignment": entry(0.8, False), "auto_j": entry(0.5, True), "own": entry(0.9, False)}}
+    rows = report.published(models)
+    assert rows[0] == {
+        "model": "mine",
+        "ours": True,
+        "tasks": None,
+        "benchmarks": None,
+        "values": {"hhh_alignment": 0.8},
+    }
+    assert [row["model"] for row in rows[1:3]] == ["Atla-Selene-Mini", "SFR-LLaMA-3.1-8B-Judge"]
+    assert report.published({"mine": {"own": entry(0.9, False)}}) == []
+
+
+def test_the_page_shows_them(make_run: Callable, two_models: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "PAPER_BENCHMARKS", ("heldout_pairwise", "hhh_alignment"))
+    run = make_run(two_models)
+    page = report.render_report(summarise(run.judgments, run.examples, run.config, seed=0), [], [], None)
+    assert "Beside published judges" in page and "Prometheus-2-7B †" in page and "<b>trained</b>" in page
