@@ -21,6 +21,8 @@ PUBLISHED = {
     "llm_aggrefact": (3184, {"Yes": 501 + 285 + 400 + 111, "No": 3184 - 501 - 285 - 400 - 111}, {}),
     "mt_bench": (320, None, {}),
     "biggen_bench": (2380, None, {"filtered:no_score": 4}),
+    "llmbar": (419, {"A": 206, "B": 213}, {}),
+    "financebench": (2400, {"Yes": 1135, "No": 528, None: 737}, {"filtered:refusal": 737}),
 }
 PARTS = {
     "hhh_alignment": {"harmless": 58, "helpful": 59, "honest": 61, "other": 43},
@@ -33,6 +35,7 @@ PARTS = {
         "familiar knowledge preference bias": 12,
     },
     "llm_aggrefact": {"AggreFact-CNN": 558, "AggreFact-XSum": 558, "Reveal": 1710, "WiCE": 358},
+    "llmbar": {"Natural": 100, "Neighbor": 134, "GPTInst": 92, "GPTOut": 47, "Manual": 46},
     "mt_bench": dict.fromkeys(
         ("coding", "extraction", "humanities", "math", "reasoning", "roleplay", "stem", "writing"), 40
     ),
