@@ -20,7 +20,7 @@ class Stage(ABC):
 
     name: str
     reads: tuple[str, ...] = ()
-    """The columns it looks at or changes: its rows have these, `adds` and the status, and no others."""
+    """The columns it looks at or changes: its rows have these, `adds`, the status and the row_id only."""
     adds: tuple[pa.Field, ...] = ()
     num_cpus: float = 0.25
     """CPUs that Ray sets aside for it."""
@@ -173,7 +173,7 @@ def write_rows(batch: pa.Table, rows: list[Row], stages: Sequence[Stage], schema
 
 
 def _involved(stages: Sequence[Stage]) -> set[str]:
-    return {"status"}.union(*((*stage.reads, *(column.name for column in stage.adds)) for stage in stages))
+    return {"status", "row_id"}.union(*((*stage.reads, *(column.name for column in stage.adds)) for stage in stages))
 
 
 class RowTask:

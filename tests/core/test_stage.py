@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.core.records import Row
 from pipelines.core.stage import (
     Filter,
     PooledActor,
@@ -153,3 +154,32 @@ def test_an_exception_that_quotes_broken_text_can_be_stored() -> None:
 
     (found,) = RowTask([Quotes()], SCHEMA)(to_table(rows(1), SCHEMA)).to_pylist()
     assert found["status"] == "error:double:ValueError:cannot read \\ud83d in row 1"
+
+
+class Upper(Stage):
+    name = "upper"
+    reads = ("text",)
+    adds = (pa.field("loud", pa.string()),)
+
+    def apply(self, row: Row) -> None:
+        assert set(row) == {"text", "status", "row_id"}
+        row["loud"] = row["text"].upper()
+
+
+def test_a_stage_is_given_its_columns_and_the_others_stay_as_they_are() -> None:
+    schema = pa.schema(
+        [
+            ("row_id", pa.string()),
+            ("deep", pa.list_(pa.list_(pa.float64()))),
+            ("text", pa.string()),
+            ("status", pa.string()),
+        ]
+    )
+    deep = [[[0.1, None], []], None, [[2.5]]]
+    batch = pa.table({"row_id": ["a", "b", "c"], "deep": deep, "text": ["x", None, "z"], "status": ["ok"] * 3}, schema)
+    found = RowTask([Upper()], check_columns(schema, [Upper()]))(batch)
+    assert found.schema.names == [*schema.names, "loud"]
+    assert found["deep"].equals(batch["deep"])
+    assert found["loud"].to_pylist() == ["X", None, "Z"]
+    statuses = found["status"].to_pylist()
+    assert statuses[::2] == ["ok", "ok"] and statuses[1].startswith("error:upper:AttributeError")

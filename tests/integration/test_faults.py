@@ -73,6 +73,8 @@ def local_ray(own_ray: None) -> None:
 class NotedReward(RewardStage):
     """The real stage, slow enough to be hit in mid-batch."""
 
+    reads = (*RewardStage.reads, "raw_id")
+
     def __init__(self, config: RewardConfig, notes: Path) -> None:
         super().__init__(config)
         self.notes = notes
