@@ -1,6 +1,6 @@
 """FLOPs of training Llama-3.1-8B on 577k judge pairs: the mainstream way, ours, and the floor; arithmetic and check.
 
-The lengths are a histogram: of real prompts and completions of a critique's length (as `train_step.py` makes them), or
+The lengths are a histogram: of real prompts and completions (as `train_step.py` makes them), or
 `--prompt` and `--completion` for all. The same formulas are held against torch's FLOP counter on SmolLM2. Hours follow
 from a utilisation that is assumed, not measured: nothing here ran on a GPU.
 """

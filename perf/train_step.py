@@ -1,8 +1,9 @@
 """Training speed: engine `shared` against TRL's own DPOTrainer on the same pairs of real prompts.
 
 Both run in processes of their own, one after the other, same precision and threads. Prompts are real rows of public
-sets rendered by our templates; completions are real response texts cut to the length of a critique (no generator is
-run), so lengths are true and texts are not. Measured are the steps of one epoch, without loading the model.
+sets rendered by our templates; completions are real response texts cut to the length of a critique, or for three pairs
+in ten to that of a judgment alone (no generator is run), so lengths are true and texts are not. Measured are the steps
+of one epoch, without loading the model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TEMPLATES = {
     "classification": "classification_original",
 }
 CRITIQUE = 130  # tokens, about what the paper's critiques and verdict take (docs/fidelity.md)
+JUDGMENT, COT_SHARE = 6, 0.7  # tokens of a judgment alone, and the share of pairs that are more (arXiv 2501.17195, §2)
 # What TRL may choose from: pairs of a forward pass and attention. The quickest on the first pairs is taken.
 TRL_CHOICES = [(micro, attention) for micro in (1, 2) for attention in ("sdpa", "eager")]
 REMARK = "memory is the peak resident set of the training process, model and optimizer included"
@@ -174,13 +176,15 @@ def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
         for row in sorted(found, key=lambda row: unit(0, "perf", row["row_id"]))[: -(-n // len(SOURCES))]:
             text = encode_text(tokenizer, " ".join(row["responses"]) * 20)
             prompt = encode_prompt(tokenizer, templates.render(templates.load(TEMPLATES[row["task"]]), row))
-            completions = text[:CRITIQUE], text[CRITIQUE : 2 * CRITIQUE]
-            values = (row["row_id"], row["row_id"], False, name, "ok", prompt, *completions, len(prompt) + CRITIQUE)
+            alone = unit(0, "format", row["row_id"]) >= COT_SHARE
+            size = JUDGMENT if alone else CRITIQUE
+            completions = text[:size], text[size : 2 * size]
+            values = (row["row_id"], row["row_id"], alone, name, "ok", prompt, *completions, len(prompt) + size)
             rows.append(dict(zip(ENCODED.names, values, strict=True)))
     rows = rows[:n]
     pq.write_table(pa.Table.from_pylist(rows, schema=ENCODED), folder / "pairs.parquet")
     prompts = sum(len(row["prompt_ids"]) for row in rows)
-    distinct = prompts + 2 * CRITIQUE * len(rows)
+    distinct = prompts + sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
     return {"rows": len(rows), "distinct": distinct, "prompt_share": prompts / distinct}
 
 
