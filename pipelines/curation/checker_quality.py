@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
-from pipelines.core.records import CHECKED
+from pipelines.curation.duplicates import sql_files
 
 DRAWS = 20_000
 CONFIDENCE = 0.95
@@ -48,19 +45,20 @@ def checker_quality(rows: Path, seed: int) -> dict[str, Any]:
         `negatives`, `positives` (n, flagged, rate, interval), `tells_apart`, and `sources`: source -> side ->
         n, flagged, rate, corrected, interval.
     """
-    table = pads.dataset(str(rows), format="parquet").to_table(columns=["source", *(f.name for f in CHECKED)])
+    counts = _counts(rows)
     generator = np.random.default_rng(seed)
-    negatives = _rate(table["probe_negative_flagged"], generator)
-    positives = _rate(table["probe_positive_flagged"], generator)
+    negatives, positives = (
+        _rate(sum(own[name][0] for own in counts.values()), sum(own[name][1] for own in counts.values()), generator)
+        for name in ("negative", "positive")
+    )
     gap = negatives.pop("draws") - positives["draws"]
     false_alarms = positives.pop("draws")
     apart = bool(negatives["n"] and positives["n"] and np.quantile(gap, (1 - CONFIDENCE) / 2) > 0)
     sources: dict[str, Any] = {}
-    for source in sorted(set(table["source"].to_pylist())):
-        own = table.filter(pc.equal(table["source"], source))
+    for source, own in sorted(counts.items()):
         sources[source] = {}
         for side in ("chosen", "rejected"):
-            found = _rate(pc.invert(own[f"{side}_consistent"]), generator)
+            found = _rate(*own[side], generator)
             drawn = np.clip((found.pop("draws") - false_alarms) / np.where(gap == 0, np.nan, gap), 0, 1)
             known = apart and found["n"]
             estimate = (found["rate"] - positives["rate"]) / (negatives["rate"] - positives["rate"]) if known else None
@@ -70,9 +68,25 @@ def checker_quality(rows: Path, seed: int) -> dict[str, Any]:
     return {"negatives": negatives, "positives": positives, "tells_apart": apart, "sources": sources}
 
 
-def _rate(flags: pa.ChunkedArray, generator: np.random.Generator) -> dict[str, Any]:
-    values = [value for value in flags.to_pylist() if value is not None]
-    n, flagged = len(values), sum(values)
+def _counts(rows: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Source -> what was checked -> how many, and how many of them the checker flagged (memory: the sources)."""
+    import duckdb
+
+    flags = {
+        "chosen": "not chosen_consistent",
+        "rejected": "not rejected_consistent",
+        "negative": "probe_negative_flagged",
+        "positive": "probe_positive_flagged",
+    }
+    wanted = ", ".join(f"count({flag}), coalesce(count_if({flag}), 0)" for flag in flags.values())
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"select source, {wanted} from read_parquet({sql_files(rows)}) group by source"
+        ).fetchall()
+    return {source: dict(zip(flags, zip(n[::2], n[1::2], strict=True), strict=True)) for source, *n in found}
+
+
+def _rate(n: int, flagged: int, generator: np.random.Generator) -> dict[str, Any]:
     draws = generator.beta(flagged + 0.5, n - flagged + 0.5, DRAWS)
     rate = flagged / n if n else None
     return {"n": n, "flagged": flagged, "rate": rate, "interval": _interval(draws) if n else None, "draws": draws}
