@@ -101,7 +101,8 @@ def test_the_model_loads_and_answers_greedily(one_worker: tuple[Path, dict[str, 
 
 def test_only_the_results_stay(one_worker: tuple[Path, dict[str, Any]]) -> None:
     out = one_worker[0]
-    assert sorted(p.name for p in (out / "train").iterdir()) == ["done.json", "metrics.jsonl", "plan.json"]
+    kept = ["done.json", "metrics.jsonl", "plan.json", "tensorboard"]
+    assert sorted(p.name for p in (out / "train").iterdir()) == kept
     assert sorted(p.name for p in out.iterdir()) == ["model", "train"]
 
 
