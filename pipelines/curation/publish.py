@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,10 @@ def rewrite(target: Path, folders: list[Path], keep: pc.Expression) -> None:
     """Stream the rows of some folders that `keep` selects into a new folder, put in place when it is whole."""
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    sources = pads.dataset([pads.dataset(str(folder), format="parquet", schema=FULL) for folder in folders])
     pads.write_dataset(
-        # Little read ahead: by default the driver's memory would grow with the number of files.
-        sources.scanner(filter=keep, batch_size=4096, batch_readahead=2, fragment_readahead=1),
+        selected(folders, keep),
         draft,
+        schema=FULL,
         format="parquet",
         basename_template="part-{i}.parquet",
         max_rows_per_file=100_000,
@@ -73,6 +73,18 @@ def rewrite(target: Path, folders: list[Path], keep: pc.Expression) -> None:
         write_empty(draft, FULL)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(draft, target)
+
+
+def selected(folders: list[Path], keep: pc.Expression) -> Iterator[pa.RecordBatch]:
+    """The rows of some folders that `keep` selects, file by file.
+
+    Each file is a dataset of its own: one of all files would keep the metadata of each, and the driver's memory would
+    grow with their number.
+    """
+    for folder in folders:
+        for path in sorted(folder.glob("*.parquet")):
+            file = pads.dataset(str(path), format="parquet", schema=FULL)
+            yield from file.to_batches(filter=keep, batch_size=4096, batch_readahead=2)
 
 
 def total(ledger: dict[str, Entry], out: Path) -> Entry:

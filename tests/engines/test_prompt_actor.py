@@ -63,6 +63,7 @@ def actor(tokenizer: Any, engine: Engine) -> Any:
     made.steps, made.schema = [Say()], SCHEMA
     made.ask = EngineAsk.__new__(EngineAsk)
     made.ask.engine, made.ask.tokenizer, made.ask.room = engine, tokenizer, 4000
+    made.ask.whole = None
     return made
 
 

@@ -80,7 +80,7 @@ def test_divergence_is_one_clear_line_and_leaves_no_model(
 
 
 def test_done_json_tells_the_speed(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = {"steps": 2, "resumed_from": 0, "seconds": 4.0, "pairs": 8, "tokens": 100}
+    outcome = {"steps": 2, "resumed_from": 0, "seconds": 4.0, "pairs": 8, "tokens": 100, "best": None}
     monkeypatch.setattr(job, "fit", lambda *_: outcome)
     monkeypatch.setattr(job, "encode_pairs", lambda *_: {"rows": 8, "tokens": 100})
     monkeypatch.setattr(job, "reference_log_probs", lambda *_: tmp_path)
