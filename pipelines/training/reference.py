@@ -15,6 +15,7 @@ from pipelines.core.records import Row
 from pipelines.core.segment import Segment
 from pipelines.core.stage import PooledStage
 from pipelines.training import settings
+from pipelines.training.pairs import ENCODED
 
 ROWS_PER_BLOCK = 64
 
@@ -85,7 +86,12 @@ def reference_log_probs(config: TrainConfig, model: str, encoded: Path, folder: 
         work=folder.parent,
         source=encoded,
         stages=[ReferenceScores(config, model)],
-        depends={**depends, "precision": config.precision, "attention": settings.attention(config)},
+        depends={
+            **depends,
+            "precision": config.precision,
+            "attention": settings.attention(config),
+            "columns": ENCODED.names,  # training reads them all from here
+        },
         rows_per_block=ROWS_PER_BLOCK,
         max_error_share=0.0,
     )

@@ -14,7 +14,7 @@ from pipelines.core.files import read_json, write_json
 from pipelines.core.progress import clock, say
 from pipelines.core.segment import DONE, PLAN, claim
 from pipelines.training import metrics, settings
-from pipelines.training.pairs import encode_pairs, model_fingerprint, pairs_fingerprint
+from pipelines.training.pairs import ENCODED, encode_pairs, model_fingerprint, pairs_fingerprint
 from pipelines.training.reference import reference_log_probs
 
 # Of no use once the model is written.
@@ -90,7 +90,11 @@ def with_reference(
         How many rows and tokens there are, and the folder of the rows to train on.
     """
     encoded = encode_pairs(
-        pairs, work / "encoded", model, config.max_length, digest("encoded", depends["pairs"], depends["model"])
+        pairs,
+        work / "encoded",
+        model,
+        config.max_length,
+        digest("encoded", ENCODED.names, depends["pairs"], depends["model"]),
     )
     if config.engine == "trl":
         return encoded, work / "encoded"

@@ -17,6 +17,8 @@ from pipelines.core.config import Config, load_config
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "ray_jobs" / "configs" / "local.yaml"
 ZERO_2 = "{zero_optimization: {stage: 2}}"
+# A cluster of our own: the tests kill processes, and may only kill what they started.
+RAY = {"address": "local", "num_cpus": 4, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +43,15 @@ def own_ray(ray_folder: Path) -> Iterator[None]:
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def plain_ray(own_ray: None) -> None:
+    """A cluster without any config, for tests that call a part of a job."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(**RAY)
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,7 @@ from pipelines.core.config import Config
 from pipelines.experiments import sweep
 from tests.training.tiny import pair_rows, write_model, write_pairs
 
-RAY = {"address": "local", "num_cpus": 4, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster(own_ray: None) -> None:
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(**RAY)
+pytestmark = pytest.mark.usefixtures("plain_ray")
 
 
 @pytest.fixture(scope="module")

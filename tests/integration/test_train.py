@@ -20,19 +20,10 @@ from pipelines.core.errors import UserError
 from pipelines.training.train import train
 from tests.training.tiny import pair_rows, write_model, write_pairs
 
-from .conftest import ROOT
+from .conftest import RAY, ROOT
 
 ZERO_2 = {"zero_optimization": {"stage": 2}}
-# A cluster of our own: the tests kill processes, and may only kill what they started.
-RAY = {"address": "local", "num_cpus": 4, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster(own_ray: None) -> None:
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(**RAY)
+pytestmark = pytest.mark.usefixtures("plain_ray")
 
 
 @pytest.fixture(scope="module")
