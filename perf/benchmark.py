@@ -5,7 +5,7 @@ start left out). Raw: `vllm.LLM` with the same engine and sampling arguments, gi
 it need not render, parse, write rows, nor carry them through Ray.
 
 Then, on the raw engine with an empty prefix cache each time: what judging pairs in both orders costs against one, and
-what a judgment alone costs against one with a critique.
+what the one token of a judgment costs against one with a critique.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipelines.engines.ask import Ask
 from pipelines.engines.steps import PromptStep
 
 BENCHMARKS = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
-CRITIQUE, FAST = 64, 8  # most tokens of an answer: as in local.yaml; of "Result: A" alone
+CRITIQUE = 64  # most tokens of an answer, as in local.yaml
 Prompts = list[list[int]]
 
 
@@ -104,7 +104,7 @@ def compare(rows: int, rounds: int, model: str, folder: Path) -> dict[str, Any]:
         "rounds": [ours, baseline],
         # Of the last round; tokens that were computed, which those found in the prefix cache are not.
         "both_orders_to_one": relative(costs[-1]["both orders"], costs[-1]["one order"]),
-        "alone_to_critique": relative(costs[-1]["alone"], costs[-1]["all"]),
+        "one_token_to_critique": relative(costs[-1]["one token"], costs[-1]["all"]),
         "costs": costs[-1],
     }
 
@@ -161,6 +161,7 @@ def prompts_of(rows: list[Row], config: EvaluationConfig) -> dict[str, Prompts]:
     from transformers import AutoTokenizer
 
     from pipelines.engines.models import resolve
+    from pipelines.engines.verdict_tokens import verdict_tokens
     from pipelines.judging.chat import encode_prompts
     from pipelines.judging.templates import load, render
 
@@ -169,12 +170,16 @@ def prompts_of(rows: list[Row], config: EvaluationConfig) -> dict[str, Prompts]:
     def prompts(some: list[Row], cot: bool = True) -> Prompts:
         return encode_prompts(tokenizer, [render(load(row["template"]), row, cot=cot) for row in some])
 
+    def begun(row: Row) -> list[int]:
+        answers = [load(row["template"]).completion(verdict) for verdict in row["allowed"]]
+        return verdict_tokens(tokenizer, answers)[0]
+
     pairs = [row for row in rows if row["task"] == "pairwise"]
     return {
         "all": prompts(rows),
         "both orders": prompts(pairs),
         "one order": prompts([row for row in pairs if row["order"] == "given"]),
-        "alone": prompts(rows, cot=False),
+        "one token": [ids + begun(row) for row, ids in zip(rows, prompts(rows, cot=False), strict=True)],
     }
 
 
@@ -206,7 +211,7 @@ def raw(path: Path, model: str) -> dict[str, dict[str, float]]:
     engine = LLM(model=resolve(model), **engine_arguments(settings(model).engine))
     found = {}
     for name, prompts in json.loads(path.read_text()).items():
-        sampling = SamplingParams(temperature=0, max_tokens=FAST if name == "alone" else CRITIQUE, logprobs=TOP)
+        sampling = SamplingParams(temperature=0, max_tokens=1 if name == "one token" else CRITIQUE, logprobs=TOP)
         engine.reset_prefix_cache()
         start = time.monotonic()
         outputs = engine.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)

@@ -152,7 +152,7 @@ class MixConfig(Strict):
 class CurationConfig(Strict):
     """Sources and what is done to them (Figure 2)."""
 
-    sources: list[str]
+    sources: list[str] = Field(default_factory=list)
     """Names of the packaged source files, or paths of YAML files of your own."""
     sample_per_source: int | None = Field(None, ge=1)
     """Rows of each source, chosen by hash; null means all."""
@@ -265,8 +265,11 @@ class EvaluationConfig(Strict):
     engine: EngineConfig = EngineConfig()
     sample: int | None = Field(None, ge=1)
     """Rows of each benchmark, chosen by hash and marked as a sample; null means all."""
-    format: Literal["cot", "judgment_only"] = "cot"
-    """What the judge is asked for: a critique and a judgment, or the judgment alone, which costs a tenth."""
+    whole: list[str] = Field(default_factory=list)
+    """Benchmarks of which all rows are judged, whatever `sample` says."""
+    format: Literal["cot", "judgment_only", "one_token"] = "cot"
+    """What is asked for: a critique and a judgment; the judgment alone; or its one token, the likeliest of those
+    allowed, which cannot go unread."""
     max_tokens: int = Field(512, ge=4)
     rows_per_block: int = Field(64, ge=1)
     templates: dict[str, str] = Field(default_factory=dict)
@@ -280,6 +283,10 @@ class EvaluationConfig(Strict):
     """Null checks no critiques."""
     confidence: float = Field(0.95, gt=0, lt=1)
     bootstrap: int = Field(2000, ge=100)
+
+    def sample_of(self, benchmark: str) -> int | None:
+        """Rows of one benchmark that are judged; None for all."""
+        return None if benchmark in self.whole else self.sample
 
     @field_validator("models", mode="before")
     @classmethod
@@ -326,7 +333,7 @@ class Config(Strict):
     max_error_share: float = Field(0.2, ge=0, le=1)
     """Share of a segment's rows that may end as errors before the job fails."""
     ray: RayConfig = RayConfig()
-    curation: CurationConfig
+    curation: CurationConfig = CurationConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig
     data_map: DataMapConfig = DataMapConfig()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pipelines.engines.verdict_tokens import verdict_tokens
 from pipelines.judging.chat import encode_prompt
 
 
@@ -44,6 +45,7 @@ class Ask(Protocol):
         seed: int = 0,
         choices: Sequence[str] | None = None,
         logprobs: int = 0,
+        among: Sequence[str] | None = None,
     ) -> Answer: ...
 
 
@@ -75,6 +77,7 @@ class EngineAsk:
         seed: int = 0,
         choices: Sequence[str] | None = None,
         logprobs: int = 0,
+        among: Sequence[str] | None = None,
     ) -> Answer:
         """Send one user message.
 
@@ -86,11 +89,16 @@ class EngineAsk:
             seed: of the sampling, where there is any.
             choices: the answer is one of these texts.
             logprobs: most likely tokens to report at each position.
+            among: answers that part at one token. They are not written but compared there: the answer is the
+                likeliest of them, and `top` has one position with the log-probability of each.
 
         Raises:
-            ValueError: prompt and answer do not fit the model.
+            ValueError: prompt and answer do not fit the model, or one token cannot tell the answers apart.
         """
         ids = encode_prompt(self.tokenizer, prompt)
+        if among:
+            shared, parting = verdict_tokens(self.tokenizer, among)
+            ids, max_tokens = ids + shared, 1
         if len(ids) + max_tokens > self.room:
             raise ValueError(f"prompt of {len(ids)} + answer of {max_tokens} tokens exceed {self.room}")
         sampling: dict[str, Any] = {
@@ -103,7 +111,9 @@ class EngineAsk:
             sampling["seed"] = seed
         if choices:
             sampling["structured_outputs"] = {"choice": list(choices)}
-        if logprobs:
+        if among:
+            sampling["logprob_token_ids"] = parting
+        elif logprobs:
             sampling["logprobs"] = logprobs
         start = time.monotonic()
         # The two halves of the wrapper's generate_async, which leaves the cached tokens out of what it returns.
@@ -113,14 +123,22 @@ class EngineAsk:
         async with self.engine.semaphore:
             output = await self.engine._generate_async(request)
         written = output.outputs[0]
+        text, top = (
+            written.text,
+            [
+                {entry.decoded_token: entry.logprob for entry in position.values()}
+                for position in written.logprobs or []
+            ],
+        )
+        if among:
+            found = written.logprobs[0]
+            top = [{answer: found[token].logprob for answer, token in zip(among, parting, strict=True)}]
+            text = max(among, key=top[0].__getitem__)
         return Answer(
-            text=written.text,
+            text=text,
             prompt_tokens=len(ids),
             output_tokens=len(written.token_ids),
             seconds=time.monotonic() - start,
             cached_tokens=output.num_cached_tokens or 0,
-            top=[
-                {entry.decoded_token: entry.logprob for entry in position.values()}
-                for position in written.logprobs or []
-            ],
+            top=top,
         )

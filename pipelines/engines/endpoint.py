@@ -70,6 +70,7 @@ class EndpointAsk:
         seed: int = 0,
         choices: Sequence[str] | None = None,
         logprobs: int = 0,
+        among: Sequence[str] | None = None,
     ) -> Answer:
         """Send one user message; arguments as for `EngineAsk`.
 
@@ -79,9 +80,9 @@ class EndpointAsk:
         Raises:
             EndpointError: no answer, the retries included.
             Refused: no other row would be answered either.
-            ValueError: `choices` were given, which the API has no common way to ask for.
+            ValueError: `choices` or `among` were given, which the API has no common way to ask for.
         """
-        if choices:
+        if choices or among:
             raise ValueError("an endpoint cannot be held to a set of answers")
         request: dict[str, Any] = {
             "model": self.endpoint.model,

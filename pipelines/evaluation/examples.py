@@ -79,10 +79,13 @@ def write_examples(folder: Path, config: EvaluationConfig, data_root: Path | Non
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        for benchmark in load_all(config.benchmarks):
+        benchmarks = load_all(config.benchmarks)
+        if unknown := sorted(set(config.whole) - {benchmark.name for benchmark in benchmarks}):
+            raise UserError(f"no benchmark '{unknown[0]}' in evaluation.benchmarks", where="evaluation.whole")
+        for benchmark in benchmarks:
             if doubt := unconfirmed(benchmark, data_root):
                 say(f"{benchmark.name}, to confirm: {doubt}")
-            rows = list(asked(benchmark, data_root, config.sample, seed, config.templates))
+            rows = list(asked(benchmark, data_root, config.sample_of(benchmark.name), seed, config.templates))
             pq.write_table(pa.Table.from_pylist(rows, schema=ASKED), draft / f"{benchmark.name}.parquet")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.core.config import Config
 from pipelines.core.determinism import digest
 from pipelines.core.endpoint import EndpointConfig
+from pipelines.core.errors import UserError
 from pipelines.core.files import read_json, write_json
 from pipelines.core.progress import say
 from pipelines.core.segment import DONE, Segment, claim
@@ -125,7 +126,7 @@ def require_judge(name: str, model: Model) -> None:
 def segment_of(config: Config, name: str, model: Model, examples: Path, prepared: str) -> Segment:
     """The segment in which one model judges every example."""
     evaluation = config.evaluation
-    steps = [Judge(evaluation.max_tokens, cot=evaluation.format == "cot")]
+    steps = [Judge(evaluation.max_tokens, evaluation.format)]
     depends: dict[str, Any] = {
         "examples": prepared,
         "model": fingerprint(model),
@@ -134,6 +135,12 @@ def segment_of(config: Config, name: str, model: Model, examples: Path, prepared
     }
     stage: Stage
     if isinstance(model, EndpointConfig):
+        if evaluation.format == "one_token":
+            raise UserError(
+                "an endpoint cannot be asked for the likelihood of a verdict",
+                where=f"evaluation.models.{name}",
+                fix="evaluation.format=judgment_only",
+            )
         stage = EndpointStage("judge", model, steps)
     else:
         engine = evaluation.engine.model_copy(update={"model": model})
@@ -162,6 +169,7 @@ def prepare(config: Config) -> tuple[Path, str]:
     depends = {
         "benchmarks": [b.model_dump(mode="json") for b in load_all(list(evaluation.benchmarks))],
         "sample": evaluation.sample,
+        "whole": sorted(evaluation.whole),
         "templates": dict(evaluation.templates),
         "data_root": str(config.data_root) if config.data_root else None,
         "seed": config.seed,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
+
+from scipy.special import softmax
 
 from pipelines.core.records import JUDGED, Row
 from pipelines.engines.ask import Answer, Ask
@@ -11,6 +14,7 @@ from pipelines.engines.steps import PromptStep
 from pipelines.judging.parse import normalise, parse
 from pipelines.judging.templates import READS, load, render
 
+JudgeFormat = Literal["cot", "judgment_only", "one_token"]
 TOP = 10  # log-probabilities kept a token: enough for any closed set of verdicts here
 
 
@@ -21,15 +25,25 @@ class Judge(PromptStep):
     reads = (*READS, "template")
     adds = tuple(JUDGED)
 
-    def __init__(self, max_tokens: int, cot: bool = True) -> None:
-        self.max_tokens, self.cot = max_tokens, cot
+    def __init__(self, max_tokens: int, format: JudgeFormat = "cot") -> None:
+        self.max_tokens, self.format = max_tokens, format
 
     async def run(self, row: Row, ask: Ask) -> None:
-        answer = await ask(render(load(row["template"]), row, cot=self.cot), max_tokens=self.max_tokens, logprobs=TOP)
-        parsed = parse(answer.text, row["allowed"])
+        template, allowed = load(row["template"]), row["allowed"]
+        prompt = render(template, row, cot=self.format == "cot")
+        if self.format == "one_token":
+            among = [template.completion(verdict) for verdict in allowed]
+            answer = await ask(prompt, max_tokens=1, among=among)
+            shares = softmax([answer.top[0][text] for text in among]).tolist()
+            probs = dict(zip(allowed, shares, strict=True))
+            parsed = parse(answer.text, allowed)
+        else:
+            answer = await ask(prompt, max_tokens=self.max_tokens, logprobs=TOP)
+            parsed = parse(answer.text, allowed)
+            probs = verdict_probs(answer, parsed.verdict, allowed)
         row["raw"], row["critique"] = answer.text, parsed.critique
         row["predicted"], row["parse_status"] = parsed.verdict, parsed.status
-        row["verdict_probs"] = list(verdict_probs(answer, parsed.verdict, row["allowed"]).items())
+        row["verdict_probs"] = list(probs.items())
         row["latency"] = answer.seconds
         # No prompt and no answer has none: an endpoint did not tell.
         row["prompt_tokens"], row["output_tokens"] = answer.prompt_tokens or None, answer.output_tokens or None

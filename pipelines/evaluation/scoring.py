@@ -61,7 +61,7 @@ def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, s
         partial(draw, table, benchmark, config.bootstrap, seed), table["group_id"], config.confidence
     )
     counts = _counts(lines, judged, rows, benchmark)
-    reasons = partial_reasons(counts, benchmark, config.sample)
+    reasons = partial_reasons(counts, benchmark, config.sample_of(benchmark.name))
     entry: Entry = {
         "n": len(table),
         "metric": benchmark.metric,

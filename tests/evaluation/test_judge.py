@@ -46,8 +46,24 @@ def test_the_judgment_alone_may_be_asked_for() -> None:
         assert "Result:" in prompt and "Reasoning" not in prompt
         return answer("Result: Yes")
 
-    asyncio.run(Judge(9, cot=False).run(row, ask))
+    asyncio.run(Judge(9, "judgment_only").run(row, ask))
     assert (row["predicted"], row["critique"]) == ("Yes", "")
+
+
+def test_one_token_is_the_likeliest_of_the_allowed_ones_with_all_their_probabilities() -> None:
+    row: dict[str, Any] = {"task": "absolute", "template": "absolute_compact", "instruction": "i"}
+    row |= NOTHING | {"responses": ["a"], "allowed": ["1", "2", "3"], "rubric": "q"}
+
+    async def ask(prompt: str, *, max_tokens: int, among: list[str]) -> Answer:
+        assert "Reasoning" not in prompt and max_tokens == 1
+        assert among == ["Result: 1", "Result: 2", "Result: 3"]
+        # A whole vocabulary away from likely, and still told apart: exp of any of them is 0.
+        likely = dict(zip(among, [-1000 + math.log(share) for share in (0.2, 0.5, 0.3)], strict=True))
+        return answer("Result: 2", [likely])
+
+    asyncio.run(Judge(9, "one_token").run(row, ask))
+    assert (row["predicted"], row["critique"], row["parse_status"]) == ("2", "", "ok")
+    assert dict(row["verdict_probs"]) == pytest.approx({"1": 0.2, "2": 0.5, "3": 0.3})
 
 
 def test_probabilities_are_read_at_the_last_verdict_token() -> None:
