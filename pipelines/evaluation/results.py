@@ -21,6 +21,11 @@ from pipelines.evaluation.robustness import robustness
 from pipelines.evaluation.scoring import Entry, Scored, score
 
 Results = dict[str, Any]
+ASKED_FOR = {
+    "cot": "a critique and a judgment, greedily, in at most {} tokens",
+    "judgment_only": "a judgment without a critique, greedily, in at most {} tokens",
+    "one_token": "the likeliest of the allowed verdicts at the one token after `Result:`; it can always be read",
+}
 REQUIRED = ("n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial")
 DIGITS = 6  # decimals kept: below what a sum's order of addition can change
 
@@ -141,6 +146,7 @@ def settings(benchmarks: list[Benchmark], config: EvaluationConfig, seed: int) -
         **config.model_dump(mode="json"),
         "protocols": {
             "headline": "pairwise: mean of both orders; classification: accuracy; absolute: Pearson's r",
+            "asked for": ASKED_FOR[config.format].format(config.max_tokens),
             "unparsed": "a verdict that cannot be read is wrong; Pearson takes the scale's middle for it",
             "interval": "percentile bootstrap that draws groups of rows of one instruction and context",
             "tasks": "unweighted mean over the benchmarks of the task",

@@ -167,6 +167,16 @@ def test_a_missing_file_and_an_empty_one_are_clear_errors(write_benchmark: Calla
         benchmark_examples([write_benchmark([], name="empty", expected_n=1)], None)
 
 
+def test_a_benchmark_may_be_whole_beside_samples(tmp_path: Path) -> None:
+    names = ["heldout_absolute", "heldout_classification"]
+    config = EvaluationConfig(benchmarks=names, sample=5, whole=["heldout_absolute"])
+    write_examples(tmp_path / "rows", config, None, seed=1)
+    assert [pq.read_table(tmp_path / "rows" / f"{name}.parquet").num_rows for name in names] == [30, 5]
+    mistaken = config.model_copy(update={"whole": ["heldout_pairwise"]})
+    with pytest.raises(UserError, match=r"evaluation\.whole: no benchmark 'heldout_pairwise'"):
+        write_examples(tmp_path / "others", mistaken, None, seed=1)
+
+
 def test_files_are_put_in_place_when_all_are_whole(tmp_path: Path, write_benchmark: Callable[..., str]) -> None:
     folder = tmp_path / "rows"
     good = EvaluationConfig(benchmarks=["heldout_absolute", "heldout_pairwise"], sample=5)

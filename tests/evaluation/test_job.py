@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipelines.core.config import Config, load_config
+from pipelines.core.errors import UserError
 from pipelines.core.files import write_json
 from pipelines.core.segment import DONE
 from pipelines.engines.endpoint_stage import EndpointStage
@@ -44,6 +45,13 @@ def test_a_name_is_judged_by_an_engine(tmp_path: Path) -> None:
     read = config(tmp_path, base="embedded")
     found = job.segment_of(read, "base", "embedded", tmp_path, "key")
     assert isinstance(found.stages[0], PromptStage) and found.depends["dtype"] == "bfloat16"
+
+
+def test_an_endpoint_is_not_asked_for_one_token(tmp_path: Path) -> None:
+    read = config(tmp_path, gpt=GPT)
+    read = read.model_copy(update={"evaluation": read.evaluation.model_copy(update={"format": "one_token"})})
+    with pytest.raises(UserError, match=r"evaluation\.models\.gpt: an endpoint cannot .*judgment_only"):
+        job.segment_of(read, "gpt", job.models(read)["gpt"], tmp_path, "key")
 
 
 def test_a_dry_run_shows_the_endpoint_and_the_name_of_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

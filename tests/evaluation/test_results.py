@@ -233,6 +233,13 @@ def test_a_sample_is_partial_and_says_so(make_run: Callable, two_models: dict) -
         assert entry["partial_reasons"] == ["sample of 10 of 30 rows"]
 
 
+def test_what_is_whole_beside_a_sample_is_not_partial(make_run: Callable, two_models: dict) -> None:
+    names = ["heldout_pairwise", "heldout_absolute"]
+    run = make_run({"base": two_models["base"]}, names, sample=10, whole=["heldout_pairwise"])
+    found = summarise(run.judgments, run.examples, run.config, 0)["models"]["base"]
+    assert [(found[name]["n"], found[name]["partial"]) for name in names] == [(30, False), (10, True)]
+
+
 def test_rows_that_were_not_asked_are_counted_apart(make_run: Callable, write_benchmark: Callable) -> None:
     path = write_benchmark(
         [GOOD, {**GOOD, "q": "Other?"}, {**GOOD, "label": "C"}, {**GOOD, "q": "old"}],

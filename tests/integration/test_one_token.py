@@ -1,0 +1,84 @@
+"""Judgments by one token against transformers, and the same judgments whatever the batches and engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipelines.core.config import Config, load_config
+from pipelines.evaluation import job
+
+from .conftest import LOCAL
+
+ENGINE = {"dtype": "float32", "max_model_len": 1024}
+Judged = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """Judge some held-out rows of each task type with the embedded model in float32; the judgments by their id."""
+    import ray
+
+    from pipelines.core.cluster import connect
+
+    ray.shutdown()  # of the modules before
+
+    def run(engine: dict[str, Any], *overrides: str) -> pd.DataFrame:
+        out = tmp_path_factory.mktemp("judged")
+        settings = [f"out_dir={out}", "ray.dashboard=false", f"evaluation.engine={json.dumps(ENGINE | engine)}"]
+        config: Config = load_config(LOCAL, [*settings, *overrides])
+        connect(config.ray)
+        job.run(config)
+        return read(out)
+
+    return run
+
+
+def read(out: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(out / "benchmark" / "judgments" / "base.parquet")
+    assert (frame["status"] == "ok").all() and frame["judgment_id"].is_unique
+    return frame.set_index("judgment_id").sort_index()
+
+
+def test_one_token_has_the_probabilities_that_transformers_computes(judged: Judged) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipelines.engines.models import resolve
+    from pipelines.engines.verdict_tokens import verdict_tokens
+    from pipelines.judging.chat import encode_prompt
+    from pipelines.judging.templates import load, render
+
+    frame = judged({"batch_size": 4}, "evaluation.format=one_token", "evaluation.sample=5")
+    assert len(frame) == 20  # pairs in both orders
+    assert (frame["parse_status"] == "ok").all() and (frame["output_tokens"] == 1).all()
+    tokenizer = AutoTokenizer.from_pretrained(resolve("embedded"))
+    model = AutoModelForCausalLM.from_pretrained(resolve("embedded"), dtype=torch.float32)
+    for row in frame.to_dict("records"):
+        template = load(row["template"])
+        shared, parting = verdict_tokens(tokenizer, [template.completion(verdict) for verdict in row["allowed"]])
+        ids = encode_prompt(tokenizer, render(template, row, cot=False)) + shared
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids])).logits[0, -1, parting]
+        expected = dict(zip(row["allowed"], logits.softmax(-1).tolist(), strict=True))
+        assert dict(row["verdict_probs"]) == pytest.approx(expected, abs=1e-4)
+        assert row["predicted"] == max(expected, key=expected.__getitem__)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["cot", "one_token"])
+def test_batches_and_engines_change_no_judgment_in_float32(judged: Judged, form: str) -> None:
+    how = [f"evaluation.format={form}", "evaluation.max_tokens=48", "evaluation.sample=12"]
+    one = judged({"batch_size": 16, "concurrent_batches": 4, "max_num_seqs": 32}, *how, "evaluation.rows_per_block=64")
+    # Two engines at once need two cores' worth of Ray's four.
+    several = {"batch_size": 3, "concurrent_batches": 2, "max_num_seqs": 5, "engines": [2, 2]}
+    other = judged(several, *how, "evaluation.rows_per_block=7")
+    assert len(one) == 48 and list(one.index) == list(other.index)
+    pd.testing.assert_frame_equal(one[["raw", "predicted"]], other[["raw", "predicted"]])
+    for mine, theirs in zip(one["verdict_probs"], other["verdict_probs"], strict=True):
+        assert dict(theirs) == pytest.approx(dict(mine), abs=1e-4)
