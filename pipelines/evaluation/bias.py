@@ -1,7 +1,7 @@
-"""Biases of a judge of pairs, from its judgments alone: for a place, for length, for its own answers.
+"""Biases of a judge, from its judgments alone: for a place, for length, for its own answers.
 
-Throughout, `lines` is a table with one line per judgment of one pairwise benchmark (`read_judgments`) and, from
-`response_facts`, the lengths and where known the generators of its two responses in the order shown.
+Throughout, `lines` is a table with one line per judgment of one benchmark (`read_judgments`) and, for pairs, from
+`response_lengths` the lengths of the two responses in the order shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.dataset as pads
 
 from pipelines.core.config import EvaluationConfig
 from pipelines.core.determinism import integer
-from pipelines.evaluation import intervals, metrics
+from pipelines.evaluation import intervals, metrics, own_responses
 from pipelines.evaluation.examples import GIVEN, SWAPPED, flip
 from pipelines.evaluation.judgments import UNASKED
 from pipelines.evaluation.metrics import UNPARSED
@@ -28,38 +28,43 @@ PLACES = ((0, "a"), (1, "b"))
 WINS = (("first", "A"), ("second", "B"))
 PER = 100  # characters: the unit of the length coefficient
 BY_KIND = "evalbiasbench"  # the benchmark whose parts are kinds of bias (arXiv 2407.06551)
-NO_GENERATORS = "the benchmark's rows do not name who wrote the responses"
 
 
 def bias(judgments: Path, lines: pd.DataFrame, names: Collection[str], config: EvaluationConfig, seed: int) -> Entry:
-    """All that this file knows of one model on one pairwise benchmark.
+    """The biases of one model on one pairwise benchmark.
 
     Args:
         judgments: the model's file or folder of judgments, for the responses.
         lines: its judgments of the benchmark.
-        names: what the judge is called as a generator of responses.
+        names: what the judge is called as a generator of responses (`own_responses.known_as`).
         config: bootstrap draws and confidence.
         seed: of the bootstrap.
     """
     name = str(lines["benchmark"].iloc[0])
-    lines = lines[lines["outcome"] != UNASKED].merge(response_facts(judgments), on="judgment_id", how="left")
+    lines = lines[lines["outcome"] != UNASKED].merge(response_lengths(judgments), on="judgment_id", how="left")
     table, key = metrics.pairs(lines), integer(seed, "bias", name)
     entry = {
         "position": position(table, config.confidence),
         "length": length(lines, config.confidence, config.bootstrap, key),
-        "self_preference": self_preference(lines, names, config.confidence, config.bootstrap, key),
+        "self_preference": own_responses.choices(lines, names, config.confidence, config.bootstrap, key),
     }
     return entry | ({"kinds": kinds(table, config.confidence)} if name == BY_KIND else {})
 
 
-def response_facts(judgments: Path) -> pd.DataFrame:
-    """judgment_id, length_a and length_b (characters) of pairs; `generators` (a list of two names) if there are any."""
+def bias_of_scores(lines: pd.DataFrame, names: Collection[str], config: EvaluationConfig, seed: int) -> Entry:
+    """The biases of one model on one absolute benchmark: that for its own responses. Arguments as for `bias`."""
+    key = integer(seed, "bias", str(lines["benchmark"].iloc[0]))
+    judged = lines[lines["outcome"] != UNASKED]
+    return {"self_preference": own_responses.scores(judged, names, config.confidence, config.bootstrap, key)}
+
+
+def response_lengths(judgments: Path) -> pd.DataFrame:
+    """judgment_id, length_a and length_b (characters) of pairs."""
     dataset = pads.dataset(str(judgments), format="parquet")
     lengths = {f"length_{letter}": pc.utf8_length(pc.list_element(pc.field("responses"), i)) for i, letter in PLACES}
-    known = {"generators": pc.field("generators")} if "generators" in dataset.schema.names else {}
     # A row that could not be read may have no responses.
     pair = (pc.field("task") == "pairwise") & (pc.list_value_length(pc.field("responses")) == 2)
-    columns = {"judgment_id": pc.field("judgment_id"), **lengths, **known}
+    columns = {"judgment_id": pc.field("judgment_id"), **lengths}
     return pd.DataFrame(dataset.to_table(columns=columns, filter=pair).to_pydict())
 
 
@@ -155,40 +160,6 @@ def _choice_of_a(lines: pd.DataFrame, confidence: float, gold: bool = False) -> 
             return found
     low, high = fit.conf_int(1 - confidence)[1]
     return found | {"coefficient": float(fit.params[1]), "ci_low": float(low), "ci_high": float(high)}
-
-
-def self_preference(lines: pd.DataFrame, names: Collection[str], confidence: float, draws: int, seed: int) -> Entry:
-    """How much more often a judge chooses its own response than it is right.
-
-    Args:
-        lines: judgments, with `generators` if the benchmark names them.
-        names: what the judge is called there.
-        confidence: of the interval.
-        draws: of the bootstrap over groups.
-        seed: of the bootstrap.
-
-    Returns:
-        `available`; if so `n`, judgments with the judge's own response on one side, a gold verdict and a verdict that
-        choose, `chosen` and `right`, the shares in which that response is chosen and right, and `difference`; if
-        not, `why`.
-    """
-    if "generators" not in lines or not lines["generators"].notna().any():
-        return {"available": False, "why": NO_GENERATORS}
-    known = lines[lines["generators"].notna()]
-    own = known["generators"].map(
-        lambda pair: [letter for name, letter in zip(pair, "AB", strict=True) if name in names]
-    )
-    choice = known["predicted"].isin(("A", "B")) & (known["outcome"] == "ok") & known["gold"].isin(("A", "B"))
-    rows = known.assign(own=own.str[0])[(own.str.len() == 1) & choice]
-    if rows.empty:
-        return {"available": False, "why": "no judgment with a response of the judge's own on one side"}
-    chosen, right = rows["predicted"] == rows["own"], rows["gold"] == rows["own"]
-    entry: Entry = {"available": True, "n": len(rows), "chosen": float(chosen.mean()), "right": float(right.mean())}
-    gap = chosen.astype(float) - right.astype(float)
-    _, (low, high) = intervals.clustered(
-        lambda: intervals.bootstrap_mean(gap, rows["group_id"], draws, seed), rows["group_id"], confidence
-    )
-    return entry | {"difference": {"value": float(gap.mean()), "ci_low": low, "ci_high": high}}
 
 
 def kinds(table: pd.DataFrame, confidence: float) -> dict[str, Entry]:

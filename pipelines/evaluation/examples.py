@@ -20,7 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.mapping import RawRecord, adapt
 from pipelines.core.progress import say
 from pipelines.core.readers import inputs, read_raw
-from pipelines.core.records import EXAMPLE, OK, TEXT, Row, error, group_id, kind
+from pipelines.core.records import EXAMPLE, OK, TEXT, TEXTS, Row, error, group_id, kind
 from pipelines.evaluation.registry import Benchmark, load_all
 from pipelines.judging import templates as judge_templates
 
@@ -36,6 +36,7 @@ ASKED = pa.schema(
         pa.field("order", TEXT),  # given | swapped
         pa.field("template", TEXT),
         pa.field("gold", TEXT),  # the right verdict in the letters of the order shown; absolute: a score
+        pa.field("generators", TEXTS),  # who wrote each response, where the benchmark says
         pa.field("found", pa.int32()),  # rows the loader found in the benchmark's files, sampled or not
     ]
 )
@@ -135,6 +136,7 @@ def swapped(row: Row) -> Row:
     return {
         **row,
         "responses": row["responses"][::-1],
+        "generators": row["generators"] and row["generators"][::-1],
         "verdict": verdict,
         "gold": verdict,
         "order": SWAPPED,
@@ -146,9 +148,12 @@ def _adapted(benchmark: Benchmark, raw: RawRecord) -> list[Row]:
     rows = adapt(benchmark, raw)
     for row in rows:
         row["subset"] = _subset(benchmark, row, raw)
+        row["generators"] = signed = row.get("generators")
         # An instruction may be the same in every row, and the context what tells them apart: rows that share
         # both are not independent, and the bootstrap draws them together.
         row["group_id"] = group_id(f"{row['instruction'] or ''} {row['context'] or ''}")
+        if not (signed is None or (isinstance(signed, list) and len(signed) == len(row["responses"]))):
+            row["generators"], row["status"] = None, error("generators_not_one_per_response")
         if row["status"] == OK and (problem := _problem(row) or _unplaced(row, benchmark)):
             row["status"] = error(problem)
     return rows

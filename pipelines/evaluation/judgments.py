@@ -35,6 +35,7 @@ _SCORED = (
     "verdict_probs",
     "output_tokens",
     "latency",
+    "generators",
 )
 
 

@@ -42,8 +42,9 @@ AUTHORS = {
 class Benchmark(Mapping):
     """A mapping, and the protocol its judgments are scored by.
 
-    `extra.subset` names the part of the benchmark a row belongs to. For absolute benchmarks `fields.verdict`
-    is the gold score and may lie between two allowed verdicts (a mean of raters): Pearson uses it as it is.
+    `extra.subset` names the part of the benchmark a row belongs to, `extra.generators` who wrote each response. For
+    absolute benchmarks `fields.verdict` is the gold score and may lie between two allowed verdicts (a mean of raters):
+    Pearson uses it as it is.
     """
 
     split: str = "test"
@@ -85,8 +86,8 @@ class Benchmark(Mapping):
         self._scoring()
         if self.partial != bool(self.reason):
             raise ValueError("partial and reason go together")
-        if set(self.extra) - {"subset"}:
-            raise ValueError("the only extra column of a benchmark is subset")
+        if set(self.extra) - {"subset", "generators"}:
+            raise ValueError("the extra columns of a benchmark are subset and generators")
         return self
 
     def _scoring(self) -> None:

@@ -89,7 +89,7 @@ def render_report(
             notes={name: number for number, name in enumerate(names, start=1)},
             pairwise=[name for name in names if "orders" in first[name]],
             protocols=PROTOCOLS,
-            pairs=list(next(iter(results["bias"].values()))),
+            pairs=[name for name, entry in next(iter(results["bias"].values())).items() if "position" in entry],
             formats=format_tables(results),
             reliability=reliability(results),
             own_unknown=own_unknown(results),

@@ -12,10 +12,11 @@ import pandas as pd
 from pipelines.core.config import EvaluationConfig
 from pipelines.core.files import write_json
 from pipelines.evaluation import intervals, metrics
-from pipelines.evaluation.bias import bias
+from pipelines.evaluation.bias import bias, bias_of_scores
 from pipelines.evaluation.comparison import compare, mean, mean_draws
 from pipelines.evaluation.critique_check import critique_consistency
 from pipelines.evaluation.judgments import read_judgments
+from pipelines.evaluation.own_responses import known_as
 from pipelines.evaluation.registry import METRIC_OF_TASK, PAPER_BENCHMARKS, Benchmark, load_all
 from pipelines.evaluation.robustness import robustness
 from pipelines.evaluation.scoring import Entry, Scored, score
@@ -67,9 +68,13 @@ def summarise(
         scored[model] = [score(frame, benchmark, config, seed) for benchmark in loaded]
         of_pairs[model] = frame[frame["benchmark"].isin([benchmark.name for benchmark in pairs])]
         given = config.models.get(model, model)
-        own = {model, given if isinstance(given, str) else given.model}
+        own = known_as(model, given if isinstance(given, str) else given.model)
         biases[model] = {
             name: bias(path, lines, own, config, seed) for name, lines in of_pairs[model].groupby("benchmark")
+        }
+        of_scores = frame[frame["benchmark"].isin([b.name for b in loaded if b.task == "absolute"])]
+        biases[model] |= {
+            name: bias_of_scores(lines, own, config, seed) for name, lines in of_scores.groupby("benchmark")
         }
     further = {model: read_judgments(path) for model, path in (formats or {}).items()}
     first = next(iter(scored))
@@ -82,7 +87,7 @@ def summarise(
             if model != first
         },
         "robustness": robustness(of_pairs, further, pairs, config, seed),
-        "bias": {model: {b.name: per[b.name] for b in pairs} for model, per in biases.items()},
+        "bias": {model: {name: per[name] for name in names if name in per} for model, per in biases.items()},
         "critiques": {model: critique_consistency(path, seed) for model, path in (checked or {}).items()},
         "overall": {model: overall(loaded, each) for model, each in scored.items()},
         "settings": settings(loaded, config, seed),

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from pipelines.evaluation import bias, metrics
-from pipelines.evaluation.examples import flip
+from pipelines.evaluation import bias, metrics, own_responses
+from pipelines.evaluation.examples import benchmark_examples, flip
 from pipelines.evaluation.results import summarise
 
+GOOD = {"q": "Which?", "a": "first", "b": "second", "label": "A"}
 OTHER = {"A": "B", "B": "A"}
 
 
@@ -147,7 +148,7 @@ def test_data_that_determine_no_coefficient_give_none(counts: list[tuple[str, in
         assert [found[name][key] for key in ("coefficient", "ci_low", "ci_high")] == [None, None, None]
 
 
-def test_self_preference_by_hand() -> None:
+def test_self_preference_in_choices_by_hand() -> None:
     me, you = "me-8B", "you"
     judgments = pd.DataFrame(
         [
@@ -163,26 +164,50 @@ def test_self_preference_by_hand() -> None:
             line(8, "A", "A", generators=None),
         ]
     )
-    found = bias.self_preference(judgments, {"trained", me}, 0.95, 500, 0)
+    found = own_responses.choices(judgments, own_responses.known_as("trained", "org/me-8b"), 0.95, 500, 0)
     assert (found["available"], found["n"], found["chosen"], found["right"]) == (True, 5, 1.0, 0.6)
     assert found["difference"]["value"] == pytest.approx(0.4)
     assert 0 <= found["difference"]["ci_low"] < 0.4 < found["difference"]["ci_high"] <= 1
-    stranger = bias.self_preference(judgments, {"base"}, 0.95, 500, 0)
+    stranger = own_responses.choices(judgments, {"base"}, 0.95, 500, 0)
     assert (stranger["available"], "own" in stranger["why"]) == (False, True)
-    assert bias.self_preference(judgments.drop(columns="generators"), {me}, 0.95, 500, 0)["why"] == bias.NO_GENERATORS
+    unsigned = own_responses.choices(judgments.assign(generators=None), {me}, 0.95, 500, 0)
+    assert unsigned["why"] == own_responses.NO_GENERATORS
 
 
-def test_generators_in_the_file_are_read(tmp_path: Path, make_run: Callable) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    run = make_run({"base": lambda row: "Result: A"}, ["heldout_pairwise"], sample=6, models={"base": "me"})
-    table = pq.read_table(run.judgments["base"])
-    names = pa.array([["me", "you"] if order == "given" else ["you", "me"] for order in table["order"].to_pylist()])
-    pq.write_table(table.append_column("generators", names), run.judgments["base"])
-    found = summarise(run.judgments, run.examples, run.config, 0)["bias"]["base"]["heldout_pairwise"]
-    own = found["self_preference"]
+def test_generators_change_places_with_their_responses(make_run: Callable, write_benchmark: Callable) -> None:
+    path = write_benchmark(
+        [{**GOOD, "q": f"Question {number}?"} for number in range(6)],
+        extra={"generators": "['org/Me', 'you']"},
+    )
+    run = make_run({"base": lambda row: "Result: A"}, [path], models={"base": "org/me"})
+    own = summarise(run.judgments, run.examples, run.config, 0)["bias"]["base"]["mine"]["self_preference"]
     assert own["available"] and (own["n"], own["chosen"]) == (12, 0.5)
+
+
+def test_a_name_for_each_response_or_the_row_is_an_error(make_run: Callable, write_benchmark: Callable) -> None:
+    names = "['me', 'you'] if record.q == 'Other?' else ['me']"
+    path = write_benchmark([GOOD, {**GOOD, "q": "Other?"}], extra={"generators": names})
+    table = benchmark_examples([path], None).to_pydict()
+    assert sorted(table["status"]) == ["error:generators_not_one_per_response", "ok", "ok"]
+
+
+def test_self_preference_in_scores_by_hand(data_root: Path, make_run: Callable) -> None:
+    # One more than the gold score where the response is its own, the gold score elsewhere.
+    def vain(row: dict[str, Any]) -> str:
+        gold = round(float(row["gold"]))
+        return f"Result: {min(gold + (row['generators'] == ['chatgpt']), 5)}"
+
+    run = make_run({"chatgpt": vain, "other": vain}, ["mt_bench"], data_root, bootstrap=200)
+    found = summarise(run.judgments, run.examples, run.config, 0)["bias"]
+    own = found["chatgpt"]["mt_bench"]["self_preference"]
+    frame = pd.read_parquet(run.judgments["chatgpt"])
+    excess = frame["predicted"].astype(float) - frame["gold"].astype(float)
+    mine = frame["generators"].map(lambda names: names[0] == "chatgpt")
+    assert (own["n"], own["others"]) == (80, 240)
+    assert own["own_excess"] == pytest.approx(excess[mine].mean(), abs=1e-6)
+    assert own["difference"]["value"] == pytest.approx(excess[mine].mean() - excess[~mine].mean(), abs=1e-6)
+    assert 0.1 < own["difference"]["ci_low"] < own["difference"]["value"] < own["difference"]["ci_high"]
+    assert found["other"]["mt_bench"]["self_preference"] == {"available": False, "why": own_responses.NO_SCORES}
 
 
 def longest(row: dict[str, Any]) -> str:
