@@ -44,6 +44,7 @@ class EngineConfig(Strict):
     batch_size: int = Field(16, ge=1)
     """Rows handed to an engine at once."""
     concurrent_batches: int = Field(4, ge=1)
+    """Blocks an engine works on at once, of each up to four batches; with many, none is done and written for long."""
     kv_cache_gb: int = Field(1, ge=1)
     """Key-value cache of a CPU engine, in GiB."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
