@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def summarise(
 
     Returns:
         `models` (model -> benchmark -> entry), `tasks` (model -> task -> entry), `comparison` (model ->
-        against, benchmarks, tasks), `robustness` and `bias` (model -> pairwise benchmark -> entry), `critiques`
+        against, benchmarks, tasks: each later model against the first), `other_comparisons` (a list of the same for any
+        other two, with `model`), `robustness` and `bias` (model -> pairwise benchmark -> entry), `critiques`
         (model -> entry), `overall` (model -> averages or why not) and `settings`; without NaN.
 
     Raises:
@@ -86,6 +88,10 @@ def summarise(
             for model, each in scored.items()
             if model != first
         },
+        "other_comparisons": [
+            {"model": one, "against": two, **compare(loaded, scored[one], scored[two], (one, two), config, seed)}
+            for two, one in combinations(list(scored)[1:], 2)
+        ],
         "robustness": robustness(of_pairs, further, pairs, config, seed),
         "bias": {model: {name: per[name] for name in names if name in per} for model, per in biases.items()},
         "critiques": {model: critique_consistency(path, seed) for model, path in (checked or {}).items()},

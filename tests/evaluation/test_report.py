@@ -77,6 +77,15 @@ def written(make_run: Callable, two_models: dict) -> tuple[Any, dict, Page]:
     return run, found, Page(path.read_text())
 
 
+def test_any_two_of_three_models_stand_on_the_page(make_run: Callable, two_models: dict) -> None:
+    run = make_run({**two_models, "third": two_models["base"]}, ["heldout_pairwise"])
+    found = summarise(run.judgments, run.examples, run.config, seed=0)
+    page = Page(report.write_report(found, run.judgments, run.out).read_text())
+    (other,) = found["other_comparisons"]
+    assert "third is worse than trained" in other["tasks"]["pairwise"]["sentence"]
+    assert other["tasks"]["pairwise"]["sentence"] in page.text
+
+
 def test_the_page_asks_nothing_of_the_network(written: tuple[Any, dict, Page]) -> None:
     _, _, page = written
     assert not [tag for tag, _ in page.elements if tag in {"script", "link", "img", "iframe", "object", "image"}]

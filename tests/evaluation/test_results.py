@@ -63,7 +63,17 @@ def heldout(make_run: Callable, two_models: dict) -> tuple[Any, dict]:
 
 def test_every_entry_has_exactly_the_promised_keys(heldout: tuple[Any, dict]) -> None:
     _, found = heldout
-    keys = ["models", "tasks", "comparison", "robustness", "bias", "critiques", "overall", "settings"]
+    keys = [
+        "models",
+        "tasks",
+        "comparison",
+        "other_comparisons",
+        "robustness",
+        "bias",
+        "critiques",
+        "overall",
+        "settings",
+    ]
     assert list(found) == keys
     assert list(found["models"]) == ["base", "trained"]
     for per in found["models"].values():
@@ -201,6 +211,18 @@ def test_a_perfect_and_a_silent_judge(make_run: Callable) -> None:
     assert against["against"] == "silent"
     assert [entry["difference"] for entry in against["benchmarks"].values()] == [1.0, 1.0, 1.0]
     assert "perfect is better than silent" in against["tasks"]["pairwise"]["sentence"]
+
+
+def test_any_two_models_are_compared_once(make_run: Callable, two_models: dict) -> None:
+    judges = {"base": two_models["base"], "trained": two_models["trained"], "copy": two_models["trained"]}
+    run = make_run(judges)
+    found = summarise(run.judgments, run.examples, run.config, 0)
+    assert list(found["comparison"]) == ["trained", "copy"]
+    (other,) = found["other_comparisons"]
+    assert (other["model"], other["against"]) == ("copy", "trained")
+    for entry in [*other["benchmarks"].values(), *other["tasks"].values()]:
+        assert (entry["difference"], entry["ci_low"], entry["ci_high"]) == (0, 0, 0)
+    assert other["tasks"]["pairwise"]["sentence"].startswith("pairwise tasks: no difference between copy and trained")
 
 
 def test_a_judge_that_always_says_a_scores_half_on_pairs(make_run: Callable) -> None:
