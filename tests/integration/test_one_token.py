@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.config import Config, load_config
@@ -16,7 +16,7 @@ from pipelines.evaluation import job
 from .conftest import LOCAL
 
 ENGINE = {"dtype": "float32", "max_model_len": 1024}
-Judged = Callable[..., pd.DataFrame]
+Judged = Callable[..., dict[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
 
     ray.shutdown()  # of the modules before
 
-    def run(engine: dict[str, Any], *overrides: str) -> pd.DataFrame:
+    def run(engine: dict[str, Any], *overrides: str) -> dict[str, dict[str, Any]]:
         out = tmp_path_factory.mktemp("judged")
         settings = [f"out_dir={out}", "ray.dashboard=false", f"evaluation.engine={json.dumps(ENGINE | engine)}"]
         config: Config = load_config(LOCAL, [*settings, *overrides])
@@ -39,10 +39,11 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     return run
 
 
-def read(out: Path) -> pd.DataFrame:
-    frame = pd.read_parquet(out / "benchmark" / "judgments" / "base.parquet")
-    assert (frame["status"] == "ok").all() and frame["judgment_id"].is_unique
-    return frame.set_index("judgment_id").sort_index()
+def read(out: Path) -> dict[str, dict[str, Any]]:
+    rows = pq.read_table(out / "benchmark" / "judgments" / "base.parquet").to_pylist()
+    found = {row["judgment_id"]: row for row in rows}
+    assert len(found) == len(rows) and {row["status"] for row in rows} == {"ok"}
+    return found
 
 
 def test_one_token_has_the_probabilities_that_transformers_computes(judged: Judged) -> None:
@@ -54,12 +55,12 @@ def test_one_token_has_the_probabilities_that_transformers_computes(judged: Judg
     from pipelines.judging.chat import encode_prompt
     from pipelines.judging.templates import load, render
 
-    frame = judged({"batch_size": 4}, "evaluation.format=one_token", "evaluation.sample=5")
-    assert len(frame) == 20  # pairs in both orders
-    assert (frame["parse_status"] == "ok").all() and (frame["output_tokens"] == 1).all()
+    rows = judged({"batch_size": 4}, "evaluation.format=one_token", "evaluation.sample=5")
+    assert len(rows) == 20  # pairs in both orders
+    assert {(row["parse_status"], row["output_tokens"]) for row in rows.values()} == {("ok", 1)}
     tokenizer = AutoTokenizer.from_pretrained(resolve("embedded"))
     model = AutoModelForCausalLM.from_pretrained(resolve("embedded"), dtype=torch.float32)
-    for row in frame.to_dict("records"):
+    for row in rows.values():
         template = load(row["template"])
         shared, parting = verdict_tokens(tokenizer, [template.completion(verdict) for verdict in row["allowed"]])
         ids = encode_prompt(tokenizer, render(template, row, cot=False)) + shared
@@ -78,7 +79,8 @@ def test_batches_and_engines_change_no_judgment_in_float32(judged: Judged, form:
     # Two engines at once need two cores' worth of Ray's four.
     several = {"batch_size": 3, "concurrent_batches": 2, "max_num_seqs": 5, "engines": [2, 2]}
     other = judged(several, *how, "evaluation.rows_per_block=7")
-    assert len(one) == 48 and list(one.index) == list(other.index)
-    pd.testing.assert_frame_equal(one[["raw", "predicted"]], other[["raw", "predicted"]])
-    for mine, theirs in zip(one["verdict_probs"], other["verdict_probs"], strict=True):
-        assert dict(theirs) == pytest.approx(dict(mine), abs=1e-4)
+    assert len(one) == 48 and set(one) == set(other)
+    for name, mine in one.items():
+        theirs = other[name]
+        assert (mine["raw"], mine["predicted"]) == (theirs["raw"], theirs["predicted"])
+        assert dict(theirs["verdict_probs"]) == pytest.approx(dict(mine["verdict_probs"]), abs=1e-4)
