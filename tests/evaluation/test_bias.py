@@ -192,10 +192,10 @@ def test_a_name_for_each_response_or_the_row_is_an_error(make_run: Callable, wri
 
 
 def test_self_preference_in_scores_by_hand(data_root: Path, make_run: Callable) -> None:
-    # One more than the gold score where the response is its own, the gold score elsewhere.
+    # One more than the gold score where the response is its own, one less elsewhere, as far as the scale goes.
     def vain(row: dict[str, Any]) -> str:
-        gold = round(float(row["gold"]))
-        return f"Result: {min(gold + (row['generators'] == ['chatgpt']), 5)}"
+        said = round(float(row["gold"])) + (1 if row["generators"] == ["chatgpt"] else -1)
+        return f"Result: {min(max(said, 1), 5)}"
 
     run = make_run({"chatgpt": vain, "other": vain}, ["mt_bench"], data_root, bootstrap=200)
     found = summarise(run.judgments, run.examples, run.config, 0)["bias"]
