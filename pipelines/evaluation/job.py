@@ -206,7 +206,10 @@ def describe(config: Config) -> list[str]:
             key = f"the key in {model.api_key_env}" if model.api_key_env else "no key"
             lines.append(f"  {name}: endpoint {model}, at most {model.concurrency} requests at once, {key}")
     for benchmark in load_all(list(config.evaluation.benchmarks)):
-        lines.append(f"  {benchmark.name}: {benchmark.task}, {benchmark.metric}, {benchmark.expected_n} rows")
+        sample, rows = config.evaluation.sample_of(benchmark.name), str(benchmark.expected_n)
+        if sample is not None and sample < benchmark.expected_n:
+            rows = f"{sample} of {rows}"
+        lines.append(f"  {benchmark.name}: {benchmark.task}, {benchmark.metric}, {rows} rows")
     if config.evaluation.formats:
         lines.append(f"  pairs again in the formats {', '.join(config.evaluation.formats)}")
     if check := config.evaluation.critique_check:

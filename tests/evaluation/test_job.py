@@ -47,6 +47,13 @@ def test_a_name_is_judged_by_an_engine(tmp_path: Path) -> None:
     assert isinstance(found.stages[0], PromptStage) and found.depends["dtype"] == "bfloat16"
 
 
+def test_a_dry_run_shows_what_is_sampled(tmp_path: Path) -> None:
+    read = load_config(LOCAL, [f"out_dir={tmp_path}", "evaluation.sample=12", "evaluation.whole=[heldout_absolute]"])
+    said = job.describe(read)
+    assert "  heldout_pairwise: pairwise, accuracy, 12 of 30 rows" in said
+    assert "  heldout_absolute: absolute, pearson, 30 rows" in said
+
+
 def test_an_endpoint_is_not_asked_for_one_token(tmp_path: Path) -> None:
     read = config(tmp_path, gpt=GPT)
     read = read.model_copy(update={"evaluation": read.evaluation.model_copy(update={"format": "one_token"})})
