@@ -40,8 +40,10 @@ def load_sources(sources: list[str]) -> list[Mapping]:
     """The mappings of a run's sources, in order.
 
     Raises:
-        UserError: a source is unknown or not well formed, or two have the same name.
+        UserError: none is named, a source is unknown or not well formed, or two have the same name.
     """
+    if not sources:
+        raise UserError("no source is named", where="curation.sources", fix=f"known: {', '.join(names())}")
     mappings = [load_source(name) for name in sources]
     seen: dict[str, str] = {}
     for name, mapping in zip(sources, mappings, strict=True):

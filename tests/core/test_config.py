@@ -84,7 +84,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, override: str,
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("key", ["out_dir", "curation", "evaluation"])
+@pytest.mark.parametrize("key", ["out_dir", "evaluation"])
 def test_a_missing_key_is_named_with_the_file(tmp_path: Path, key: str) -> None:
     path = write(tmp_path, {name: value for name, value in LEAST.items() if name != key})
     with pytest.raises(UserError) as caught:

@@ -98,3 +98,8 @@ def test_two_sources_may_not_share_a_name(tmp_path: Path) -> None:
     path.write_text(MINE.replace("name: mine", "name: pandalm"))
     with pytest.raises(UserError, match="both named 'pandalm'"):
         load_sources(["pandalm", str(path)])
+
+
+def test_a_run_without_sources_is_told_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"curation\.sources: no source is named \(known: .*sample_pairwise"):
+        load_sources([])

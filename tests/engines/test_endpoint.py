@@ -291,7 +291,7 @@ def test_a_batch_is_judged_and_a_bad_row_leaves_its_neighbours_alone(serve: Call
 
 def test_a_judgment_alone_without_log_probabilities_or_counts(serve: Callable[..., Standin]) -> None:
     server = serve(Reply(body=completion("Result: A")))
-    (found,) = judge(config(server), [row(0, "Say it.")], cot=False)
+    (found,) = judge(config(server), [row(0, "Say it.")], format="judgment_only")
     assert "Reasoning" not in server.bodies[0]["messages"][0]["content"]
     assert (found["status"], found["predicted"], found["verdict_probs"]) == ("ok", "A", [])
     assert (found["prompt_tokens"], found["output_tokens"]) == (None, None)
