@@ -60,6 +60,8 @@ def model_index(results: dict[str, Any], model: str) -> dict[str, Any]:
         if entry["ci_low"] is not None:
             low, high = entry["ci_low"], entry["ci_high"]
             metric["name"] += f", {results['settings']['confidence']:.0%} interval {low:.3f} to {high:.3f}"
+        if (form := results["settings"]["format"]) != "cot":  # another protocol than most figures on cards are of
+            metric["name"] += f", {form}"
         shown = f"{name} ({'; '.join(entry['partial_reasons'])})" if entry["partial"] else name
         dataset = {"name": shown, "type": name}
         task = {"type": "text-generation", "name": f"LLM-as-a-judge, {entry['task']}"}

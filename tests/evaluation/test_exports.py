@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipelines.evaluation import report
-from pipelines.evaluation.exports import write_exports
+from pipelines.evaluation.exports import model_index, write_exports
 from pipelines.evaluation.results import summarise
 from tests.evaluation.test_formats import ORIGINAL, judge_formats
 
@@ -31,6 +31,16 @@ def test_the_csv_and_the_card_hold_what_the_results_hold(make_run: Callable, two
     assert index["name"] == "trained" and len(index["results"]) == 3
     assert "sample of 20 of 30 rows" in first["dataset"]["name"]
     assert "n = 20" in first["metrics"][0]["name"] and "95% interval" in first["metrics"][0]["name"]
+
+
+def test_figures_without_critiques_say_so(make_run: Callable, two_models: dict) -> None:
+    run = make_run(two_models, ["heldout_pairwise"], format="one_token")
+    results = summarise(run.judgments, run.examples, run.config, seed=0)
+    (entry,) = model_index(results, "base")["model-index"][0]["results"]
+    assert entry["metrics"][0]["name"].endswith(", one_token")
+    page = report.render_report(results, [], [], None)
+    asked = results["settings"]["protocols"]["asked for"]
+    assert page.count(asked) == 2 and "the likeliest of the allowed verdicts" in asked
 
 
 def test_formats_have_a_csv_of_their_own(make_run: Callable, two_models: dict) -> None:
