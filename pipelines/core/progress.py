@@ -23,6 +23,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def short(seconds: float) -> str:
+    """What one item took, in three figures: `0.35 ms`, `692 ms`, `1.19 s`."""
+    return f"{seconds:.3g} s" if seconds >= 0.9995 else f"{1000 * seconds:.3g} ms"
+
+
 @contextmanager
 def watch(label: str, total: int, done: Callable[[], int], interval: float = INTERVAL) -> Iterator[None]:
     """Print `label done/total, rate, ETA`, at most every `interval` seconds, while the block runs.

@@ -16,7 +16,7 @@ from pipelines.core.determinism import digest
 from pipelines.core.errors import UserError
 from pipelines.core.files import read_json, write_json
 from pipelines.core.ledger import Entry, balance, check_error_share, count_rows, count_status
-from pipelines.core.progress import clock, say, watch
+from pipelines.core.progress import clock, say, short, watch
 from pipelines.core.stage import RowTask, Stage, check_columns
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class Segment:
         check_error_share(self.name, entry, self.max_error_share)
         write_json(self.folder / DONE, self.result)
         each = seconds / max(total - before, 1)
-        cost = f", {1000 * seconds / tokens:.2f} ms a token" if tokens and not before else ""
-        say(f"{self.name}: done in {clock(seconds)}, {each * 1000:.3g} ms a row{cost}")
+        cost = f", {short(seconds / tokens)} a token" if tokens and not before else ""
+        say(f"{self.name}: done in {clock(seconds)}, {short(each)} a row{cost}")
         return entry
 
     def _stream(self) -> None:
