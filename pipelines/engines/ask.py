@@ -123,17 +123,12 @@ class EngineAsk:
         async with self.engine.semaphore:
             output = await self.engine._generate_async(request)
         written = output.outputs[0]
-        text, top = (
-            written.text,
-            [
-                {entry.decoded_token: entry.logprob for entry in position.values()}
-                for position in written.logprobs or []
-            ],
-        )
+        text, likely = written.text, written.logprobs or []
         if among:
-            found = written.logprobs[0]
-            top = [{answer: found[token].logprob for answer, token in zip(among, parting, strict=True)}]
+            top = [{answer: likely[0][token].logprob for answer, token in zip(among, parting, strict=True)}]
             text = max(among, key=top[0].__getitem__)
+        else:
+            top = [{entry.decoded_token: entry.logprob for entry in position.values()} for position in likely]
         return Answer(
             text=text,
             prompt_tokens=len(ids),

@@ -148,13 +148,11 @@ def _adapted(benchmark: Benchmark, raw: RawRecord) -> list[Row]:
     rows = adapt(benchmark, raw)
     for row in rows:
         row["subset"] = _subset(benchmark, row, raw)
-        row["generators"] = signed = row.get("generators")
+        row["generators"], unsigned = _generators(row)
         # An instruction may be the same in every row, and the context what tells them apart: rows that share
         # both are not independent, and the bootstrap draws them together.
         row["group_id"] = group_id(f"{row['instruction'] or ''} {row['context'] or ''}")
-        if not (signed is None or (isinstance(signed, list) and len(signed) == len(row["responses"]))):
-            row["generators"], row["status"] = None, error("generators_not_one_per_response")
-        if row["status"] == OK and (problem := _problem(row) or _unplaced(row, benchmark)):
+        if row["status"] == OK and (problem := _problem(row) or _unplaced(row, benchmark) or unsigned):
             row["status"] = error(problem)
     return rows
 
@@ -165,6 +163,16 @@ def _subset(benchmark: Benchmark, row: Row, raw: RawRecord) -> str | None:
         return match[1] if match else None
     subset = row.get("subset")
     return None if subset is None else str(subset)
+
+
+def _generators(row: Row) -> tuple[list[str | None] | None, str | None]:
+    """Who wrote each response, or None and, where the mapping does say something, what is wrong with it."""
+    names = row.get("generators")
+    if names is None:
+        return None, None
+    if not isinstance(names, list) or len(names) != len(row["responses"] or []):
+        return None, "generators_not_one_per_response"
+    return [None if name is None else str(name) for name in names], None
 
 
 def _problem(row: Row) -> str | None:

@@ -53,8 +53,9 @@ def summarise(
     Returns:
         `models` (model -> benchmark -> entry), `tasks` (model -> task -> entry), `comparison` (model ->
         against, benchmarks, tasks: each later model against the first), `other_comparisons` (a list of the same for any
-        other two, with `model`), `robustness` and `bias` (model -> pairwise benchmark -> entry), `critiques`
-        (model -> entry), `overall` (model -> averages or why not) and `settings`; without NaN.
+        other two, with `model`), `robustness` (model -> pairwise benchmark -> entry), `bias` (the same; of absolute
+        benchmarks self-preference alone), `critiques` (model -> entry), `overall` (model -> averages or why not) and
+        `settings`; without NaN.
 
     Raises:
         UserError: judgments are missing, or a benchmark has none.

@@ -189,6 +189,8 @@ def test_a_name_for_each_response_or_the_row_is_an_error(make_run: Callable, wri
     path = write_benchmark([GOOD, {**GOOD, "q": "Other?"}], extra={"generators": names})
     table = benchmark_examples([path], None).to_pydict()
     assert sorted(table["status"]) == ["error:generators_not_one_per_response", "ok", "ok"]
+    numbers = write_benchmark([GOOD], name="numbers", extra={"generators": "[1, none]"})
+    assert benchmark_examples([numbers], None)["generators"].to_pylist() == [["1", None], [None, "1"]]
 
 
 def test_self_preference_in_scores_by_hand(data_root: Path, make_run: Callable) -> None:
