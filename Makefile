@@ -15,7 +15,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-all perf lint format lock clean
+.PHONY: help install demo test test-fast test-all perf lint format docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 format: $(STAMP) ## apply ruff's format and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## write docs/configuration.md again after a change of a config model
+	$(BIN)/python scripts/config_reference.py
 
 lock: $(STAMP) ## write requirements-cpu.txt again after a change of pyproject.toml
 	$(BIN)/python scripts/lock_requirements.py

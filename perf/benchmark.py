@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
-from pipelines.core.config import EngineConfig, EvaluationConfig, RayConfig
+from pipelines.core import storage
+from pipelines.core.cluster import RayConfig
 from pipelines.core.records import Row
-from pipelines.engines.ask import Ask
-from pipelines.engines.steps import PromptStep
+from pipelines.engines.config import EngineConfig
+from pipelines.engines.llm.ask import Ask
+from pipelines.engines.llm.steps import PromptStep
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.judging.tasks import PAIRWISE, TASKS
 
-BENCHMARKS = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
+BENCHMARKS = [f"heldout_{task}" for task in TASKS]
 CRITIQUE = 64  # most tokens of an answer, as in local.yaml
 Prompts = list[list[int]]
 
@@ -112,9 +114,8 @@ def compare(rows: int, rounds: int, model: str, folder: Path) -> dict[str, Any]:
 def write_rows(folder: Path, count: int) -> None:
     """So many rows of each task type: the held-out ones over and over, told apart by a number before the instruction,
     so that none finds itself in the cache."""
-    from pipelines.evaluation.examples import ASKED, benchmark_examples
+    from pipelines.evaluation.asking.benchmark_rows import BENCHMARK_ROW, benchmark_examples
 
-    folder.mkdir()
     for name in BENCHMARKS:
         asked = benchmark_examples([name], None).to_pylist()
         ids = list(dict.fromkeys(row["row_id"] for row in asked))
@@ -124,7 +125,7 @@ def write_rows(folder: Path, count: int) -> None:
             for row in (row for row in asked if row["row_id"] == ids[which]):
                 new = {key: f"{copy}:{row[key]}" for key in ("judgment_id", "row_id")}
                 rows.append(row | new | {"instruction": f"{copy + 1}. {row['instruction']}"})
-        pq.write_table(pa.Table.from_pylist(rows, schema=ASKED), folder / f"{name}.parquet")
+        storage.write_table(folder / f"{name}.parquet", pa.Table.from_pylist(rows, schema=BENCHMARK_ROW))
 
 
 def relative(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
@@ -134,22 +135,15 @@ def relative(one: dict[str, float], other: dict[str, float]) -> dict[str, float]
 
 def run_segment(examples: Path, config: EvaluationConfig, work: Path) -> list[Row]:
     """The judge segment as the job runs it, with two clocks; returns its rows."""
-    from pipelines.core.segment import Segment
-    from pipelines.engines.vllm_stage import PromptStage
-    from pipelines.evaluation.judge import Judge
+    from pipelines.core.segment import Rows, Segment
+    from pipelines.engines.llm.judge import Judge
+    from pipelines.engines.llm.vllm_stage import PromptStage
 
     steps: list[PromptStep] = [Began(), Judge(config.max_tokens), Ended()]
-    segment = Segment(
-        "judge",
-        work,
-        examples,
-        [PromptStage("judge", config.engine, steps)],
-        depends={},
-        id_column="judgment_id",
-        rows_per_block=config.rows_per_block,
-    )
-    segment.run()
-    rows: list[Row] = pads.dataset(str(segment.rows), format="parquet").to_table().to_pylist()
+    stages = [PromptStage("judge", config.engine, steps)]
+    segment = Segment("judge", stages, "judgment_id", config.rows_per_block)
+    judged = segment.run(work, Rows(examples, "those of this process"))
+    rows: list[Row] = storage.read_table(judged.folder).to_pylist()
     failed = [row["status"] for row in rows if row["status"] != "ok"]
     if failed:
         sys.exit(f"{len(failed)} rows were not judged, such as: {failed[0]}")
@@ -157,11 +151,11 @@ def run_segment(examples: Path, config: EvaluationConfig, work: Path) -> list[Ro
 
 
 def prompts_of(rows: list[Row], config: EvaluationConfig) -> dict[str, Prompts]:
-    """Token ids of the prompts of each comparison, pairs in the order they stand in."""
+    """Token ids of the prompts of each comparison, each pair in the orders in which it is judged."""
     from transformers import AutoTokenizer
 
+    from pipelines.engines.llm.verdict_tokens import verdict_tokens
     from pipelines.engines.models import resolve
-    from pipelines.engines.verdict_tokens import verdict_tokens
     from pipelines.judging.chat import encode_prompts
     from pipelines.judging.templates import load, render
 
@@ -174,7 +168,7 @@ def prompts_of(rows: list[Row], config: EvaluationConfig) -> dict[str, Prompts]:
         answers = [load(row["template"]).completion(verdict) for verdict in row["allowed"]]
         return verdict_tokens(tokenizer, answers)[0]
 
-    pairs = [row for row in rows if row["task"] == "pairwise"]
+    pairs = [row for row in rows if row["task"] == PAIRWISE.name]
     return {
         "all": prompts(rows),
         "both orders": prompts(pairs),
@@ -185,7 +179,7 @@ def prompts_of(rows: list[Row], config: EvaluationConfig) -> dict[str, Prompts]:
 
 def run_raw(prompts: Path, model: str) -> dict[str, dict[str, float]]:
     """`raw` in a process of its own, with the variables that our engine gets."""
-    from pipelines.engines.vllm_stage import engine_environment
+    from pipelines.engines.llm.engine import engine_environment
 
     done = subprocess.run(
         [sys.executable, __file__, "--model", model, "--child", str(prompts)],
@@ -204,9 +198,9 @@ def raw(path: Path, model: str) -> dict[str, dict[str, float]]:
     """The prompts of each comparison at once through `vllm.LLM`: seconds, and tokens read, computed and written."""
     from vllm import LLM, SamplingParams
 
+    from pipelines.engines.llm.engine import engine_arguments
+    from pipelines.engines.llm.judge import TOP
     from pipelines.engines.models import resolve
-    from pipelines.engines.vllm_stage import engine_arguments
-    from pipelines.evaluation.judge import TOP
 
     engine = LLM(model=resolve(model), **engine_arguments(settings(model).engine))
     found = {}

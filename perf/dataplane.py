@@ -22,14 +22,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.config import Config, load_config
+from pipelines.config import load_config
 from pipelines.core.records import CACHED, CHECKED, CRITIQUED, EXAMPLE, SCORED, Row
+from pipelines.core.segment import Rows, Segment, Step
 from pipelines.core.stage import PooledStage, Stage
 
 TASKS = ("pairwise", "absolute", "classification")
@@ -187,8 +189,8 @@ def write_rows(folder: Path, count: int, words: int) -> None:
 
 def warm(given: dict[str, Any]) -> dict[str, Any]:
     """Fit the embedded reward head, which the job looks for: once on a machine, and no part of what is measured."""
-    from pipelines.core.config import RewardConfig
-    from pipelines.engines.reward import resolve_reward
+    from pipelines.curation.config import RewardConfig
+    from pipelines.engines.reward.stage import resolve_reward
 
     return {"reward": resolve_reward(RewardConfig())}
 
@@ -196,8 +198,9 @@ def warm(given: dict[str, Any]) -> dict[str, Any]:
 def job(given: dict[str, Any]) -> dict[str, Any]:
     """The curation job with stand-ins; seconds, and the peak resident set of this process, the driver."""
     from pipelines.core.cluster import connect
-    from pipelines.curation.job import run
-    from ray_jobs.curate import figure_2
+    from pipelines.curation import job as curation
+    from pipelines.evaluation.asking.benchmark_texts import write_texts
+    from ray_jobs.curate import build
 
     folder = Path(given["folder"])
     config = load_config(
@@ -213,31 +216,27 @@ def job(given: dict[str, Any]) -> dict[str, Any]:
         ],
     )
     connect(config.ray)
-    prompts(config)
+    write_texts(config.run, config.evaluation.benchmarks)
     start = time.monotonic()
-    run(config, with_stand_ins(figure_2(config)))
+    curation.run(with_stand_ins(build(config.run, config.curation)), config.run, config.curation)
     ended = time.monotonic() - start
     return {"seconds": ended, "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def prompts(config: Config) -> None:
-    """Decontaminate against what the packaged benchmarks hold."""
-    from pipelines.evaluation.prompts import write_prompts
-
-    write_prompts(config)
-
-
-def with_stand_ins(segments: dict[str, list[Stage]]) -> dict[str, list[Stage]]:
-    """The segments with every model replaced."""
-    from pipelines.engines.reward import RewardStage
-    from pipelines.engines.vllm_stage import PromptStage
+def with_stand_ins(steps: list[Step]) -> list[Step]:
+    """The steps with every model replaced."""
+    from pipelines.engines.llm.vllm_stage import PromptStage
+    from pipelines.engines.reward.stage import RewardStage
 
     def replaced(stage: Stage) -> Stage:
         if isinstance(stage, RewardStage):
             return StandIn(tuple(SCORED))
         return StandIn((*CRITIQUED, *CACHED, *CHECKED)) if isinstance(stage, PromptStage) else stage
 
-    return {name: [replaced(stage) for stage in stages] for name, stages in segments.items()}
+    return [
+        replace(step, stages=[replaced(stage) for stage in step.stages]) if isinstance(step, Segment) else step
+        for step in steps
+    ]
 
 
 def cluster(given: dict[str, Any]) -> dict[str, Any]:
@@ -246,15 +245,14 @@ def cluster(given: dict[str, Any]) -> dict[str, Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from pipelines.core.cluster import quiet_data
-    from pipelines.core.segment import Segment
+    from pipelines.core.cluster import configure_data
 
     folder = Path(given["folder"])
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
     for _ in range(NODES):
         nodes.add_node(num_cpus=1)
     ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
-    quiet_data()
+    configure_data()
     try:
         (folder / "rows").mkdir()
         (folder / "notes").mkdir()
@@ -264,8 +262,7 @@ def cluster(given: dict[str, Any]) -> dict[str, Any]:
         ]
         pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE), folder / "rows" / "0.parquet")
         stage = HeavyTail(folder / "notes", median_s=0.25)
-        segment = Segment("tail", folder / "work", folder / "rows", [stage], depends={}, rows_per_block=4)
-        segment.run()
+        Segment("tail", [stage], rows_per_block=4).run(folder / "work", Rows(folder / "rows", ""))
         spans = [
             json.loads(line) for path in (folder / "notes").iterdir() for line in path.read_text().splitlines() if line
         ]

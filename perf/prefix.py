@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.config import EngineConfig
 from pipelines.core.determinism import unit
 from pipelines.core.records import Row
+from pipelines.engines.config import EngineConfig
 
 SOURCES = ("alce_human_eval", "halueval", "vicuna_eval", "finegrained_rlhf")
 CRITIQUE = "It answers what was asked, and it says where the answer comes from."
@@ -38,7 +38,7 @@ def main() -> None:
 
 def compare(data_root: Path, count: int, least: int, most: int) -> dict[str, Any]:
     """Both orders through one engine, twice in turn; the better time of each counts."""
-    from pipelines.engines.vllm_stage import engine_arguments, engine_environment
+    from pipelines.engines.llm.engine import engine_arguments, engine_environment
 
     config = EngineConfig(max_model_len=2048, max_num_seqs=8)
     os.environ.update(engine_environment(config))

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.config import RewardConfig
 from pipelines.core.determinism import unit
 from pipelines.core.records import Row
+from pipelines.curation.config import RewardConfig
 
 SOURCES = ("alce_human_eval", "auto_j_train", "finegrained_rlhf", "pandalm", "tulu1_human_eval", "vicuna_eval")
 
@@ -37,8 +37,8 @@ def compare(data_root: Path, count: int) -> dict[str, Any]:
     """Sequences per second of the three ways."""
     import torch
 
-    from pipelines.engines.conversations import conversations, share_prompts
-    from pipelines.engines.reward import load_reward
+    from pipelines.engines.reward.conversations import conversations, share_prompts
+    from pipelines.engines.reward.stage import load_reward
 
     torch.set_num_threads(os.cpu_count() or 1)
     scorer: Any = load_reward(RewardConfig(dtype="float32"))
@@ -103,7 +103,7 @@ def padded(scorer: Any, batches: list[list[list[int]]]) -> list[float]:
     """Scores of batches of token ids, right-padded; nothing shared."""
     import torch
 
-    from pipelines.engines.armorm import find_gate
+    from pipelines.engines.reward.armorm import find_gate
 
     scores: list[float] = []
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def padded(scorer: Any, batches: list[list[list[int]]]) -> list[float]:
 
 def bucketed(scorer: Any, inputs: list[list[int]]) -> list[float]:
     """Scores in padded batches of similar length, in the order of `inputs`."""
-    from pipelines.engines.conversations import budget_batches
+    from pipelines.engines.reward.conversations import budget_batches
 
     batches = budget_batches([len(ids) for ids in inputs], scorer.batch_tokens)
     found = padded(scorer, [[inputs[i] for i in batch] for batch in batches])

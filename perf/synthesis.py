@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from pipelines.core.config import CritiqueConfig, EngineConfig, RayConfig
+from pipelines.core import storage
+from pipelines.core.cluster import RayConfig
 from pipelines.core.records import CONTRASTED, EXAMPLE, Row
 from pipelines.core.stage import apply_stages, to_table
+from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
-from pipelines.engines.ask import Ask
-from pipelines.engines.steps import PromptStep
+from pipelines.engines.config import EngineConfig
+from pipelines.engines.llm.ask import Ask
+from pipelines.engines.llm.steps import PromptStep
 
 SOURCES = ("sample_pairwise", "sample_absolute", "sample_classification")
 SCHEMA = pa.schema([*EXAMPLE, *CONTRASTED])
@@ -124,15 +126,14 @@ def write_rows(folder: Path, count: int) -> None:
 
 def run_segment(source: Path, work: Path) -> pa.Table:
     """The synthesize segment as the job runs it, with two clocks; returns its rows."""
-    from pipelines.core.segment import Segment
-    from pipelines.engines.vllm_stage import PromptStage
+    from pipelines.core.segment import Rows, Segment
+    from pipelines.engines.llm.vllm_stage import PromptStage
 
     config = critique_config()
     steps: list[PromptStep] = [Began(), Critique(config, 0), ConsistencyCheck(config, 0), Ended()]
     stage = PromptStage("synthesize", config.engine, steps)
-    segment = Segment("synthesize", work, source, [stage], depends={}, rows_per_block=32)
-    segment.run()
-    return pads.dataset(str(segment.rows), format="parquet").to_table()
+    rows = Segment("synthesize", [stage], rows_per_block=32).run(work, Rows(source, ""))
+    return storage.read_table(rows.folder)
 
 
 def rate(rows: pa.Table) -> float:
@@ -166,7 +167,7 @@ def prompts_of(rows: pa.Table) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, str]:
     """The variables our own engine gets."""
-    from pipelines.engines.vllm_stage import engine_environment
+    from pipelines.engines.llm.engine import engine_environment
 
     return engine_environment(critique_config().engine)
 
@@ -176,8 +177,8 @@ def raw(path: Path) -> dict[str, float]:
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
+    from pipelines.engines.llm.engine import engine_arguments
     from pipelines.engines.models import resolve
-    from pipelines.engines.vllm_stage import engine_arguments
 
     prompts, config = json.loads(path.read_text()), critique_config()
     engine = LLM(model=resolve("embedded"), **engine_arguments(config.engine))

@@ -118,8 +118,8 @@ def check(name: str) -> tuple[float, float]:
 
 def count_shared(model: str, lengths: Lengths) -> tuple[float, float]:
     """Our engine's forward and backward pass."""
-    from pipelines.core.config import TrainConfig
-    from pipelines.engines.packing import pack
+    from pipelines.engines.packed.packing import pack
+    from pipelines.training.config import TrainConfig
     from pipelines.training.worker import load_model
 
     loaded = load_model(model, TrainConfig())

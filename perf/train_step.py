@@ -107,8 +107,9 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     import datasets
     import torch
 
-    from pipelines.core.config import TrainConfig
+    from pipelines.core.run import Run
     from pipelines.training import dpo, worker
+    from pipelines.training.config import TrainConfig
     from pipelines.training.reference import ReferenceScores
 
     worker.quiet()
@@ -140,7 +141,7 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
         )
     with tempfile.TemporaryDirectory(dir=folder) as work:
         datasets.Dataset.from_list(rows).to_parquet(f"{work}/rows/0.parquet")
-        trainer = worker.build(config, {"model": model, "seed": 0, "encoded": f"{work}/rows", "work": work}, Path(work))
+        trainer = worker.build(worker.Job(config, model, Path(work) / "rows", Run(Path(work))), Path(work))
         start = time.monotonic()
         trainer.get_train_dataloader()  # TRL computes the cached reference here, at first call
         if job["engine"] == "trl":
@@ -158,9 +159,9 @@ def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from pipelines.core.determinism import unit
-    from pipelines.core.mapping import adapt
-    from pipelines.core.readers import read_raw
     from pipelines.curation.registry import load_source
+    from pipelines.datasets.readers import read_raw
+    from pipelines.datasets.spec import adapt
     from pipelines.engines.models import resolve
     from pipelines.judging import templates
     from pipelines.judging.chat import encode_prompt, encode_text

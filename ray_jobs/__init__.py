@@ -1,0 +1,1 @@
+"""The jobs: thin scripts for `ray job submit`, which the program `openselene` also runs."""

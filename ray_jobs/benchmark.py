@@ -1,18 +1,25 @@
-"""Benchmark job: base and trained judge on every benchmark of the config, with intervals and a report (§3)."""
+"""Compare judges on benchmarks and write the report. §3 of arXiv 2501.17195."""
 
 from __future__ import annotations
 
-from pipelines.core.cli import command
+from pipelines.cli import command
+from pipelines.config import Config
 from pipelines.core.cluster import connect
-from pipelines.core.config import Config
-from pipelines.evaluation.job import describe, run
+from pipelines.evaluation import job
 
 
 def benchmark(config: Config) -> None:
     """Run the job, or what is left of it: OUT/model -> OUT/benchmark."""
     connect(config.ray)
-    run(config)
+    job.evaluate(config.run, config.evaluation, config.train.model)
 
+
+def describe(config: Config) -> list[str]:
+    """What the job would do."""
+    return job.describe(config.run, config.evaluation, config.train.model)
+
+
+app = command(benchmark, describe, __doc__)
 
 if __name__ == "__main__":
-    command(benchmark, describe, __doc__ or "")
+    app()

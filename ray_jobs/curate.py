@@ -1,62 +1,95 @@
-"""Curation job: public judge data in, preference pairs out (Figure 2 of arXiv 2501.17195)."""
+"""Turn public judge data into preference pairs. Figure 2 of arXiv 2501.17195."""
 
 from __future__ import annotations
 
-from pipelines.core.cli import command
+from functools import partial
+from typing import TypeVar
+
+from pipelines.cli import command
+from pipelines.config import Config
 from pipelines.core.cluster import connect
-from pipelines.core.config import Config
+from pipelines.core.run import Run
+from pipelines.core.segment import Segment, Step
+from pipelines.curation import job
+from pipelines.curation.cap import SourceCap
 from pipelines.curation.clean import cleaning_stages
+from pipelines.curation.config import CurationConfig
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
 from pipelines.curation.decontaminate import Decontaminate
-from pipelines.curation.job import Segments, describe, duplicates_file, near_duplicates_file, run, work_folder
-from pipelines.curation.mix import Pair, SourceCap
-from pipelines.curation.near_duplicates import NotNearDuplicate
+from pipelines.curation.duplicates import Duplicates, MarkDuplicates
+from pipelines.curation.ingest import Ingest
+from pipelines.curation.mix import Pair
+from pipelines.curation.near_duplicates import NearDuplicates, NotNearDuplicate
+from pipelines.curation.publish import Publish
+from pipelines.curation.registry import load_sources
 from pipelines.curation.threshold import RewardThreshold
-from pipelines.engines.reward import RewardStage
-from pipelines.engines.vllm_stage import PromptStage
-from pipelines.evaluation.prompts import prompts_file, write_prompts
+from pipelines.engines.llm.vllm_stage import PromptStage
+from pipelines.engines.reward.stage import RewardStage
+from pipelines.evaluation.asking.benchmark_texts import texts_file, write_texts
+
+T = TypeVar("T")
 
 
-def figure_2(config: Config) -> Segments:
-    """The paper's Figure 2, top to bottom."""
-    curation, seed, work = config.curation, config.seed, work_folder(config)
-    clean, scored = curation.clean, work / "prepare" / "rows"
-    return {
-        "prepare": [
-            *cleaning_stages(curation.clean, duplicates_file(config)),
-            *([NotNearDuplicate(near_duplicates_file(config))] if clean.near_duplicates.enabled else []),
-            *([Decontaminate(prompts_file(config), clean.decontaminate.ngram)] if clean.decontaminate.enabled else []),
-            Contrast(seed),
-            *([RewardStage(curation.reward)] if curation.reward.enabled else []),
-        ],
-        "synthesize": [
-            *([RewardThreshold(curation.reward.thresholds, scored)] if curation.reward.enabled else []),
-            PromptStage(
-                "synthesize",
-                curation.critique.engine,
-                [Critique(curation.critique, seed), ConsistencyCheck(curation.critique, seed)],
-            ),
-        ],
-        "mix": [
-            SourceCap(curation.mix.caps, work / "synthesize" / "rows", seed),
-            Pair(curation.mix, seed),
-        ],
-    }
+def build(run: Run, curation: CurationConfig) -> list[Step]:
+    """The paper's Figure 2, top to bottom: each step hands its rows to the next."""
+    clean, reward, critique, mix, seed = curation.clean, curation.reward, curation.critique, curation.mix, run.seed
+    near, texts, sources = clean.near_duplicates, clean.decontaminate, load_sources(curation.sources)
+    order = [source.name for source in sources]
+    prompts = [Critique(critique, seed), ConsistencyCheck(critique, seed)]
+    threshold = used(reward.enabled, RewardThreshold(reward.thresholds))
+    segment = partial(Segment, rows_per_block=curation.rows_per_block, max_error_share=run.max_error_share)
+    return [
+        Ingest(run, sources, curation.sample_per_source),
+        Duplicates(order),
+        *used(near.enabled, NearDuplicates(order, near)),
+        segment(
+            "prepare",
+            [
+                MarkDuplicates(Duplicates.file(run.work)),
+                *used(near.enabled, NotNearDuplicate(NearDuplicates.file(run.work))),
+                *cleaning_stages(clean),
+                *used(texts.enabled, Decontaminate(texts_file(run), texts.ngram)),
+                Contrast(seed),
+                *used(reward.enabled, RewardStage(reward.scorer)),
+            ],
+            id_column="raw_id",
+        ),
+        segment(
+            "synthesize",
+            [
+                *threshold,
+                SourceCap(mix.caps, seed, after=threshold),
+                PromptStage("synthesize", critique.engine, prompts),
+            ],
+            token_columns=["synthesis_tokens"],
+        ),
+        segment("mix", [Pair(mix, seed)]),
+        Publish(run, curation, sources),
+    ]
+
+
+def used(enabled: bool, part: T) -> list[T]:
+    """The part, where it is enabled."""
+    return [part] if enabled else []
 
 
 def curate(config: Config) -> None:
     """Run the job, or what is left of it."""
     connect(config.ray)
-    prompts = write_prompts(config) if config.curation.clean.decontaminate.enabled else None
-    run(config, figure_2(config), depends={"prepare": {"prompts": prompts}})
+    steps = build(config.run, config.curation)
+    if config.curation.clean.decontaminate.enabled:
+        write_texts(config.run, config.evaluation.benchmarks)
+    job.run(steps, config.run, config.curation)
 
 
-def plan(config: Config) -> list[str]:
+def describe(config: Config) -> list[str]:
     """What the job would do."""
-    return describe(config, figure_2(config))
+    return job.describe(build(config.run, config.curation))
 
+
+app = command(curate, describe, __doc__)
 
 if __name__ == "__main__":
-    command(curate, plan, __doc__ or "")
+    app()

@@ -1,21 +1,26 @@
-"""Sweep job: the paper's grid of trainings (§2.4), compared on held-out pairs."""
+"""Train the paper's grid (§2.4) and compare on held-out pairs."""
 
 from __future__ import annotations
 
-from pipelines.core.cli import command
+from pipelines.cli import command
+from pipelines.config import Config
 from pipelines.core.cluster import connect
-from pipelines.core.config import Config
-from pipelines.experiments.sweep import check, describe, run
-from pipelines.training import settings
+from pipelines.experiments.sweep import job
 
 
 def sweep(config: Config) -> None:
     """Run the trainings that are not done: OUT/curated/data -> OUT/sweep/{table.csv,sweep.png,best.json}."""
-    check(config)
-    settings.check(config.train)
+    job.validate(config.train, config.sweep)
     connect(config.ray)
-    run(config)
+    job.run(config.run, config.train, config.sweep)
 
+
+def describe(config: Config) -> list[str]:
+    """What the job would do."""
+    return job.describe(config.train, config.sweep)
+
+
+app = command(sweep, describe, __doc__)
 
 if __name__ == "__main__":
-    command(sweep, describe, __doc__ or "")
+    app()

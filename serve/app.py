@@ -12,11 +12,11 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 
-from pipelines.core.config import EngineConfig
-from pipelines.core.errors import UserError
+from pipelines.core.errors import RowFailure, UserError
+from pipelines.engines.config import EngineConfig
+from pipelines.judging.tasks import TASKS
 
 TEXT = 100_000  # most characters of one field
-VERDICTS = {"pairwise": ["A", "B"], "absolute": ["1", "2", "3", "4", "5"], "classification": ["Yes", "No"]}
 api = FastAPI(title="openselene judge")
 
 
@@ -37,7 +37,7 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Request:
-        wanted = 2 if self.task == "pairwise" else 1
+        wanted = TASKS[self.task].responses
         if len(self.responses) != wanted:
             raise ValueError(f"a {self.task} request has {wanted} response(s), got {len(self.responses)}")
         if any(len(text) > TEXT for text in self.responses):
@@ -46,7 +46,7 @@ class Request(BaseModel):
 
 
 class Judgment(BaseModel):
-    """The judge's answer; `verdict` is null when the answer does not follow the format (`parse_status` says how)."""
+    """The judge's answer; `verdict` is null if it does not follow the format (`parse_status` says how)."""
 
     verdict: str | None
     critique: str
@@ -65,39 +65,33 @@ class JudgeService:
 
     Args:
         engine: keys of EngineConfig; `model` is a folder, a hub id or `embedded`.
-        template: `compact` or `original`: the format for requests that name none.
+        template: `compact` or `original`: the template of requests that do not name one.
         max_tokens: most tokens of an answer.
     """
 
     def __init__(self, engine: dict[str, Any], template: str = "original", max_tokens: int = 512) -> None:
-        from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineWrapper
-
-        from pipelines.engines.ask import EngineAsk
-        from pipelines.engines.models import resolve
-        from pipelines.engines.vllm_stage import engine_arguments, engine_environment
-        from pipelines.evaluation.judge import Judge
+        from pipelines.engines.llm.engine import engine_environment, start_engine
+        from pipelines.engines.llm.judge import Judge
 
         config = EngineConfig.model_validate(engine)
         os.environ.update(engine_environment(config))
         self.model, self.template = config.model, template
-        source = resolve(config.model)
-        wrapper = vLLMEngineWrapper(
-            "index", model=source, model_source=source, log_engine_metrics=False, **engine_arguments(config)
-        )
-        self.ask, self.judge = EngineAsk(wrapper, config.max_model_len), Judge(max_tokens)
+        self.ask, self.judge = start_engine(config), Judge(max_tokens)
 
     @api.post("/judge")
     async def post_judge(self, request: Request) -> Judgment:
         """Judge one example."""
         row: dict[str, Any] = {
             **request.model_dump(),
-            "allowed": request.allowed or VERDICTS[request.task],
+            "allowed": request.allowed or list(TASKS[request.task].verdicts),
             "template": request.template or f"{request.task}_{self.template}",
         }
         try:
             await self.judge.run(row, self.ask)
-        except (UserError, ValueError) as exc:
+        except UserError as exc:
             raise HTTPException(status_code=422, detail=str(exc)) from None
+        except RowFailure as exc:
+            raise HTTPException(status_code=422, detail=exc.detail or exc.reason) from None
         return Judgment(
             verdict=row["predicted"],
             critique=row["critique"],
@@ -108,6 +102,10 @@ class JudgeService:
             prompt_tokens=row["prompt_tokens"],
             output_tokens=row["output_tokens"],
         )
+
+    async def check_health(self) -> None:
+        """Called by Ray Serve, which replaces a replica whose engine is dead."""
+        await self.ask.check_health()
 
     @api.get("/health")
     async def health(self) -> dict[str, str]:

@@ -6,9 +6,12 @@ import os
 import socket
 from typing import Any
 
-from pipelines.core.config import RayConfig
+from pydantic import Field
+
+from pipelines.core import ray_internals
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
+from pipelines.core.yaml_model import Strict
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -21,6 +24,19 @@ QUIET = {
 # For a cluster of this one machine. Ray Data reads the footers of parquet files in 16 processes of its own, which pays
 # for thousands of files far away; here starting them takes longer than all else a small segment does.
 LOCAL = {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
+
+
+class RayConfig(Strict):
+    """Where the job runs: a running cluster if there is one (RAY_ADDRESS, `ray job submit`), else a local one."""
+
+    address: str | None = None
+    """Cluster to join; null takes RAY_ADDRESS, then a cluster that `ray start` started, else starts a local one."""
+    num_cpus: int | None = Field(None, ge=1)
+    """Logical CPUs of a local cluster that this job starts itself; null means the machine's own count."""
+    object_store_memory_mb: int | None = Field(None, ge=80)
+    """Object store of a local cluster, in MiB; null lets Ray choose."""
+    dashboard: bool = True
+    """Start the dashboard with a local cluster."""
 
 
 def connect(config: RayConfig) -> None:
@@ -48,23 +64,21 @@ def connect(config: RayConfig) -> None:
             raise UserError(
                 "no Ray cluster answers", where=address, fix="start it, or unset ray.address and RAY_ADDRESS"
             )
-        ray.init(address=address, **quiet)
-        return _ready()
+        return _ready(ray.init(address=address, **quiet).dashboard_url)
     for key, value in LOCAL.items():
         os.environ.setdefault(key, value)
-    left = ray._private.utils.read_ray_address()
+    left = ray_internals.left_address()
     if left and not answers(left):
-        # A cluster that was killed leaves its address behind, and Ray would wait there without a word.
         own["address"] = "local"
     try:
         # Without an address Ray joins what `ray start` has left running, and refuses to size it. Not "auto":
         # that also joins another job's own cluster, and goes down with it.
-        ray.init(**own, **quiet)
+        context = ray.init(**own, **quiet)
     except ValueError as exc:
         if "existing cluster" not in str(exc):
             raise
-        ray.init(**quiet)
-    _ready()
+        context = ray.init(**quiet)
+    _ready(context.dashboard_url)
 
 
 def answers(address: str) -> bool:
@@ -79,24 +93,25 @@ def answers(address: str) -> bool:
         return False
 
 
-def _ready() -> None:
+def _ready(dashboard: str | None) -> None:
     import ray
 
-    context = ray.get_runtime_context()
-    dashboard = getattr(ray._private.worker.global_worker.node, "webui_url", None)
     shown = f", dashboard http://{dashboard}" if dashboard else ""
-    say(f"ray {ray.__version__}: {context.gcs_address}{shown}")
-    quiet_data()
+    say(f"ray {ray.__version__}: {ray.get_runtime_context().gcs_address}{shown}")
+    configure_data()
 
 
-def quiet_data() -> None:
-    """Silence Ray Data's own progress bars and hints; ours count rows that are safely written."""
+def configure_data() -> None:
+    """Let a worker's UserError through as it is, and silence Ray Data's own progress: ours counts rows written."""
     import logging
 
     import ray
 
     data = ray.data.DataContext.get_current()
+    data.raise_original_map_exception = True
     data.enable_progress_bars = False
     data.print_on_execution_start = False
-    for name in ("ray", "ray.data", "ray.train", "ray.llm", "DeepSpeed"):
+    for name in ("ray", "ray.train", "DeepSpeed"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs, twice and as a fault of Ray's own, the exception that it then raises.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

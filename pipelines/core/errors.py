@@ -25,6 +25,25 @@ def _rebuild(what: str, where: str, fix: str) -> UserError:
     return UserError(what, where=where, fix=fix)
 
 
+class RowFailure(Exception):
+    """A row that cannot be processed, through a fault of its own: it ends as `error:<stage>:<reason>[:<detail>]`.
+
+    Any other exception is a fault of the program, the actor or the machine. It is let through: nothing is recorded
+    against the row, which is tried again.
+
+    Args:
+        reason: a few words joined by `_`, the same for every row of this kind: the ledger counts them.
+        detail: what happened to this row, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}:{self.detail}" if self.detail else self.reason
+
+
 def unreadable(path: Path, what: str, exc: Exception) -> UserError:
     """The error for a file that is not what its format says."""
     return UserError(f"not a readable {what} file: {' '.join(str(exc).split())[:200]}", where=str(path))

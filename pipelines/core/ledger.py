@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
+from pipelines.core import sql
 from pipelines.core.errors import LedgerError, TooManyErrors
 from pipelines.core.records import kind
+from pipelines.core.storage import Place
 
 MEMORY = "100MB"  # of DuckDB, in the driver: 5.8 million ids are counted in it as 0.6 million are
 
@@ -15,7 +15,7 @@ Counts = dict[str, int]
 Entry = dict[str, Any]
 
 
-def count_rows(folder: Path, id_column: str, only_ok: bool = False) -> Counts:
+def count_rows(folder: Place, id_column: str, only_ok: bool = False) -> Counts:
     """Rows per source in a folder of parquet files.
 
     Raises:
@@ -34,7 +34,7 @@ def count_rows(folder: Path, id_column: str, only_ok: bool = False) -> Counts:
     return counts
 
 
-def count_status(folder: Path) -> dict[str, Counts]:
+def count_status(folder: Place) -> dict[str, Counts]:
     """Source -> status -> rows in a folder of parquet files."""
     table: dict[str, Counts] = {}
     for source, status, n in _query(folder, "select source, status, count(*) from rows group by 1, 2"):
@@ -88,15 +88,7 @@ def check_error_share(segment: str, entry: Entry, most: float) -> None:
         )
 
 
-def _query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
-    """Run SQL over the parquet files of a folder as `rows`; DuckDB streams and spills, so memory is bounded."""
-    import duckdb
-    import pyarrow.dataset as pads
-
-    rows = pads.dataset(str(folder), format="parquet", exclude_invalid_files=False)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as spill, duckdb.connect() as connection:
-        connection.execute(f"set memory_limit = '{MEMORY}'")
-        connection.execute("set temp_directory = '" + spill.replace("'", "''") + "'")
-        connection.execute("set preserve_insertion_order = false")
-        connection.register("rows", rows)
-        return connection.execute(sql).fetchall()
+def _query(folder: Place, query: str) -> list[tuple[Any, ...]]:
+    """Run SQL over the parquet files of a folder as `rows`."""
+    with sql.connect(MEMORY, rows=folder) as connection:
+        return connection.execute(query).fetchall()

@@ -15,8 +15,6 @@ NOISE = re.compile(
     "|".join(
         [
             r"core_worker\.cc:\d+: Actor with class name: 'MapWorker",  # every actor pool of Ray Data
-            r"Calling ray\.init\(\) again",  # ray.data.llm makes sure that Ray runs
-            r"No cloud storage mirror configured",
             r"PYTHON worker processes have been started on node",  # light stages ask for parts of a CPU
             r"Setting accelerator to CPU\.",  # DeepSpeed, at import
             r"RayDeprecationWarning",

@@ -51,10 +51,11 @@ CRITIQUED = [
     pa.field("generator", TEXT),
     pa.field("synthesis_tokens", pa.int64()),  # read and written by the engine for this row
 ]
-# Not published: what the cache holds differs from run to run.
+UNPUBLISHED = {"published": "no"}  # metadata of a column that stays in the run's own folders
+# What the cache holds differs from run to run.
 CACHED = [
-    pa.field("synthesis_prompt_tokens", pa.int64()),  # read by the engine for this row
-    pa.field("synthesis_cached_tokens", pa.int64()),  # of those, found in its prefix cache
+    pa.field("synthesis_prompt_tokens", pa.int64(), metadata=UNPUBLISHED),  # read by the engine for this row
+    pa.field("synthesis_cached_tokens", pa.int64(), metadata=UNPUBLISHED),  # of those, found in its prefix cache
 ]
 CHECKED = [
     pa.field("chosen_consistent", pa.bool_()),
@@ -74,6 +75,8 @@ PAIRED = [
     pa.field("chosen_tokens", pa.int32()),
     pa.field("rejected_tokens", pa.int32()),
 ]
+# What curation makes of an Example; columns of further stages come after these.
+PAIR = pa.schema([*EXAMPLE, *OVERLAPS, *SCORED, *CONTRASTED, *CRITIQUED, *CACHED, *CHECKED, *PAIRED])
 JUDGED = [
     pa.field("raw", TEXT),
     pa.field("critique", TEXT),
@@ -86,6 +89,13 @@ JUDGED = [
 ]
 
 CONTENT = ("task", "instruction", "context", "responses", "reference", "rubric", "allowed", "verdict")
+
+
+def published(columns: pa.Schema) -> pa.Schema:
+    """The columns of the published set: those of a pair, then the others of `columns`, without the unpublished ones."""
+    more = [column for column in columns if column.name not in PAIR.names]
+    unpublished = {key.encode(): value.encode() for key, value in UNPUBLISHED.items()}
+    return pa.schema([column for column in (*PAIR, *more) if column.metadata != unpublished])
 
 
 def content_hash(row: Row) -> str:

@@ -1,22 +1,26 @@
-"""A stage is one small class: the columns it reads and adds, and what it does to one row."""
+"""A stage is one small class: the columns it reads and adds, what its result depends on, what it does to one row."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row, error, filtered, kind
+from pipelines.core.restart import restart_on_fault
+from pipelines.core.storage import Place
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 
 class Stage(ABC):
-    """One step of a segment. Rows that are no longer `ok` pass by untouched; an exception makes an error row."""
+    """One step of a segment. Rows that are no longer `ok` pass by untouched; a RowFailure makes an error row."""
 
     name: str
     reads: tuple[str, ...] = ()
@@ -24,6 +28,25 @@ class Stage(ABC):
     adds: tuple[pa.Field, ...] = ()
     num_cpus: float = 0.25
     """CPUs that Ray sets aside for it."""
+    fusable = True
+    """Whether it may run in one Ray task with the stages beside it."""
+
+    def depends(self) -> dict[str, Any]:
+        """What its result depends on beside its code and the columns it reads: settings, template texts, models."""
+        return {}
+
+    def open(self, source: Place) -> None:  # noqa: B027 - most stages need not know
+        """Told, before any row, which folder the segment's rows come from; for stages that look at all of them."""
+
+    def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
+        """Add the stage to a Ray Data plan whose rows then have `schema`: here, as one pass over each block."""
+        return dataset.map_batches(
+            RowTask(self.parts(), schema), batch_format="pyarrow", batch_size=None, num_cpus=self.num_cpus
+        )
+
+    def parts(self) -> Sequence[Stage]:
+        """The stages this one is made of."""
+        return [self]
 
     @abstractmethod
     def apply(self, row: Row) -> None:
@@ -68,25 +91,65 @@ class PooledStage(BatchStage):
     """A stage with something large to load: it lives in a pool of actors."""
 
     actors: tuple[int, int] = (1, 1)
+    """Least and most of them."""
     num_gpus: float = 0.0
     rows_per_batch: int = 64
+    blocks_at_once: int = 1
+    """Blocks in progress in one actor."""
+    fusable = False
 
     def setup(self) -> None:
         """Load what the stage needs; called once in each actor."""
 
+    def environment(self) -> dict[str, str]:
+        """Environment variables of an actor's process."""
+        return {}
+
+    def actor(self) -> type[StageActor]:
+        """The class that holds the stage in Ray Data."""
+        return PooledActor
+
     def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
-        """Add the stage to a Ray Data plan whose rows then have `schema`."""
+        """Add the stage to a Ray Data plan whose rows then have `schema`: as a pool of actors that hold it."""
         import ray
 
+        variables = self.environment()
         return dataset.map_batches(
-            PooledActor,
+            self.actor(),
             fn_constructor_args=(self, schema),
             batch_format="pyarrow",
             batch_size=self.rows_per_batch,
-            compute=ray.data.ActorPoolStrategy(min_size=self.actors[0], max_size=self.actors[1]),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=self.actors[0], max_size=self.actors[1], max_concurrent_calls_per_actor=self.blocks_at_once
+            ),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus or None,
+            runtime_env={"env_vars": variables} if variables else None,
         )
+
+
+class Fused(Stage):
+    """Light stages that stand beside each other, run in one pass over a block."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = list(stages)
+        self.name = " + ".join(stage.name for stage in stages)
+        self.num_cpus = max(stage.num_cpus for stage in stages)
+        self.adds = tuple(column for stage in stages for column in stage.adds)
+        added = {column.name for column in self.adds}
+        self.reads = tuple(dict.fromkeys(name for stage in stages for name in stage.reads if name not in added))
+
+    def parts(self) -> Sequence[Stage]:
+        return self.stages
+
+    def apply(self, row: Row) -> None:
+        apply_stages(self.stages, [row])
+
+
+def fuse(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with each run of fusable ones as one."""
+    groups = [(fusable, list(group)) for fusable, group in groupby(stages, key=lambda stage: stage.fusable)]
+    return [stage for fusable, group in groups for stage in ([Fused(group)] if fusable else group)]
 
 
 def check_columns(schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema:
@@ -116,23 +179,23 @@ def apply_stage(stage: Stage, rows: list[Row]) -> None:
     live = [row for row in rows if kind(row["status"]) == "ok"]
     try:
         stage.apply_batch(live)
-    except Exception:  # find the row at fault: one bad row must not take its neighbours with it
+    except RowFailure:  # find the row at fault: one bad row must not take its neighbours with it
         for row in live:
             guard(stage.name, row, partial(stage.apply_batch, [row]))
 
 
 def guard(name: str, row: Row, call: Callable[[], Any]) -> None:
-    """Call, and turn an exception into an error status of the row: a poisoned row never stops a job."""
+    """Call, and turn a RowFailure into an error status of the row: a poisoned row never stops a job."""
     try:
         call()
-    except Exception as exc:  # the reason is kept with the row, and max_error_share bounds how many
+    except RowFailure as exc:  # the reason is kept with the row, and max_error_share bounds how many
         row["status"] = failure(name, exc)
 
 
-def failure(name: str, exc: Exception) -> str:
-    """Status of a row that an exception spoiled; what the message quotes of a broken text can still be stored."""
+def failure(name: str, exc: RowFailure) -> str:
+    """Status of a row that failed in a stage; what the message quotes of a broken text can still be stored."""
     said = " ".join(str(exc).split())[:200].encode("utf-8", "backslashreplace").decode()
-    return error(f"{name}:{type(exc).__name__}:{said}")
+    return error(f"{name}:{said}")
 
 
 def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
@@ -188,14 +251,37 @@ class RowTask:
         return write_rows(batch, rows, self.stages, self.schema)
 
 
-class PooledActor:
-    """Holds one pooled stage in a Ray Data actor."""
+class StageActor:
+    """A Ray Data actor that holds one pooled stage."""
 
     def __init__(self, stage: PooledStage, schema: pa.Schema) -> None:
         self.stage, self.schema = stage, schema
-        stage.setup()
+        self.mistake: UserError | None = None
+        try:
+            stage.setup()
+        except UserError as mistake:  # for the first batch: of an actor that does not start, Ray gives only the text
+            self.mistake = mistake
+
+    def read(self, batch: pa.Table) -> list[Row]:
+        """The rows of a batch, with the columns of the stage.
+
+        Raises:
+            UserError: the stage could not be set up.
+        """
+        if self.mistake:
+            raise self.mistake
+        return read_rows(batch, [self.stage])
+
+    def write(self, batch: pa.Table, rows: list[Row]) -> pa.Table:
+        """The batch with its rows as the stage has left them."""
+        return write_rows(batch, rows, [self.stage], self.schema)
+
+
+class PooledActor(StageActor):
+    """Runs its stage on one batch at a time."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = read_rows(batch, [self.stage])
-        apply_stage(self.stage, rows)
-        return write_rows(batch, rows, [self.stage], self.schema)
+        rows = self.read(batch)
+        with restart_on_fault(batch):
+            apply_stage(self.stage, rows)
+        return self.write(batch, rows)

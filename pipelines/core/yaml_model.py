@@ -14,10 +14,26 @@ from pipelines.core.errors import UserError
 M = TypeVar("M", bound="Strict")
 
 
+class Operational:
+    """Marks a key that changes how a run goes and not what comes out of it: a resumed run may change it."""
+
+
+OPERATIONAL = Operational()
+
+
 class Strict(BaseModel):
     """Base of every config model: an unknown key is an error, a value is never changed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that a result depends on: all but those marked OPERATIONAL, in JSON's types."""
+        values = self.model_dump(mode="json")
+        return {
+            name: value.identity() if isinstance(value := getattr(self, name), Strict) else values[name]
+            for name, field in type(self).model_fields.items()
+            if not any(isinstance(mark, Operational) for mark in field.metadata)
+        }
 
 
 def read_yaml(path: Path) -> Any:
@@ -53,6 +69,18 @@ def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
             raise UserError(f"missing key '{key}'", where=where, fix="add it") from None
         got = f", got {first['input']!r}"
         raise UserError(f"key '{key}': {first['msg']}{got}", where=where) from None
+
+
+def read_model(model: type[M], path: Path) -> M:
+    """A YAML file as a checked model.
+
+    Raises:
+        UserError: the file is missing, not YAML or not a mapping, or the model refuses a key.
+    """
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise UserError("not a mapping of keys", where=str(path))
+    return parse_model(model, raw, where=str(path))
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.curation.duplicates import sql_files
+from pipelines.core import sql
+from pipelines.core.storage import Place
 from pipelines.judging.checker_rates import Checker
 
 
-def checker_quality(rows: Path, seed: int) -> dict[str, Any]:
+def checker_quality(rows: Place, seed: int) -> dict[str, Any]:
     """The checker's error rates and, per source, how many critiques contradict their verdict (`checker_rates`).
 
     Args:
@@ -35,10 +35,8 @@ def checker_quality(rows: Path, seed: int) -> dict[str, Any]:
     return {**checker.describe(), "sources": sources}
 
 
-def _counts(rows: Path) -> dict[str, dict[str, tuple[int, int]]]:
+def _counts(rows: Place) -> dict[str, dict[str, tuple[int, int]]]:
     """Source -> what was checked -> how many, and how many of them the checker flagged (memory: the sources)."""
-    import duckdb
-
     flags = {
         "chosen": "not chosen_consistent",
         "rejected": "not rejected_consistent",
@@ -46,8 +44,6 @@ def _counts(rows: Path) -> dict[str, dict[str, tuple[int, int]]]:
         "positive": "probe_positive_flagged",
     }
     wanted = ", ".join(f"count({flag}), coalesce(count_if({flag}), 0)" for flag in flags.values())
-    with duckdb.connect() as connection:
-        found = connection.execute(
-            f"select source, {wanted} from read_parquet({sql_files(rows)}) group by source"
-        ).fetchall()
+    with sql.connect(rows=rows) as connection:
+        found = connection.execute(f"select source, {wanted} from rows group by source").fetchall()
     return {source: dict(zip(flags, zip(n[::2], n[1::2], strict=True), strict=True)) for source, *n in found}

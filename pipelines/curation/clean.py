@@ -1,19 +1,17 @@
-"""Cleaning (§2.1): what a row must be to stay. Each rule is a filter that says why a row leaves."""
+"""Cleaning (§2.1): what a row must be to stay. Each rule is a filter with its own reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet as pq
 import regex  # type: ignore[import-untyped]
 
-from pipelines.core.config import CleanConfig
-from pipelines.core.errors import UserError
-from pipelines.core.files import Version, version
-from pipelines.core.records import Row, filtered
-from pipelines.core.stage import Filter, Stage
+from pipelines.core.errors import RowFailure, UserError
+from pipelines.core.records import Row
+from pipelines.core.stage import Filter
+from pipelines.curation.config import CleanConfig
 
 TEXTS = ("instruction", "context", "responses", "reference", "rubric")
 # The replacement character stands for text that was lost; a control character other than white space, or a
@@ -21,26 +19,21 @@ TEXTS = ("instruction", "context", "responses", "reference", "rubric")
 DAMAGED = regex.compile(r"[\uFFFD\p{Noncharacter_Code_Point}[\p{Cc}--\s]]", regex.V1)
 
 
-def cleaning_stages(config: CleanConfig, duplicates: Path) -> list[Stage]:
-    """The rules in order.
-
-    Args:
-        config: what they turn away.
-        duplicates: the file that `find_duplicates` wrote; read when the first row comes.
+def cleaning_stages(config: CleanConfig) -> list[Filter]:
+    """The rules in order, cheap ones first.
 
     Raises:
         UserError: the config names a script that Unicode does not have.
     """
     return [
-        MarkDuplicates(duplicates),
-        NotNull(),
-        ValidUnicode(),
-        Script(config.scripts, config.max_other_letters),
         NotExcludedSplit(config.excluded_splits),
         Year(config.min_year),
-        Length(config.max_chars),
         AllowedLabel(),
+        NotNull(),
         DifferentResponses(),
+        Length(config.max_chars),
+        ValidUnicode(),
+        Script(config.scripts, config.max_other_letters),
     ]
 
 
@@ -55,23 +48,8 @@ def texts(row: Row) -> list[str]:
     return found
 
 
-class MarkDuplicates(Stage):
-    """Turns exact duplicates away and makes their row_id their own: of n equal rows the first stays."""
-
-    name = "duplicates"
-    reads = ("raw_id", "row_id")
-
-    def __init__(self, duplicates: Path) -> None:
-        self.duplicates = duplicates
-
-    def apply(self, row: Row) -> None:
-        if (rank := _ranks(version(self.duplicates)).get(row["raw_id"])) is not None:
-            row["row_id"] = f"{row['row_id']}-{rank}"
-            row["status"] = filtered("duplicate")
-
-
 class NotNull(Filter):
-    """An instruction and all responses must be there and say something."""
+    """The instruction and all responses must be present and non-empty."""
 
     name = "not_null"
     reads = ("instruction", "responses")
@@ -110,7 +88,10 @@ class Script(Filter):
 
     def __init__(self, scripts: Sequence[str], most: int = 0) -> None:
         self.scripts, self.most = list(scripts), most
-        _other_letters(tuple(scripts))  # an unknown script is told now, not on the first row
+        _other_letters(tuple(scripts))  # an unknown script is an error now, not on the first row
+
+    def depends(self) -> dict[str, Any]:
+        return {"scripts": self.scripts, "most": self.most}
 
     def reason(self, row: Row) -> str | None:
         others = _other_letters(tuple(self.scripts))
@@ -134,19 +115,25 @@ class NotExcludedSplit(Filter):
     def __init__(self, excluded: Sequence[str]) -> None:
         self.excluded = {split.casefold() for split in excluded}
 
+    def depends(self) -> dict[str, Any]:
+        return {"excluded": sorted(self.excluded)}
+
     def reason(self, row: Row) -> str | None:
         split = (row["split"] or "").casefold()
         return f"{split}_split" if split in self.excluded else None
 
 
 class Year(Filter):
-    """Published in a given year or later; a row without a year leaves too."""
+    """Published in a given year or later; a row without a year is filtered too."""
 
     name = "year"
     reads = ("published",)
 
     def __init__(self, least: int) -> None:
         self.least = least
+
+    def depends(self) -> dict[str, Any]:
+        return {"least": self.least}
 
     def reason(self, row: Row) -> str | None:
         if row["published"] is None:
@@ -163,6 +150,9 @@ class Length(Filter):
     def __init__(self, most: int) -> None:
         self.most = most
 
+    def depends(self) -> dict[str, Any]:
+        return {"most": self.most}
+
     def reason(self, row: Row) -> str | None:
         return "too_long" if sum(len(text) for text in texts(row)) > self.most else None
 
@@ -174,20 +164,21 @@ class AllowedLabel(Filter):
     reads = ("verdict", "allowed")
 
     def reason(self, row: Row) -> str | None:
-        return None if row["verdict"] in row["allowed"] else "label_not_allowed"
+        allowed = row["allowed"] or []
+        if None in allowed:
+            raise RowFailure("null_in_allowed")
+        return None if row["verdict"] in allowed else "label_not_allowed"
 
 
 class DifferentResponses(Filter):
-    """The two responses of a pair differ: between equal ones there is nothing to judge."""
+    """The responses of a row differ: between equal ones there is nothing to judge."""
 
     name = "different_responses"
-    reads = ("task", "responses")
+    reads = ("responses",)
 
     def reason(self, row: Row) -> str | None:
-        if row["task"] != "pairwise":
-            return None
-        first, second = row["responses"]
-        return "responses_equal" if first.strip() == second.strip() else None
+        distinct = {response.strip() for response in row["responses"]}
+        return "responses_equal" if len(distinct) < len(row["responses"]) else None
 
 
 @cache
@@ -198,9 +189,3 @@ def _other_letters(scripts: tuple[str, ...]) -> regex.Pattern[str]:
     except regex.error as exc:
         fix = "use Unicode's names: Latin, Greek, Cyrillic, Han, Arabic, ..."
         raise UserError(f"{exc.msg}: {', '.join(scripts)}", where="curation.clean.scripts", fix=fix) from None
-
-
-@cache
-def _ranks(duplicates: Version) -> dict[str, int]:
-    table = pq.read_table(duplicates.path)
-    return dict(zip(table["raw_id"].to_pylist(), table["rank"].to_pylist(), strict=True))

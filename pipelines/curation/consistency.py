@@ -1,22 +1,24 @@
-"""The critique consistency check: does a critique support the verdict it stands beside (§2.3)?"""
+"""The critique consistency check (§2.3): does a critique support its verdict?"""
 
 from __future__ import annotations
 
-from pipelines.core.config import CritiqueConfig
+from typing import Any
+
 from pipelines.core.determinism import unit
 from pipelines.core.records import CHECKED, Row, filtered
+from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.critique import Critique, spend
-from pipelines.engines.ask import Ask
-from pipelines.engines.steps import PromptStep
+from pipelines.engines.llm.ask import Ask
+from pipelines.engines.llm.steps import PromptStep
 from pipelines.judging.consistency import question
-from pipelines.judging.templates import READS
-from pipelines.judging.verdicts import statement
+from pipelines.judging.tasks import TASKS
+from pipelines.judging.templates import READS, identity
 
 
 class ConsistencyCheck(PromptStep):
-    """Check both critiques; an inconsistent chosen one is written anew, up to `attempts` in all, and then leaves.
+    """Check both critiques; an inconsistent chosen one is rewritten, up to `attempts` in all, and then filtered.
 
-    Inconsistent rejected critiques leave if the config says so.
+    Rows with an inconsistent rejected critique are filtered if the config says so.
 
     `prompted` asks whether critique and verdict agree; `blind` hides the verdict and asks which one the critique
     supports. The answer is one of a closed set, so nothing has to be parsed. A share of the rows also tests the
@@ -30,6 +32,9 @@ class ConsistencyCheck(PromptStep):
     def __init__(self, config: CritiqueConfig, seed: int) -> None:
         self.config, self.seed, self.critique = config, seed, Critique(config, seed)
 
+    def depends(self) -> dict[str, Any]:
+        return self.critique.depends() | {"templates": identity(f"check_{self.config.check_mode}")}
+
     async def run(self, row: Row, ask: Ask) -> None:
         for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
             row[f"{side}_consistent"] = await self._agrees(row, row[f"{side}_critique"], verdict, ask)
@@ -40,7 +45,10 @@ class ConsistencyCheck(PromptStep):
             if again and await self._agrees(row, again, row["verdict"], ask):
                 row["chosen_critique"], row["chosen_consistent"] = again, True
         if unit(self.seed, "checker probe", row["row_id"]) < self.config.probe_share:
-            wrong, right = (row["chosen_critique"], row["rejected_verdict"]), statement(row["task"], row["verdict"])
+            wrong, right = (
+                (row["chosen_critique"], row["rejected_verdict"]),
+                TASKS[row["task"]].statement(row["verdict"]),
+            )
             row["probe_negative_flagged"] = not await self._agrees(row, *wrong, ask)
             row["probe_positive_flagged"] = not await self._agrees(row, right, row["verdict"], ask)
         if self.config.drop_inconsistent_chosen and not row["chosen_consistent"]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipelines.core.determinism import choose, unit
+from pipelines.core.errors import RowFailure
 from pipelines.core.records import CONTRASTED, Row, filtered
 from pipelines.core.stage import Stage
-from pipelines.judging.verdicts import OPPOSITE, candidates
+from pipelines.judging.tasks import TASKS
 
 
 class Contrast(Stage):
     """Adds `swapped` and `rejected_verdict`; both depend on the seed and the row's id alone.
 
-    The responses of a pair change places in half of the rows, and the verdict with them. A row for which the
-    rules leave no verdict to reject, such as the middle of a scale of three, is turned away.
+    The responses of a pair change places in half of the rows, and the verdict with them. A row for which the rules
+    leave no verdict to reject, such as the middle of a scale of three, is filtered.
     """
 
     name = "contrast"
@@ -22,12 +25,19 @@ class Contrast(Stage):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def depends(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
     def apply(self, row: Row) -> None:
-        row["swapped"] = row["task"] == "pairwise" and unit(self.seed, "swap", row["row_id"]) < 0.5
+        task = TASKS[row["task"]]
+        if problem := task.problem_of_verdicts(row["allowed"]):
+            # A verdict that does not name a response by position could not change places with it.
+            raise RowFailure("verdicts_do_not_suit_the_task", problem)
+        row["swapped"] = task.ordered and unit(self.seed, "swap", row["row_id"]) < 0.5
         if row["swapped"]:
             row["responses"] = row["responses"][::-1]
-            row["verdict"] = OPPOSITE.get(row["verdict"], row["verdict"])
-        options = candidates(row["task"], row["verdict"], row["allowed"])
+            row["verdict"] = task.opposite(row["verdict"])
+        options = task.rejectable(row["verdict"], row["allowed"])
         if options:
             row["rejected_verdict"] = choose(options, self.seed, "reject", row["row_id"])
         else:

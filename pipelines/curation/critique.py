@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from pipelines.core.config import CritiqueConfig
 from pipelines.core.determinism import integer
 from pipelines.core.records import CACHED, CRITIQUED, Row, filtered
-from pipelines.engines.ask import Answer, Ask
-from pipelines.engines.steps import PromptStep
+from pipelines.curation.config import CritiqueConfig
+from pipelines.engines.llm.ask import Answer, Ask
+from pipelines.engines.llm.steps import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
-from pipelines.judging.templates import READS, load, render
+from pipelines.judging.templates import READS, identity, load, render
 
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
@@ -40,6 +41,11 @@ class Critique(PromptStep):
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+
+    def depends(self) -> dict[str, Any]:
+        config = self.config.identity()
+        del config["engine"]  # the stage has it
+        return {"config": config, "seed": self.seed, "templates": identity("critique")}
 
     async def run(self, row: Row, ask: Ask) -> None:
         row["generator"] = self.config.engine.model

@@ -1,4 +1,4 @@
-"""Decontamination: rows whose prompt is one of a benchmark's, or shares a long run of words with one."""
+"""Decontamination: filter rows whose prompt is a benchmark's, or shares a long run of words with one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import regex  # type: ignore[import-untyped]
 
-from pipelines.core.files import Version, version
+from pipelines.core import sql, storage
 from pipelines.core.records import OVERLAPS, Row, filtered
 from pipelines.core.stage import Stage
-from pipelines.curation.duplicates import sql_files
+from pipelines.core.storage import Place, Version
 
 WORD = regex.compile(r"\w+")
 # A text or a run of words that so many rows of one benchmark share is its boilerplate, not a prompt.
@@ -25,13 +23,13 @@ Index = dict[int, frozenset[str]]
 
 
 class Decontaminate(Stage):
-    """Turns rows away that overlap with a benchmark, and notes with which.
+    """Filters rows that overlap with a benchmark, and notes with which.
 
     Instruction and context are looked up apart: the prompt of a chat, the document of a fact check. A text overlaps
     if it equals a benchmark's (words alone, without case), or has a run of `ngram` words in common with one.
 
     Args:
-        prompts: parquet file (benchmark, text) of the benchmarks' instructions and contexts.
+        texts: parquet file (benchmark, text) of the benchmarks' instructions and contexts.
         ngram: words of a run. Runs of 13, as GPT-3 used on web pages (arXiv 2005.14165, appendix C), miss 4 of the 14
             prompts that PandaLM shares with InFoBench; runs of 8 find all.
     """
@@ -40,11 +38,14 @@ class Decontaminate(Stage):
     reads = ("instruction", "context")
     adds = tuple(OVERLAPS)
 
-    def __init__(self, prompts: Path, ngram: int) -> None:
-        self.prompts, self.ngram = prompts, ngram
+    def __init__(self, texts: Place, ngram: int) -> None:
+        self.texts, self.ngram = texts, ngram
+
+    def depends(self) -> dict[str, Any]:
+        return {"texts": storage.content_digest(self.texts), "ngram": self.ngram}
 
     def apply(self, row: Row) -> None:
-        index = _index(version(self.prompts), self.ngram)
+        index = _index(storage.version(self.texts), self.ngram)
         found: set[str] = set()
         for text in (row["instruction"], row["context"]):
             for key in index.keys() & set(keys(text or "", self.ngram)):
@@ -65,10 +66,10 @@ def keys(text: str, ngram: int) -> Iterator[int]:
     return chain([hash(("whole", *words))] if words else [], map(hash, runs))
 
 
-def build_index(prompts: Iterable[tuple[str, str]], ngram: int) -> Index:
+def build_index(texts: Iterable[tuple[str, str]], ngram: int) -> Index:
     """Key -> the benchmarks that have it in at most BOILERPLATE different texts."""
     counts: dict[str, Counter[int]] = defaultdict(Counter)
-    for benchmark, text in sorted(set(prompts)):
+    for benchmark, text in sorted(set(texts)):
         counts[benchmark].update(set(keys(text, ngram)))
     index: dict[int, set[str]] = defaultdict(set)
     for benchmark, seen in counts.items():
@@ -78,17 +79,13 @@ def build_index(prompts: Iterable[tuple[str, str]], ngram: int) -> Index:
     return {key: frozenset(names) for key, names in index.items()}
 
 
-def overlap_table(rows: Path) -> dict[str, dict[str, dict[str, int]]]:
+def overlap_table(rows: Place) -> dict[str, dict[str, dict[str, int]]]:
     """Source -> benchmark -> rows that overlap, and distinct instructions among them."""
-    import duckdb
-
     table: dict[str, dict[str, dict[str, int]]] = {}
-    with duckdb.connect() as connection:
+    with sql.connect(rows=rows) as connection:
         found: list[Any] = connection.execute(
-            f"""
-            with named as (
-                select source, instruction, unnest("overlaps") as benchmark from read_parquet({sql_files(rows)})
-            )
+            """
+            with named as (select source, instruction, unnest("overlaps") as benchmark from rows)
             select source, benchmark, count(*), count(distinct instruction) from named group by all order by all
             """
         ).fetchall()
@@ -98,6 +95,6 @@ def overlap_table(rows: Path) -> dict[str, dict[str, dict[str, int]]]:
 
 
 @cache
-def _index(prompts: Version, ngram: int) -> Index:
-    table = pq.read_table(prompts.path)
+def _index(texts: Version, ngram: int) -> Index:
+    table = storage.read_table(texts.place)
     return build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)

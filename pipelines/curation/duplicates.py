@@ -2,47 +2,76 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from functools import cache
 
-from pipelines.core.files import read_json
-from pipelines.core.segment import DONE
+from pipelines.core import sql, step, storage
+from pipelines.core.progress import say
+from pipelines.core.records import Row, filtered
+from pipelines.core.segment import Rows
+from pipelines.core.stage import Stage
+from pipelines.core.storage import Place, Version
 
-MEMORY = "1GB"  # of DuckDB; beyond it, it spills to disk
+
+class Duplicates:
+    """Lists the duplicates, which `MarkDuplicates` then filters; hands on the rows as they are.
+
+    Args:
+        sources: names in the order of the config: of equal rows the first source's stays.
+    """
+
+    name = "duplicates"
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self.sources = list(sources)
+
+    @classmethod
+    def file(cls, work: Place) -> Place:
+        """Where the list is."""
+        return work / cls.name / "duplicates.parquet"
+
+    def depends(self, before: Rows) -> step.Depends:
+        """The rows and the order of their sources."""
+        return {"before": before.fingerprint, "sources": self.sources}
+
+    def run(self, work: Place, before: Rows) -> Rows:
+        """Find them in a worker: the driver's memory stays flat however large the mixture is."""
+        import ray
+
+        def write(folder: Place) -> step.Result:
+            return {"rows": ray.get(ray.remote(find_duplicates).remote(before.folder, self.file(work), self.sources))}
+
+        depends = self.depends(before)
+        if done := step.finished(work / self.name, depends):
+            say(f"{self.name}: already done, {done['rows']} rows")
+        return replace(before, fingerprint=step.once(work / self.name, depends, write)["fingerprint"])
+
+    def describe(self) -> list[str]:
+        """One line."""
+        return ["exact duplicates: all but the first of the rows with the same content"]
 
 
-def find_duplicates(rows: Path, out: Path, sources: Sequence[str] | None = None) -> Path:
+def find_duplicates(rows: Place, out: Place, sources: Sequence[str]) -> int:
     """Write a parquet file (raw_id, rank) of all `ok` rows but the first of each group with the same content.
 
     Args:
         rows: folder of ingested rows.
-        out: the file to write, put in place when it is whole.
-        sources: the order of the sources, which comes before the position in a source.
-            None takes it from ingest's `done.json` beside `rows`, and the order of names where there is none.
+        out: the file to write; `rank` is 1 for the second row of a group, 2 for the third.
+        sources: their order comes before the position in a source; sources that are not named come last.
 
     Returns:
-        `out`. `rank` is 1 for the second row of a group, 2 for the third.
+        How many rows it lists.
     """
-    import duckdb
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with tempfile.TemporaryDirectory(dir=out.parent) as spill, duckdb.connect() as connection:
-        connection.execute(f"set memory_limit = '{MEMORY}'")
-        connection.execute("set preserve_insertion_order = false")
-        connection.execute("set temp_directory = " + quoted(spill))
+    with storage.draft(out) as local, sql.connect(rows=rows) as connection:
         connection.execute("create table sources (source varchar, place integer)")
-        for place, source in enumerate(sources if sources is not None else source_order(rows)):
+        for place, source in enumerate(sources):
             connection.execute("insert into sources values (?, ?)", [source, place])
         # Two steps, so that only rows that have a twin are ever sorted.
         connection.execute(
             f"""
             copy (
-                with ok as (
-                    select raw_id, source, content_hash from read_parquet({sql_files(rows)}) where status = 'ok'
-                ),
+                with ok as (select raw_id, source, content_hash from rows where status = 'ok'),
                 repeated as (select content_hash from ok group by content_hash having count(*) > 1),
                 ranked as (
                     select raw_id, row_number() over (
@@ -51,24 +80,32 @@ def find_duplicates(rows: Path, out: Path, sources: Sequence[str] | None = None)
                     from ok join repeated using (content_hash) left join sources using (source)
                 )
                 select raw_id, cast(rank as integer) as rank from ranked where rank > 0 order by raw_id
-            ) to {quoted(str(draft))} (format parquet)
+            ) to {sql.quoted(str(local))} (format parquet)
             """
         )
-    os.replace(draft, out)
-    return out
+    return storage.read_table(out, ["rank"]).num_rows
 
 
-def source_order(rows: Path) -> list[str]:
-    """The sources in the order of the config, from ingest's `done.json`; none where there is no such file."""
-    done = rows.parent / DONE
-    return list(read_json(done)["sources"]) if done.exists() else []
+class MarkDuplicates(Stage):
+    """Filters exact duplicates and gives each a row_id of its own: of n equal rows the first stays.
+
+    Args:
+        duplicates: the file of `find_duplicates`.
+    """
+
+    name = "duplicates"
+    reads = ("raw_id", "row_id")
+
+    def __init__(self, duplicates: Place) -> None:
+        self.duplicates = duplicates
+
+    def apply(self, row: Row) -> None:
+        if (rank := _ranks(storage.version(self.duplicates)).get(row["raw_id"])) is not None:
+            row["row_id"] = f"{row['row_id']}-{rank}"
+            row["status"] = filtered("duplicate")
 
 
-def sql_files(rows: Path) -> str:
-    """The parquet files of a folder as a list in SQL."""
-    return "[" + ", ".join(quoted(str(path)) for path in sorted(rows.glob("*.parquet"))) + "]"
-
-
-def quoted(text: str) -> str:
-    """A text as a literal in SQL."""
-    return "'" + text.replace("'", "''") + "'"
+@cache
+def _ranks(duplicates: Version) -> dict[str, int]:
+    table = storage.read_table(duplicates.place)
+    return dict(zip(table["raw_id"].to_pylist(), table["rank"].to_pylist(), strict=True))

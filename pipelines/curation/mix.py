@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from typing import Any
 
-from pipelines.core.config import MixConfig
 from pipelines.core.determinism import choose, unit
-from pipelines.core.files import Version, version
+from pipelines.core.errors import UserError
 from pipelines.core.records import PAIRED, Row, filtered
-from pipelines.core.stage import BatchStage, Filter
+from pipelines.core.stage import BatchStage
+from pipelines.curation.config import MixConfig
+from pipelines.engines import models
 from pipelines.judging.count_tokens import TokenCounter
-from pipelines.judging.templates import READS, load, render
+from pipelines.judging.templates import READS, identity, load, render
 
 SIDES = ("chosen", "rejected")
-
-
-class SourceCap(Filter):
-    """Keep at most `caps[source]` rows of a source, those with the smallest hash."""
-
-    name = "cap"
-    reads = ("source", "row_id")
-
-    def __init__(self, caps: dict[str, int], rows: Path, seed: int) -> None:
-        self.caps, self.rows, self.seed = caps, rows, seed
-
-    def reason(self, row: Row) -> str | None:
-        if row["source"] not in self.caps:
-            return None
-        limits = cap_limits(tuple(self.caps.items()), version(self.rows), self.seed)
-        return "over_cap" if unit(self.seed, "cap", row["row_id"]) > limits[row["source"]] else None
-
-
-@cache
-def cap_limits(caps: tuple[tuple[str, int], ...], rows: Version, seed: int) -> dict[str, float]:
-    """Source -> the largest hash value that stays, read from the ids alone (memory: the caps, not the rows)."""
-    import pyarrow.compute as pc
-    import pyarrow.dataset as pads
-
-    limits = {}
-    for source, cap in caps:
-        wanted = (pc.field("source") == source) & (pc.field("status") == "ok")
-        batches = pads.dataset(rows.path, format="parquet").to_batches(columns=["row_id"], filter=wanted)
-        values = (unit(seed, "cap", key) for batch in batches for key in batch["row_id"].to_pylist())
-        smallest = heapq.nsmallest(cap, values)
-        limits[source] = smallest[-1] if smallest else -1.0
-    return limits
 
 
 class Pair(BatchStage):
@@ -58,6 +27,11 @@ class Pair(BatchStage):
 
     def __init__(self, config: MixConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+
+    def depends(self) -> dict[str, Any]:
+        names = [name for value in self.config.templates.values() for name in _listed(value)]
+        config = self.config.identity() | {"tokenizer": models.identity(self.config.tokenizer)}
+        return {"config": config, "seed": self.seed, "templates": identity(*names)}
 
     def apply_batch(self, rows: list[Row]) -> None:
         counter = self.counter()
@@ -83,9 +57,35 @@ class Pair(BatchStage):
         row["rejected"] = template.completion(row["rejected_verdict"], row["rejected_critique"] if cot else None)
 
     def _template(self, row: Row) -> str:
-        """The source's template, or its task's; one of several variants by the row's hash."""
-        names = self.config.templates.get(row["source"]) or self.config.templates[row["task"]]
-        return names if isinstance(names, str) else choose(names, self.seed, "template", row["row_id"])
+        """The template of the source, or of its task; one of several variants by the row's hash."""
+        return choose(_named(self.config.templates, row["source"], row["task"]), self.seed, "template", row["row_id"])
+
+
+def check_templates(templates: Mapping[str, str | list[str]], tasks: Mapping[str, str]) -> None:
+    """Check that `curation.mix.templates` has a template for every source.
+
+    Args:
+        templates: task or source -> template, or several.
+        tasks: source -> its task.
+
+    Raises:
+        UserError: a source has no template, or one is unknown or not well formed.
+    """
+    for source, task in tasks.items():
+        for name in _named(templates, source, task):
+            load(name)
+
+
+def _named(templates: Mapping[str, str | list[str]], source: str, task: str) -> list[str]:
+    value = templates.get(source) or templates.get(task)
+    if not value:
+        fix = f"name one for '{task}' or '{source}'"
+        raise UserError(f"no template for {task} rows", where="curation.mix.templates", fix=fix)
+    return _listed(value)
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 @cache  # once a process, however many batches it is given

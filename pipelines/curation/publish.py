@@ -1,94 +1,134 @@
-"""The products of curation: pairs, quarantine, ledger, manifest and a short card."""
+"""The products of curation: pairs, quarantine, ledger, manifest and a card."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipelines.core import step, storage
 from pipelines.core.errors import LedgerError
-from pipelines.core.files import write_json, write_text
 from pipelines.core.ledger import Entry, count_status
-from pipelines.core.records import CHECKED, CONTRASTED, CRITIQUED, EXAMPLE, OVERLAPS, PAIRED, SCORED, kind
-from pipelines.core.segment import write_empty
-from pipelines.curation.duplicates import sql_files
+from pipelines.core.progress import say
+from pipelines.core.records import OK, kind, published
+from pipelines.core.run import Run
+from pipelines.core.segment import Rows, ledger_of
+from pipelines.core.storage import Place
+from pipelines.curation.card import card, label_counts
+from pipelines.curation.checker_quality import checker_quality
+from pipelines.curation.config import CurationConfig
+from pipelines.curation.decontaminate import overlap_table
+from pipelines.datasets.spec import DatasetSpec
 
-FULL = pa.schema([*EXAMPLE, *OVERLAPS, *SCORED, *CONTRASTED, *CRITIQUED, *CHECKED, *PAIRED])
+
+class Publish:
+    """Writes what the steps before have made into the folder of the run's curated set, and hands on the pairs.
+
+    Args:
+        run: whose set it is.
+        curation: the config, for the manifest.
+        sources: of the run.
+    """
+
+    name = "publish"
+
+    def __init__(self, run: Run, curation: CurationConfig, sources: Sequence[DatasetSpec]) -> None:
+        self.target, self.curation, self.sources = run, curation, list(sources)
+
+    def depends(self, before: Rows) -> step.Depends:
+        """The rows alone."""
+        return {"before": before.fingerprint}
+
+    def run(self, work: Place, before: Rows) -> Rows:
+        """Write the set.
+
+        Raises:
+            UserError: the folder holds the set of another config.
+            LedgerError: pairs and quarantined rows do not add up to the rows read.
+        """
+        folder, depends = self.target.curated, self.depends(before)
+        if done := step.finished(folder, depends):
+            say(f"{self.name}: already done, {done['rows']} rows")
+        result = step.once(folder, depends, lambda folder: self._write(folder, before))
+        return Rows(self.target.pairs, result["fingerprint"], (*before.earlier, before))
+
+    def describe(self) -> list[str]:
+        """One line."""
+        return [f"publish in {self.target.curated}"]
+
+    def _write(self, out: Place, before: Rows) -> step.Result:
+        passed = [*before.earlier, before]
+        manifest, quality = self._manifest(before.fingerprint), None
+        if rows := first_with("overlaps", passed):
+            storage.write_json(out / "contamination.json", overlap_table(rows))
+        if rows := first_with("chosen_consistent", passed):
+            quality = checker_quality(rows, self.target.seed)
+            storage.write_json(out / "checker.json", quality)
+        if rows := first_with("synthesis_tokens", passed):
+            manifest["synthesis"] = engine_cost(rows)
+        publish(out, passed, manifest, quality)
+        say(f"curated set: {self.target.pairs}")
+        return {"rows": storage.row_count(self.target.pairs)}
+
+    def _manifest(self, fingerprint: str) -> dict[str, Any]:
+        return {
+            "fingerprint": fingerprint,
+            "seed": self.target.seed,
+            "generator": self.curation.critique.engine.model,
+            "reward_model": self.curation.reward.model if self.curation.reward.enabled else None,
+            "sources": {source.name: {"task": source.task, "license": source.license} for source in self.sources},
+            "config": self.curation.model_dump(mode="json"),
+        }
 
 
 def publish(
-    out: Path,
-    ledger: dict[str, Entry],
-    folders: dict[str, Path],
-    manifest: dict[str, Any],
-    quality: dict[str, Any] | None = None,
-) -> Path:
-    """Write `data/`, `quarantine/`, `ledger.json`, `manifest.json` and `README.md`, and check the whole balance.
+    out: Place, passed: Sequence[Rows], manifest: dict[str, Any], quality: dict[str, Any] | None = None
+) -> None:
+    """Write `data/`, `quarantine/`, `ledger.json`, `manifest.json` and `README.md`, and check that all rows add up.
 
     Args:
         out: the folder to fill.
-        ledger: segment -> its entry, in order.
-        folders: segment -> its parquet files, in order; the ok rows of the last are the pairs.
+        passed: what each step has written, in order; the ok rows of the last are the pairs.
         manifest: what the set was made from.
         quality: of the consistency checker.
-
-    Returns:
-        The folder of the pairs.
 
     Raises:
         LedgerError: pairs and quarantined rows do not add up to the rows read.
     """
-    is_ok = pc.field("status") == "ok"
-    last = list(folders.values())[-1]
-    rewrite(out / "data", [last], is_ok)
-    rewrite(out / "quarantine", list(folders.values()), ~is_ok)
+    is_ok, columns = pc.field("status") == OK, published(storage.folder_schema(passed[-1].folder))
+    ledger = {rows.folder.parent.name: ledger_of(rows) for rows in passed}
+    storage.write_rows(storage.fresh(out / "data"), selected(passed[-1:], is_ok, columns), columns)
+    storage.write_rows(storage.fresh(out / "quarantine"), selected(passed, ~is_ok, columns), columns)
     totals = total(ledger, out)
-    write_json(out / "ledger.json", {"total": totals, "segments": ledger})
-    write_json(out / "manifest.json", manifest)
-    write_text(out / "README.md", card(totals, ledger, manifest, label_counts(out / "data"), quality))
-    return out / "data"
+    storage.write_json(out / "ledger.json", {"total": totals, "segments": ledger})
+    storage.write_json(out / "manifest.json", manifest)
+    storage.write_text(out / "README.md", card(totals, ledger, manifest, label_counts(out / "data"), quality))
 
 
-def rewrite(target: Path, folders: list[Path], keep: pc.Expression) -> None:
-    """Stream the rows of some folders that `keep` selects into a new folder, put in place when it is whole."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    pads.write_dataset(
-        selected(folders, keep),
-        draft,
-        schema=FULL,
-        format="parquet",
-        basename_template="part-{i}.parquet",
-        max_rows_per_file=100_000,
-        max_rows_per_group=10_000,
-    )
-    if not any(draft.glob("*.parquet")):
-        write_empty(draft, FULL)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(draft, target)
+def selected(passed: Sequence[Rows], keep: pc.Expression, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of several steps that `keep` selects; columns that a step had not added yet are null."""
+    for rows in passed:
+        yield from storage.read_batches(rows.folder, keep=keep, schema=columns)
 
 
-def selected(folders: list[Path], keep: pc.Expression) -> Iterator[pa.RecordBatch]:
-    """The rows of some folders that `keep` selects, file by file.
-
-    Each file is a dataset of its own: one of all files would keep the metadata of each, and the driver's memory would
-    grow with their number.
-    """
-    for folder in folders:
-        for path in sorted(folder.glob("*.parquet")):
-            file = pads.dataset(str(path), format="parquet", schema=FULL)
-            yield from file.to_batches(filter=keep, batch_size=4096, batch_readahead=2)
+def first_with(column: str, passed: Sequence[Rows]) -> Place | None:
+    """The rows of the step that added a column: all that it was given, whatever became of them later."""
+    return next((rows.folder for rows in passed if column in storage.folder_schema(rows.folder).names), None)
 
 
-def total(ledger: dict[str, Entry], out: Path) -> Entry:
-    """Per source, over all segments: rows read, pairs, filtered and errors, counted from the files themselves.
+def engine_cost(rows: Place) -> dict[str, Any]:
+    """What the generator and checker read and wrote, and how much of it the prefix cache saved."""
+    names = ("tokens", "prompt_tokens", "cached_tokens")
+    spent = {name: storage.column_sum(rows, [f"synthesis_{name}"]) for name in names}
+    hit = spent["cached_tokens"] / spent["prompt_tokens"] if spent["prompt_tokens"] else 0.0
+    say(f"synthesize: {hit:.0%} of {spent['prompt_tokens']} prompt tokens came from the prefix cache")
+    return {**spent, "prefix_cache_hit_rate": hit}
+
+
+def total(ledger: dict[str, Entry], out: Place) -> Entry:
+    """Per source, over all steps: rows read, pairs, filtered and errors, counted from the files themselves.
 
     Raises:
         LedgerError: they do not add up.
@@ -104,49 +144,3 @@ def total(ledger: dict[str, Entry], out: Path) -> Entry:
             raise LedgerError(f"source '{source}': {counts} does not balance over all segments")
         totals[source] = counts
     return totals
-
-
-def label_counts(pairs: Path) -> list[tuple[str, str, str, int]]:
-    """(source, format, verdict, pairs): whether A and B, the scores, yes and no are in balance."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        return connection.execute(
-            f"select source, format, verdict, count(*) from read_parquet({sql_files(pairs)}) group by all order by all"
-        ).fetchall()
-
-
-def card(
-    totals: Entry,
-    ledger: dict[str, Entry],
-    manifest: dict[str, Any],
-    labels: list[tuple[str, str, str, int]],
-    quality: dict[str, Any] | None = None,
-) -> str:
-    """The data set card, in Markdown."""
-    environment = Environment(
-        loader=PackageLoader("pipelines.curation"), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    reasons = [
-        (source, segment, reason, n)
-        for segment, entry in ledger.items()
-        for source, counts in entry.items()
-        for reason, n in counts.get("reasons", {}).items()
-    ]
-    return environment.get_template("card.md.j2").render(
-        totals=totals,
-        about=manifest["sources"],
-        generator=manifest["generator"],
-        reward_model=manifest.get("reward_model"),
-        synthesis=manifest.get("synthesis"),
-        reasons=sorted(reasons),
-        labels=labels,
-        quality=quality,
-        percent=percent,
-    )
-
-
-def percent(found: dict[str, Any], name: str = "rate") -> str:
-    """A share with its interval, as '12.5% (8.0–17.1, n = 200)'."""
-    low, high = found["interval" if name == "rate" else f"{name}_interval"]
-    return f"{found[name]:.1%} ({100 * low:.1f}–{100 * high:.1f}, n = {found['n']})"

@@ -1,4 +1,4 @@
-"""From a model's name in a config to something every engine can load; the embedded model is unpacked here."""
+"""From a model's name in a config to a folder or hub id that every engine can load; unpacks the embedded model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
 
+from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 
@@ -30,8 +31,8 @@ def resolve(model: str) -> str:
         model: `embedded`, a folder in the Hugging Face layout, or a hub id `org/name`.
 
     Returns:
-        For `embedded` the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a
-        folder its absolute path; for a hub id itself.
+        For `embedded`, the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a folder, its
+        absolute path; for a hub id, the id itself.
 
     Raises:
         UserError: the name is none of the three, or the wheel of the embedded model is not installed.
@@ -48,15 +49,28 @@ def resolve(model: str) -> str:
     raise UserError(f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, or a hub id such as org/name")
 
 
+def identity(model: str) -> str:
+    """What tells a model from all others: the digest of its folder's content, or its hub id.
+
+    Args:
+        model: as for `resolve`.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    source = resolve(model)
+    return source if HUB_ID.fullmatch(source) else storage.content_digest(storage.Place(source))
+
+
 def require(model: str, key: str) -> str:
-    """`resolve`, and find out in the driver whether a hub model can be had, before engines start for it.
+    """`resolve`, and check in the driver that a hub model is available, before engines start for it.
 
     Args:
         model: as for `resolve`.
         key: the config key that names it, for the message.
 
     Raises:
-        UserError: there is no such model, or the hub does not give it.
+        UserError: there is no such model, or the hub does not provide it.
     """
     try:
         source = resolve(model)
@@ -94,13 +108,13 @@ def embedded() -> Path:
 
 
 def cache() -> Path:
-    """Where the project keeps what it derives: OPENSELENE_CACHE, else ~/.cache/openselene."""
+    """Folder of what is built once on a machine: OPENSELENE_CACHE, else ~/.cache/openselene."""
     place = os.environ.get("OPENSELENE_CACHE")
     return (Path(place) if place else Path.home() / ".cache" / "openselene").expanduser().absolute()
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """The folder, built first if it is not there; whole or absent, also when two processes build at once.
+    """The folder, built first if it does not exist; never seen half built, even if two processes build it at once.
 
     Args:
         folder: where the result belongs.
@@ -115,7 +129,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         try:
             draft.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was first, and its result is as good
+            if not folder.is_dir():  # else another process was first, and its result is the same
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -123,7 +137,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _gguf() -> Path:
-    # Found without importing the package, whose own code needs two libraries that are of no use here.
+    # Found without importing the package, whose own code needs two libraries that are not used here.
     spec = util.find_spec(MODULE)
     places = (spec.submodule_search_locations or []) if spec else []
     found = sorted(path for place in places for path in Path(place).glob("*.gguf"))
@@ -137,7 +151,7 @@ def _gguf() -> Path:
 
 
 def _unpack(gguf: Path, folder: Path) -> None:
-    """Write the GGUF's model as float32 safetensors: the dequantised values exactly; each engine casts."""
+    """Write the GGUF's model as float32 safetensors, the dequantised values unchanged; each engine casts them."""
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -145,8 +159,8 @@ def _unpack(gguf: Path, folder: Path) -> None:
     say(f"embedded model: unpacking {gguf.name} into {folder.parent} (once)")
     place = {"gguf_file": gguf.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
-    # The GGUF says `tokenizer.ggml.pre = smollm`: digits one by one, then GPT-2's split. transformers knows
-    # no split of that name and leaves out the digits.
+    # The GGUF says `tokenizer.ggml.pre = smollm`: digits one by one, then GPT-2's split. transformers does not know
+    # that name and leaves out the digits.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
@@ -163,7 +177,7 @@ def _unpack(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no reports of keys from transformers; errors still come."""
+    """Silence the progress bars and key reports of transformers; errors are still shown."""
     from transformers.utils import logging
 
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

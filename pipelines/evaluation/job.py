@@ -1,119 +1,177 @@
-"""The benchmark job: judge every example with every model, then score and report."""
+"""The benchmark job: judge every benchmark row with every model, then score and report."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pipelines.core.config import Config
-from pipelines.core.determinism import digest
-from pipelines.core.endpoint import EndpointConfig
+from pipelines.core import step, storage
 from pipelines.core.errors import UserError
-from pipelines.core.files import read_json, write_json
 from pipelines.core.progress import say
-from pipelines.core.segment import DONE, Segment, claim
-from pipelines.core.stage import Stage
-from pipelines.engines.endpoint_stage import EndpointStage
-from pipelines.engines.vllm_stage import PromptStage
-from pipelines.evaluation.judge import Judge
+from pipelines.core.run import Run
+from pipelines.core.segment import Rows, Segment
+from pipelines.core.storage import Place
+from pipelines.engines.endpoint_config import EndpointConfig
+from pipelines.engines.llm.endpoint_stage import EndpointStage
+from pipelines.engines.llm.judge import Judge
+from pipelines.engines.llm.steps import StepStage
+from pipelines.engines.llm.vllm_stage import PromptStage
+from pipelines.evaluation.asking.benchmark_rows import benchmarks_of, write_benchmark_rows
+from pipelines.evaluation.asking.critique_check import NoCritiques, check_segment, write_critiques
+from pipelines.evaluation.asking.judgments import write_judgments
+from pipelines.evaluation.asking.prompt_formats import check_formats, write_formats
+from pipelines.evaluation.benchmarks.registry import Benchmark
+from pipelines.evaluation.config import EvaluationConfig
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.scoring.results import Results
 
 Model = str | EndpointConfig
 
 
-def models(config: Config) -> dict[str, Model]:
-    """Name -> model to judge with: those of the config, else the base model and, once it exists, the trained one."""
-    if config.evaluation.models:
-        return dict(config.evaluation.models)
-    found: dict[str, Model] = {"base": config.train.model}
-    if (trained := config.out_dir / "model").exists():
-        found["trained"] = str(trained)
-    return found
+def evaluate(run: Run, config: EvaluationConfig, base: str) -> Results:
+    """Judge, score and report; finished judgments are only scored again.
 
+    Args:
+        run: gets `benchmark/`.
+        config: the benchmarks and how they are judged.
+        base: the model that training starts from, judged as `base` where the config names no models.
 
-def run(config: Config) -> dict:
-    """Judge, score and report; returns the results as they stand in results.json."""
-    from pipelines.evaluation.exports import write_exports
-    from pipelines.evaluation.report import write_report
-    from pipelines.evaluation.results import summarise
-    from pipelines.evaluation.summary import terminal_summary
+    Returns:
+        The figures of results.json.
 
-    examples, prepared = prepare(config)
-    judgments = judge(config, "judgments", examples, prepared)
-    formats = ask_formats(config, examples, prepared)
-    results = summarise(judgments, examples, config.evaluation, config.seed, formats, check(config, judgments))
-    write_json(config.out_dir / "benchmark" / "results.json", results)
-    write_exports(results, config.out_dir / "benchmark")
-    report = write_report(results, judgments, config.out_dir)
-    say(terminal_summary(results, config.out_dir, report))
+    Raises:
+        UserError: a benchmark, model or setting is unusable, or the run holds judgments of another config.
+    """
+    from pipelines.evaluation.report.exports import write_exports
+    from pipelines.evaluation.report.page import write_report
+    from pipelines.evaluation.report.terminal import terminal_summary
+    from pipelines.evaluation.scoring.results import summarise
+
+    judges, rows = models(run, config, base), prepare(run, config)
+    judgments = judge(run, config, judges, rows)
+    pairs = write_formats(run, config, rows) if config.formats else None
+    formats = judge(run, config, judges, pairs, "formats") if pairs else {}
+    checked = check_critiques(run, config, judgments)
+    results = summarise(judgments, rows.folder, config, run.seed, formats, checked)
+    storage.write_json(run.results, results.to_json())
+    write_exports(results, run.benchmark)
+    report = write_report(results, judgments, run)
+    say(terminal_summary(results, run, report))
     return results
 
 
-def judge(config: Config, kind: str, examples: Path, prepared: str) -> dict[str, Path]:
-    """Let every model judge every row of a folder; model -> its file in OUT/benchmark/`kind`."""
-    from pipelines.evaluation.judgments import write_judgments
+def describe(run: Run, config: EvaluationConfig, base: str) -> list[str]:
+    """What the job would do, line by line, for `--dry-run`.
 
-    judges, ending = models(config), "" if kind == "judgments" else f".{kind}"
-    segments = {name: segment_of(config, name + ending, model, examples, prepared) for name, model in judges.items()}
+    Raises:
+        UserError: a benchmark or a setting is unusable.
+    """
+    benchmarks, judges = usable_benchmarks(config), models(run, config, base)
+    lines = [f"benchmark {', '.join(judges)} on {len(benchmarks)} benchmarks"]
     for name, model in judges.items():
-        if not (segments[name].folder / DONE).exists():  # its judgments are scored again without the model
+        if isinstance(model, EndpointConfig):
+            key = f"the key in {model.api_key_env}" if model.api_key_env else "no key"
+            lines.append(f"  {name}: endpoint {model}, at most {model.concurrency} requests at once, {key}")
+    for benchmark in benchmarks:
+        sample, rows = config.sample_of(benchmark.name), str(benchmark.expected_n)
+        if sample is not None and sample < benchmark.expected_n:
+            rows = f"{sample} of {rows}"
+        lines.append(f"  {benchmark.name}: {benchmark.task}, {benchmark.metric}, {rows} rows")
+    if config.formats:
+        lines.append(f"  pairs again in the formats {', '.join(config.formats)}")
+    if check := config.critique_check:
+        lines.append(f"  critiques of at most {check.rows} judgments a model checked by {check.engine.model}")
+    return lines
+
+
+def prepare(run: Run, config: EvaluationConfig) -> Rows:
+    """Check the benchmarks and write their rows, once a run; needs no model and no cluster.
+
+    Raises:
+        UserError: a benchmark or a setting is unusable, or the run holds the rows of another config.
+    """
+    usable_benchmarks(config)
+    return write_benchmark_rows(run, config)
+
+
+def usable_benchmarks(config: EvaluationConfig) -> list[Benchmark]:
+    """The benchmarks of a config, once it is clear that they can be asked and scored.
+
+    Raises:
+        UserError: a benchmark, metric or prompt format is unknown.
+    """
+    from pipelines.evaluation.scoring.metrics.registry import require_metrics
+
+    benchmarks = benchmarks_of(config)
+    require_metrics(benchmarks)
+    check_formats(config, [benchmark.name for benchmark in benchmarks])
+    return benchmarks
+
+
+def models(run: Run, config: EvaluationConfig, base: str) -> dict[str, Model]:
+    """Name -> model to judge with: those of the config, else the base model and, once it exists, the trained one."""
+    if config.models:
+        return dict(config.models)
+    found: dict[str, Model] = {"base": base}
+    if storage.exists(run.model) and step.is_whole(run.training):
+        found["trained"] = str(run.model)
+    return found
+
+
+def judge(
+    run: Run, config: EvaluationConfig, judges: dict[str, Model], rows: Rows, kind: str = "judgments"
+) -> dict[str, Place]:
+    """Let every model judge every row; model -> its judgments, a file of `benchmark/<kind>`.
+
+    Every model that is still needed is checked before the first one starts.
+    """
+    suffix = "" if kind == "judgments" else f".{kind}"
+    segments = {name: judge_segment(run, config, name + suffix, model) for name, model in judges.items()}
+    for name, model in judges.items():
+        if segments[name].finished(run.work, rows) is None:
             require_judge(name, model)
-    found: dict[str, Path] = {}
+    found: dict[str, Place] = {}
     for name, segment in segments.items():
-        segment.run()
-        found[name] = config.out_dir / "benchmark" / kind / f"{name}.parquet"
-        write_judgments(segment.rows, examples, found[name])
+        judged = segment.run(run.work, rows)
+        found[name] = write_judgments(judged.folder, rows.folder, run.benchmark / kind / f"{name}.parquet")
     return found
 
 
-def ask_formats(config: Config, examples: Path, prepared: str) -> dict[str, Path]:
-    """Model -> its judgments of the pairs in further prompt formats; empty where none is asked for."""
-    from pipelines.evaluation.formats import prepare_formats
+def judge_segment(run: Run, config: EvaluationConfig, name: str, model: Model) -> Segment:
+    """The segment in which one model judges every row.
 
-    evaluation, folder = config.evaluation, config.out_dir / "work" / "formats"
-    if not evaluation.formats:
-        return {}
-    asked = prepare_formats(evaluation.formats, examples, prepared, folder, evaluation.format_benchmarks)
-    return judge(config, "formats", *asked) if asked else {}
-
-
-def check(config: Config, judgments: dict[str, Path]) -> dict[str, Path]:
-    """Model -> its critiques as the checker found them; empty where none are to be checked."""
-    from pipelines.engines.models import require
-    from pipelines.evaluation import critique_check
-
-    asked, found = config.evaluation.critique_check, dict[str, Path]()
-    if asked is None:
-        return found
-    require(asked.engine.model, "evaluation.critique_check.engine.model")
-    for name, path in judgments.items():
-        try:
-            segment = critique_check.segment_of(
-                name,
-                path,
-                asked.engine,
-                config.out_dir / "work",
-                mode=asked.mode,
-                rows=asked.rows,
-                probe_share=asked.probe_share,
-                seed=config.seed,
-                rows_per_block=config.evaluation.rows_per_block,
-                max_error_share=config.max_error_share,
-            )
-        except critique_check.NoCritiques as exc:  # a base model that never keeps to the format, say
-            say(f"check-{name}: {exc.what}")
-            continue
-        segment.run()
-        found[name] = segment.rows
-    return found
+    Raises:
+        UserError: an endpoint is to be asked for the likelihood of one token.
+    """
+    steps = [Judge(config.max_tokens, config.format)]
+    stage: StepStage
+    if not isinstance(model, EndpointConfig):
+        stage = PromptStage("judge", config.engine.model_copy(update={"model": model}), steps)
+    elif config.format == "one_token":
+        raise UserError(
+            "an endpoint cannot be asked for the likelihood of a verdict",
+            where=f"evaluation.models.{name}",
+            fix="evaluation.format=judgment_only",
+        )
+    else:
+        stage = EndpointStage("judge", model, steps)
+    return Segment(
+        name=f"judge-{name}",
+        stages=[stage],
+        id_column="judgment_id",
+        rows_per_block=config.rows_per_block,
+        max_error_share=run.max_error_share,
+        token_columns=["prompt_tokens", "output_tokens"],
+    )
 
 
 def require_judge(name: str, model: Model) -> None:
-    """Find out in the driver whether a judge can be had, before any of them begins.
+    """Check in the driver that a judge is available.
 
     Raises:
-        UserError: it cannot, and why.
+        UserError: it is not, and why.
     """
-    from pipelines.engines.endpoint import require_endpoint
+    from pipelines.engines.llm.endpoint import require_endpoint
     from pipelines.engines.models import require
 
     where = f"evaluation.models.{name}"
@@ -123,95 +181,19 @@ def require_judge(name: str, model: Model) -> None:
         require(model, where)
 
 
-def segment_of(config: Config, name: str, model: Model, examples: Path, prepared: str) -> Segment:
-    """The segment in which one model judges every example."""
-    evaluation = config.evaluation
-    steps = [Judge(evaluation.max_tokens, evaluation.format)]
-    depends: dict[str, Any] = {
-        "examples": prepared,
-        "model": fingerprint(model),
-        "format": evaluation.format,
-        "max_tokens": evaluation.max_tokens,
-    }
-    stage: Stage
-    if isinstance(model, EndpointConfig):
-        if evaluation.format == "one_token":
-            raise UserError(
-                "an endpoint cannot be asked for the likelihood of a verdict",
-                where=f"evaluation.models.{name}",
-                fix="evaluation.format=judgment_only",
-            )
-        stage = EndpointStage("judge", model, steps)
-    else:
-        engine = evaluation.engine.model_copy(update={"model": model})
-        stage = PromptStage("judge", engine, steps)
-        depends |= {"dtype": engine.dtype, "max_model_len": engine.max_model_len}
-    return Segment(
-        name=f"judge-{name}",
-        work=config.out_dir / "work",
-        source=examples,
-        stages=[stage],
-        depends=depends,
-        id_column="judgment_id",
-        rows_per_block=evaluation.rows_per_block,
-        max_error_share=config.max_error_share,
-        token_columns=["prompt_tokens", "output_tokens"],
-    )
+def check_critiques(run: Run, config: EvaluationConfig, judgments: dict[str, Place]) -> dict[str, Place]:
+    """Model -> folder of its critiques with the checker's answers; empty unless the config asks for the check."""
+    from pipelines.engines.models import require
 
-
-def prepare(config: Config) -> tuple[Path, str]:
-    """Write the examples of all benchmarks as parquet; returns the folder and its fingerprint."""
-    from pipelines.evaluation.examples import write_examples
-    from pipelines.evaluation.registry import load_all
-
-    evaluation = config.evaluation
-    folder = config.out_dir / "work" / "examples"
-    depends = {
-        "benchmarks": [b.model_dump(mode="json") for b in load_all(list(evaluation.benchmarks))],
-        "sample": evaluation.sample,
-        "whole": sorted(evaluation.whole),
-        "templates": dict(evaluation.templates),
-        "data_root": str(config.data_root) if config.data_root else None,
-        "seed": config.seed,
-    }
-    key = digest("examples", depends)
-    claim(folder, key, depends)
-    if not (folder / "done.json").exists():
-        write_examples(folder / "rows", evaluation, config.data_root, config.seed)
-        write_json(folder / "done.json", {"fingerprint": key})
-    return folder / "rows", key
-
-
-def fingerprint(model: Model) -> str | dict[str, str]:
-    """Tells one model from another: the name of a hub model or of the embedded one, the files of a local one, an
-    endpoint's address and model."""
-    if isinstance(model, EndpointConfig):
-        return model.identity
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    done = folder.parent / "train" / "done.json"
-    trained = read_json(done)["fingerprint"] if done.exists() else None
-    return digest(trained, sorted((path.name, path.stat().st_size) for path in folder.iterdir()))
-
-
-def describe(config: Config) -> list[str]:
-    """The plan, line by line, for `--dry-run`."""
-    from pipelines.evaluation.registry import load_all
-
-    judges = models(config)
-    lines = [f"benchmark {', '.join(judges)} on {len(config.evaluation.benchmarks)} benchmarks"]
-    for name, model in judges.items():
-        if isinstance(model, EndpointConfig):
-            key = f"the key in {model.api_key_env}" if model.api_key_env else "no key"
-            lines.append(f"  {name}: endpoint {model}, at most {model.concurrency} requests at once, {key}")
-    for benchmark in load_all(list(config.evaluation.benchmarks)):
-        sample, rows = config.evaluation.sample_of(benchmark.name), str(benchmark.expected_n)
-        if sample is not None and sample < benchmark.expected_n:
-            rows = f"{sample} of {rows}"
-        lines.append(f"  {benchmark.name}: {benchmark.task}, {benchmark.metric}, {rows} rows")
-    if config.evaluation.formats:
-        lines.append(f"  pairs again in the formats {', '.join(config.evaluation.formats)}")
-    if check := config.evaluation.critique_check:
-        lines.append(f"  critiques of at most {check.rows} judgments a model checked by {check.engine.model}")
-    return lines
+    check, found = config.critique_check, dict[str, Place]()
+    if check is None:
+        return found
+    require(check.engine.model, "evaluation.critique_check.engine.model")
+    for name, file in judgments.items():
+        try:
+            critiques = write_critiques(run, check, name, file)
+        except NoCritiques as exc:  # a base model that never keeps to the format, say
+            say(f"check-{name}: {exc.what}")
+            continue
+        found[name] = check_segment(run, check, name, config.rows_per_block).run(run.work, critiques).folder
+    return found

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipelines.core.errors import RowFailure
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Stands for the message while the chat template is applied; letters only, so that no template changes it.
+# In place of the message while the chat template is applied; letters only, so that no template changes it.
 _MARK = "OPENSELENEMESSAGE"
 
 
@@ -41,12 +43,20 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """`encode_text` of several texts."""
+    """`encode_text` of several texts.
+
+    Raises:
+        RowFailure: a text is not valid Unicode.
+    """
     if not texts:
         return []
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as exc:  # half of a surrogate pair, which JSON can write and no tokenizer reads
+        raise RowFailure("invalid_unicode", str(exc)) from None
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        # The same ids in two thirds of the time: without each token's place in the text, which nobody asks for.
+        # The same ids in two thirds of the time: without the place of each token in the text, which is not needed.
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True

@@ -1,4 +1,4 @@
-"""A checker's own error rates, and what it says of a set once they are taken out."""
+"""A checker's own error rates, and the share of a set that it flags, corrected for them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Counts = tuple[int, int]  # checked, and of those flagged
 
 
 class Checker:
-    """A checker as its probes show it.
+    """A checker, measured by its probes.
 
-    Two constructed sets measure it: real critiques beside a verdict they do not argue for, which it should flag (the
-    share it does is the TPR), and plain statements of a verdict beside that verdict, which it should accept (the share
+    Two constructed sets measure it: real critiques with a verdict that they do not argue for, which it should flag (the
+    share it flags is the TPR), and plain statements of a verdict with that verdict, which it should accept (the share
     it flags is the FPR). A statement is easier than a real critique, so the FPR is a lower bound; a critique may itself
-    be off, so the TPR is one as well.
+    be wrong, so the TPR is one as well.
 
     Args:
-        negatives: critiques beside another verdict.
-        positives: statements beside their own.
+        negatives: critiques with another verdict.
+        positives: statements with their own.
         generator: of the draws from the rates' posteriors.
     """
 

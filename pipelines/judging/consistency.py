@@ -1,4 +1,4 @@
-"""The question whether a critique supports a verdict, as training data and benchmark judgments are asked it (§2.3)."""
+"""The question whether a critique supports a verdict, for training data and for benchmark judgments (§2.3)."""
 
 from __future__ import annotations
 

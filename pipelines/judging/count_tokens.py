@@ -1,4 +1,4 @@
-"""Count tokens several times as fast as the model's own tokenizer, which is asked where the two may differ."""
+"""Count tokens several times as fast as the model's own tokenizer, which is used wherever the two may differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.judging.chat import encode_completions, encode_prompts, encode_te
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# What tokenizers disagree about. The quick one is used only if it agrees with the model's own on all of them.
+# Texts that tokenizers disagree about. The fast one is used only if it agrees with the model's own on all of them.
 PROBES = (
     "",
     " ",
@@ -30,12 +30,12 @@ PROBES = (
 
 
 class Facts(NamedTuple):
-    """What counting has to know of a tokenizer: small enough to keep, where the tokenizer takes seconds to load.
+    """What counting needs of a tokenizer: small enough to keep, while the tokenizer takes seconds to load.
 
     Attributes:
         around: tokens of the chat template around a message.
         end: tokens that end an answer.
-        definition: its definition in the format of the tokenizers library, if fastokens agrees with it; else None.
+        definition: in the format of the tokenizers library, if fastokens agrees with the tokenizer; else None.
     """
 
     around: int
@@ -44,7 +44,7 @@ class Facts(NamedTuple):
 
 
 def find_facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
-    """Ask the tokenizer, and try fastokens on the probes."""
+    """Read them from the tokenizer, and try fastokens on the probes."""
     return Facts(
         around=len(encode_prompts(tokenizer, [""])[0]),
         end=len(encode_completions(tokenizer, [""])[0]),
@@ -53,15 +53,15 @@ def find_facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
 
 
 class TokenCounter:
-    """Numbers of tokens of texts, as `encode_texts` and its like would make them.
+    """Counts the tokens that `encode_texts`, `encode_prompts` and `encode_completions` would make.
 
-    fastokens (https://github.com/crusoecloud/fastokens) reads the tokenizer's own definition and follows it several
-    times as fast. The model's tokenizer is asked where fastokens cannot read it, answers a probe otherwise, or gives
-    up on a text.
+    fastokens (https://github.com/crusoecloud/fastokens) reads the tokenizer's own definition and is several times as
+    fast. The model's tokenizer is used if fastokens cannot read the definition, disagrees on a probe, or fails on a
+    text.
 
     Args:
         facts: of the tokenizer.
-        load: gives the tokenizer; called when it is first needed, which is often never.
+        load: returns the tokenizer; called when it is first needed, which is often never.
     """
 
     def __init__(self, facts: Facts, load: Callable[[], PreTrainedTokenizerBase]) -> None:
@@ -97,7 +97,7 @@ class TokenCounter:
 
 
 def _agreed(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The tokenizer's definition, if fastokens reads it and agrees with the tokenizer on every probe."""
+    """The tokenizer's definition, if fastokens can read it and agrees with the tokenizer on every probe."""
     from fastokens import Tokenizer
 
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
@@ -107,6 +107,6 @@ def _agreed(tokenizer: PreTrainedTokenizerBase) -> str | None:
         definition: str = backend.to_str()
         quick = Tokenizer.from_json_str(definition)
         ids = [quick.encode_ordinary(text).ids for text in PROBES]
-    except ValueError:  # a definition that it does not know
+    except ValueError:  # an unknown kind of definition
         return None
     return definition if ids == encode_texts(tokenizer, PROBES) else None

@@ -1,10 +1,10 @@
-"""Read a verdict from a judge's answer: strict, documented, the same for every caller (docs/protocols.md).
+"""Parse the verdict of a judge's answer: strict, documented, the same for every caller (docs/protocols.md).
 
 The last verdict line decides: one that starts with `Result`, or that is nothing but a verdict in double brackets
 (`[[A]]`). Accepted around it: list or quote marks, bold marks, and the colon inside or outside the bold
-(`**Result:** A`, `**Result**: A`, `Result: A`). The verdict may stand in bold, quotes or brackets (`<A>`), may be
-called `Response A`, `Assistant A` or `Score 4`, and may end with a full stop. Anything else after it makes the answer
-unparsed: no verdict is guessed from prose. Double brackets within a line count only where no line is a verdict line.
+(`**Result:** A`, `**Result**: A`, `Result: A`). The verdict may be in bold, quotes or brackets (`<A>`), may be called
+`Response A`, `Assistant A` or `Score 4`, and may end with a full stop. Anything else after it makes the answer
+unparsed: no verdict is guessed from prose. Double brackets within a line count only if no line is a verdict line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # [^\S\n] is white space within the line: a verdict never comes from the line below its label, and no match
-# runs over lines, so that an answer of nothing but line breaks is read in linear time.
+# crosses lines, so that an answer of nothing but line breaks takes linear time.
 _MARKS = r"(?:[>#*\-_]|[^\S\n])*"
 _LINE = re.compile(rf"^{_MARKS}result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
 _BRACKET_LINE = re.compile(rf"^{_MARKS}\[\[(?P<verdict>[^\[\]\n]{{1,20}})\]\](?:[*_.]|[^\S\n])*$", re.MULTILINE)
@@ -29,7 +29,7 @@ Status = Literal["ok", "no_verdict", "not_allowed"]
 
 @dataclass(frozen=True)
 class Parsed:
-    """What was read from an answer.
+    """The parts of an answer.
 
     Attributes:
         verdict: one of the allowed verdicts, or None.
@@ -43,7 +43,7 @@ class Parsed:
 
 
 def parse(answer: str, allowed: Sequence[str]) -> Parsed:
-    """Read an answer.
+    """Parse an answer.
 
     Args:
         answer: what the judge wrote.
@@ -59,11 +59,11 @@ def parse(answer: str, allowed: Sequence[str]) -> Parsed:
 
 
 def normalise(text: str, allowed: Sequence[str]) -> str | None:
-    """The allowed verdict that a verdict text stands for, or None."""
+    """The allowed verdict that a text means, or None."""
     known = {verdict.casefold(): verdict for verdict in allowed}
     unwrapped = text.strip().rstrip(".").strip(_WRAPPING).rstrip(".")
     unnamed = _NAMES.sub("", unwrapped).strip(_WRAPPING)
-    # As it stands first: a class label may itself be called `answer relevant` or `N.A.`.
+    # Unchanged first: a class label may itself be `answer relevant` or `N.A.`.
     for candidate in (text.strip(), unwrapped, unnamed):
         if (verdict := known.get(candidate.casefold())) is not None:
             return verdict
@@ -76,8 +76,8 @@ def strip_label(text: str) -> str:
 
 
 def without_verdict_lines(critique: str) -> str:
-    """A critique without lines that look like a verdict: a generator cannot smuggle in a second one."""
+    """A critique without lines that look like a verdict, so that a generator cannot add a second one."""
     before = None
-    while before != critique:  # taking one out may join the halves of another
+    while before != critique:  # removing one may join the halves of another
         before, critique = critique, _BRACKETS.sub("", _LINE.sub("", critique))
     return re.sub(r"\n{3,}", "\n\n", critique).strip()

@@ -5,36 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pipelines.core.errors import UserError
+from pipelines.core.determinism import digest
+from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row
-from pipelines.core.yaml_model import Strict, parse_model, read_yaml
+from pipelines.core.registry import Named, Registry
 
 Format = Literal["cot", "judgment_only"]
 READS = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task")  # of a row, by `render`
 
 
-class Template(Strict):
+class Template(Named):
     """A prompt format.
 
     Attributes:
         name: what configs call it.
         task: `pairwise`, `absolute` or `classification`; `any` fits all three.
         origin: where the wording comes from.
-        text: Jinja text of the user message; `cot` tells which of the two formats is asked for.
-        reasoning: label before the critique in an answer; empty where it has none.
-        result: label before the verdict in an answer; empty where the verdict stands alone on its line.
-        around: what stands right before and after the verdict itself.
+        text: Jinja text of the user message; its variable `cot` says which of the two formats to ask for.
+        reasoning: label before the critique in an answer; may be empty.
+        result: label before the verdict in an answer; empty if the verdict is alone on its line.
+        around: text right before and right after the verdict.
         separator: between critique and verdict line.
     """
 
-    name: str
     task: Literal["pairwise", "absolute", "classification", "any"]
     origin: str
     text: str
@@ -49,9 +47,7 @@ class Template(Strict):
         return line if critique is None else f"{self.reasoning} {critique}{self.separator}{line}".lstrip()
 
 
-def names() -> list[str]:
-    """The packaged templates."""
-    return sorted(path.name[:-5] for path in _folder().iterdir() if path.name.endswith(".yaml"))
+TEMPLATES = Registry("template", Template, "pipelines.judging", "templates")
 
 
 @cache
@@ -61,15 +57,17 @@ def load(name: str) -> Template:
     Raises:
         UserError: no such template, or it is not well formed.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else Path(str(_folder() / f"{name}.yaml"))
-    if not path.exists():
-        raise UserError(f"no template '{name}'", where=str(path), fix=f"known: {', '.join(names())}")
-    template = parse_model(Template, read_yaml(path), where=str(path))
+    template = TEMPLATES.load(name)
     try:
         _environment().from_string(template.text)
     except TemplateSyntaxError as exc:
-        raise UserError(f"the template text has an error: {exc.message}", where=f"{path}:{exc.lineno}") from None
+        raise UserError(f"the template text has an error: {exc.message}", where=f"{name}:{exc.lineno}") from None
     return template
+
+
+def identity(*wanted: str) -> dict[str, str]:
+    """Name -> digest of a template's content: a result depends on that, not on the name."""
+    return {name: digest(load(name).model_dump(mode="json")) for name in sorted(set(wanted))}
 
 
 def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> str:
@@ -84,8 +82,12 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         extra: further values, such as the verdict to argue for.
 
     Raises:
-        UserError: the template names a value that there is not.
+        RowFailure: the row has no responses, or no verdicts to choose from.
+        UserError: the template uses an unknown value.
     """
+    for name in ("responses", "allowed"):
+        if not row[name]:
+            raise RowFailure(f"no_{name}")
     values = {
         "instruction": row["instruction"],
         "context": row["context"] or "",
@@ -109,10 +111,6 @@ def choices(allowed: Sequence[str]) -> str:
     if len(allowed) > 2 and all(verdict.isdigit() for verdict in allowed):
         return f"an integer between {allowed[0]} and {allowed[-1]}"
     return f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
-
-
-def _folder() -> Any:
-    return resources.files("pipelines.judging") / "templates"
 
 
 @cache

@@ -1,13 +1,13 @@
-"""What the trainer does beside training: write metrics, order each epoch. Imported by the worker only."""
+"""What the trainer does besides training: write metrics, order each epoch. Imported by the worker only."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipelines.core.storage import Place
 from pipelines.training import metrics
 from pipelines.training.flops import Shape
 from pipelines.training.settings import HELDOUT_ACCURACY
@@ -36,15 +36,16 @@ LOGGED = {
 
 
 class MetricsLog(TrainerCallback):
-    """Append one JSON object a step: losses, rewards, speed; `elapsed` counts the seconds of earlier attempts too.
+    """Log one JSON object a step: losses, rewards, speed; `elapsed` counts the seconds of earlier attempts too.
 
     Args:
-        path: the file.
+        place: of the log; that of the held-out pairs is in the same folder.
         shape: of the model, to tell how many operations the tokens need; None where it is not known.
     """
 
-    def __init__(self, path: Path, shape: Shape | None = None) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, place: Place, shape: Shape | None = None) -> None:
+        self.log, self.heldout = metrics.Log(place), metrics.Log(place.with_name(metrics.HELDOUT))
+        self.shape = shape
         self.peak_tflops: float | None = None  # of all workers together, to tell what share of it is used (MFU)
         self.trainer: PairTrainer | SharedTrainer | None = None
         self.earlier = 0.0
@@ -52,8 +53,8 @@ class MetricsLog(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         assert self.trainer is not None
         if state.is_world_process_zero:
-            self.earlier = metrics.rewind(self.path, state.global_step)
-            metrics.rewind(self.path.with_name(metrics.HELDOUT), state.global_step)
+            self.earlier = self.log.rewind(state.global_step)
+            self.heldout.rewind(state.global_step)
         self.start = self.before = time.monotonic()
         self.pairs, self.tokens = self.trainer.pairs_seen, self.trainer.tokens_seen
         self.flops = self._flops()
@@ -73,7 +74,7 @@ class MetricsLog(TrainerCallback):
         if f"eval_{HELDOUT_ACCURACY}" in logs:
             found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
             when = {"step": state.global_step, "elapsed": self.earlier + now - self.start}
-            metrics.append(self.path.with_name(metrics.HELDOUT), when | found)
+            self.heldout.append(when | found)
         if "loss" not in logs:
             return
         pairs, tokens = self.trainer.pairs_seen - self.pairs, self.trainer.tokens_seen - self.tokens
@@ -92,8 +93,19 @@ class MetricsLog(TrainerCallback):
             self.flops = flops
             if self.peak_tflops:
                 step["mfu"] = step["tflops"] / self.peak_tflops
-        metrics.append(self.path, step)
+        self.log.append(step)
         self.before, self.pairs, self.tokens = now, self.trainer.pairs_seen, self.trainer.tokens_seen
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.flush()  # a run that resumes from this checkpoint needs all lines before it
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the logs hold back."""
+        self.log.flush()
+        self.heldout.flush()
 
     def _flops(self) -> float:
         assert self.trainer is not None

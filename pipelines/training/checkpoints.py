@@ -1,7 +1,7 @@
-"""Checkpoints: each worker writes its part on a disk of its own, and Ray Train copies it while training goes on.
+"""Checkpoints: each worker writes its part to a local disk, and Ray Train copies it while training continues.
 
 A checkpoint counts once the parts of all workers are in the run's storage: Ray Train registers it then, gives the
-newest to the workers of the next attempt, and deletes what is no longer wanted. Imported by the worker only.
+newest to the workers of the next attempt, and deletes those no longer wanted. Imported by the worker only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pipelines.training.settings import HELDOUT_ACCURACY, SCORE
 
 
 def staging(work: Path, rank: int) -> Path:
-    """An empty folder on this worker's own disk; of the same name in every attempt, so that none is left behind.
+    """An empty folder on this worker's own disk. Its name is the same in every attempt, so none is left behind.
 
     Args:
         work: the run's folder.
-        rank: of the worker; two on one machine must not hand over each other's part.
+        rank: of the worker; two on one machine must not upload each other's part.
     """
     folder = Path(tempfile.gettempdir()) / f"openselene-{digest(str(work), size=6)}-{rank}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -46,10 +46,10 @@ def step_of(checkpoint: Checkpoint | None) -> int:
 
 
 def stored(step: int) -> str:
-    """Path of a step's checkpoint in the run's storage; waits until what is on its way has arrived.
+    """Path of a step's checkpoint in the run's storage; waits until pending uploads have arrived.
 
     Raises:
-        LookupError: there is none.
+        LookupError: it was not kept.
     """
     for found in ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED):
         if step_of(found.checkpoint) == step:
@@ -76,11 +76,11 @@ class HandOver(TrainerCallback):
         (Path(str(args.output_dir)) / folder_of(state.global_step)).mkdir(exist_ok=True)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # One on its way at a time: where copying is slower than training, the worker's disk must not fill up.
+        # One upload at a time: where copying is slower than training, the worker's disk must not fill up.
         ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
         part = Path(str(args.output_dir)) / folder_of(state.global_step)
         part.mkdir(exist_ok=True)
-        # Of equal accuracies the earlier step is the better, as for the library.
+        # Of two equal accuracies the earlier step wins, as in the library.
         score = {} if self.accuracy is None else {SCORE: self.accuracy - 1e-9 * state.global_step}
         ray.train.report(
             {"step": state.global_step, **score},

@@ -1,4 +1,4 @@
-"""Training that has left the numbers: a stop at the first NaN, on all ranks at the same point."""
+"""A stop at the first NaN or infinity, on all ranks at the same step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Diverged(Exception):
 
 
 class FiniteTrainer(Trainer):
-    """Stops when the gradient norm is no number: one optimizer step later all weights would be none.
+    """Stops when the gradient norm is not finite: one optimizer step later no weight would be.
 
     Attributes:
-        stored: where the checkpoint of a step is kept, if not where it was written.
+        stored: where the checkpoint of a step is kept, if it was moved after writing.
     """
 
     stored: Callable[[int], str] | None = None

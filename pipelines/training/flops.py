@@ -1,4 +1,4 @@
-"""Floating-point operations of training on pairs: what is needed, and what a way of computing it takes."""
+"""Floating-point operations of training on pairs: the minimum, and what each implementation takes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Shape:
 
 
 def needed(prompt: int, chosen: int, rejected: int) -> Work:
-    """Every token of a pair once, each attending to what it may see: no way takes less."""
+    """Every token of a pair once, each attending to what it may see: the minimum."""
     causal = prompt * (prompt + 1) / 2 + sum(c * prompt + c * (c + 1) / 2 for c in (chosen, rejected))
     return Work(prompt + chosen + rejected, chosen + rejected, causal)
 

@@ -1,4 +1,4 @@
-"""Pairs that are not trained on: which checkpoint judges best is told by them."""
+"""Held-out pairs, used to select the best checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
-from pipelines.engines.packing import on_device, pack, plan_step
+from pipelines.engines.packed.packing import assign_bins, on_device, pack
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.settings import HELDOUT_ACCURACY
 
@@ -31,11 +31,11 @@ def split(groups: Sequence[str], share: float, seed: int) -> tuple[list[int], li
 
 
 def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
-    """Accuracy, over how many, and losses on the held-out rows; every worker takes its share of the bins.
+    """Accuracy, number of pairs it counts, and losses on the held-out rows; every worker takes its share of the bins.
 
-    The judge is right about a pair when it gives the chosen completion more probability than the rejected one. Of
-    pairs that are a judgment alone this is the accuracy of a judge that must choose between the two verdicts, so
-    only they count where there are any; of a critique it also depends on the wording.
+    The judge is right about a pair when it gives the chosen completion more probability than the rejected one. For
+    judgments without a critique this is the accuracy of a judge that must choose between two verdicts, so only they
+    count where there are any; with a critique it also depends on the wording.
     """
     config, device = trainer.config, trainer.args.device
     workers, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
@@ -43,7 +43,7 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
     chosen_tokens = sum(len(row["chosen_ids"]) for row in rows)
     sums = torch.zeros(len(SUMS), dtype=torch.float64)
     model = trainer.model.eval()
-    for chosen in plan_step(lengths, workers, config.bin_tokens)[rank]:
+    for chosen in assign_bins(lengths, workers, config.bin_tokens)[rank]:
         # An empty bin still takes part in what ZeRO-3 gathers.
         some = [rows[i] for i in chosen] or [rows[0]]
         packed = on_device(pack(some), device)

@@ -1,70 +1,86 @@
-"""The metrics file of a run, one JSON object a step: written by rank 0, followed by the driver."""
+"""The logs of a run, one JSON object a line: written by rank 0, followed by the driver."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from pipelines.core.files import write_text
+from pipelines.core import storage
 from pipelines.core.progress import INTERVAL, clock, say
+from pipelines.core.storage import Place
 
-HELDOUT = "heldout.jsonl"  # beside the metrics: one line for each time the held-out pairs were judged
-TAIL = 2**14  # bytes; more than a few lines
+HELDOUT = "heldout.jsonl"  # next to the metrics: one line for each evaluation of the held-out pairs
+SHARE = 0.05  # of the time that may go into writing a log
 
 Step = dict[str, Any]
 
 
-def append(path: Path, step: Step) -> None:
-    """Add one step.
+class Log:
+    """A log and its only writer. The file is replaced as a whole, since an object store cannot append to one.
 
-    Raises:
-        ValueError: a value is NaN or infinite.
+    Args:
+        place: of the file.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(step, allow_nan=False) + "\n")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.lines: list[str] = []
+        self.written, self.due = 0, 0.0
+
+    def rewind(self, step: int) -> float:
+        """Go on from the file as it was at `step`: what came after is trained again.
+
+        Returns:
+            The seconds trained until then.
+        """
+        found = read(self.place)
+        steps = [line for line in found if line["step"] <= step]
+        self.lines, self.written = [json.dumps(line) for line in steps], len(found)
+        self.flush()
+        return float(steps[-1]["elapsed"]) if steps else 0.0
+
+    def append(self, step: Step) -> None:
+        """Add a step; it reaches the file at once, or with one of the next where writing takes long.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        self.lines.append(json.dumps(step, allow_nan=False))
+        if time.monotonic() >= self.due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not in the file yet."""
+        if self.written == len(self.lines):
+            return
+        start = time.monotonic()
+        storage.write_text(self.place, "".join(f"{line}\n" for line in self.lines))
+        end = time.monotonic()
+        self.written, self.due = len(self.lines), end + (end - start) / SHARE
 
 
-def last(path: Path) -> Step | None:
-    """The last whole step of the file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - TAIL, 0))
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        return None
-    for line in reversed(lines[:-1]):  # what follows the last newline is empty, or being written
-        step = _parse(line)
-        if step is not None:
-            return step
-    return None
-
-
-def rewind(path: Path, step: int) -> float:
-    """Drop what was logged after `step`, which training now does again; return the seconds trained until then."""
-    if not path.exists():
-        return 0.0
-    steps = [s for line in path.read_bytes().split(b"\n") if (s := _parse(line)) and s["step"] <= step]
-    write_text(path, "".join(json.dumps(s) + "\n" for s in steps))
-    return float(steps[-1]["elapsed"]) if steps else 0.0
+def read(place: Place) -> list[Step]:
+    """The steps of a log; none where there is no file."""
+    text = storage.read_text(place) if storage.exists(place) else ""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 @contextmanager
-def follow(path: Path, interval: float = INTERVAL) -> Iterator[None]:
+def follow(place: Place, interval: float = INTERVAL) -> Iterator[None]:
     """Print step, loss, speed and ETA every `interval` seconds while the block runs."""
     stop = threading.Event()
 
     def report() -> None:
         shown = -1
         while not stop.wait(interval):
-            step = last(path)
-            if step and step["step"] != shown:
-                shown = step["step"]
-                say(line(step))
+            steps = read(place)
+            if steps and steps[-1]["step"] != shown:
+                shown = steps[-1]["step"]
+                say(line(steps[-1]))
 
     thread = threading.Thread(target=report, name="progress-train", daemon=True)
     thread.start()
@@ -82,11 +98,3 @@ def line(step: Step) -> str:
         f"  train: step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, "
         f"preferred {step['rewards/accuracies']:.2f}, {step['pairs_per_second']:.2f} pairs/s, ETA {clock(left)}"
     )
-
-
-def _parse(text: bytes) -> Step | None:
-    try:
-        step = json.loads(text)
-    except ValueError:
-        return None
-    return step if isinstance(step, dict) and "step" in step else None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
-from pipelines.core.config import TrainConfig
+from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.records import Row
-from pipelines.core.segment import Segment
+from pipelines.core.segment import Rows, Segment
 from pipelines.core.stage import PooledStage
+from pipelines.core.storage import Place
 from pipelines.training import settings
-from pipelines.training.pairs import ENCODED
+from pipelines.training.config import TrainConfig
 
 ROWS_PER_BLOCK = 64
 
@@ -23,7 +22,8 @@ ROWS_PER_BLOCK = 64
 class ReferenceScores(PooledStage):
     """Adds the reference's log-probabilities of both completions.
 
-    A row's result depends on its neighbours in the last bits only: matrix products of another shape round otherwise.
+    The other rows of a bin change a row's result in the last bits only: matrix products of another shape round
+    differently.
     """
 
     name = "reference"
@@ -35,6 +35,16 @@ class ReferenceScores(PooledStage):
         self.config, self.folder = config, model
         self.actors = (1, config.workers)
         self.num_cpus, self.num_gpus = config.cpus_per_worker, config.gpus_per_worker
+
+    def depends(self) -> dict[str, Any]:
+        """The frozen model, and what its arithmetic depends on."""
+        from pipelines.engines.models import identity
+
+        return {
+            "model": identity(self.folder),
+            "precision": self.config.precision,
+            "attention": settings.attention(self.config),
+        }
 
     def setup(self) -> None:
         """Load the model as training does: float32 weights, the same attention, the same autocast."""
@@ -51,13 +61,13 @@ class ReferenceScores(PooledStage):
         """Score the rows in packed bins."""
         import torch
 
-        from pipelines.engines.packing import on_device, pack, plan_step
+        from pipelines.engines.packed.packing import assign_bins, on_device, pack
 
         if not rows:
             return
         lengths = [sum(len(row[name]) for name in self.reads) for row in rows]
         half = self.config.precision == "bfloat16_autocast"
-        for chosen in plan_step(lengths, 1, self.config.bin_tokens)[0]:
+        for chosen in assign_bins(lengths, 1, self.config.bin_tokens)[0]:
             packed = on_device(pack([rows[i] for i in chosen]), self.device)
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 values = self.model(packed).log_probs.view(-1, 2).tolist()
@@ -65,49 +75,36 @@ class ReferenceScores(PooledStage):
                 rows[i]["ref_chosen_logp"], rows[i]["ref_rejected_logp"] = good, bad
 
 
-def reference_log_probs(config: TrainConfig, model: str, encoded: Path, folder: Path, depends: dict[str, Any]) -> Path:
-    """Run the job, or reuse its result.
+def reference_log_probs(config: TrainConfig, model: str, encoded: Rows, folder: Place) -> Rows:
+    """Compute the log-probabilities, or reuse those that are there.
 
     Args:
         config: the training config.
         model: folder or hub id of the frozen model.
-        encoded: folder of the encoded pairs.
+        encoded: the encoded pairs.
         folder: where the result is kept, for every run on these pairs.
-        depends: what the values depend on: the fingerprints of model and tokenizer, and of the pairs.
 
     Returns:
-        Folder of the encoded pairs with `ref_chosen_logp` and `ref_rejected_logp`.
+        The encoded pairs with `ref_chosen_logp` and `ref_rejected_logp`.
 
     Raises:
         UserError: the folder holds the log-probabilities of other pairs or another model, or one is not finite.
     """
-    segment = Segment(
-        name=folder.name,
-        work=folder.parent,
-        source=encoded,
-        stages=[ReferenceScores(config, model)],
-        depends={
-            **depends,
-            "precision": config.precision,
-            "attention": settings.attention(config),
-            "columns": ENCODED.names,  # training reads them all from here
-        },
-        rows_per_block=ROWS_PER_BLOCK,
-        max_error_share=0.0,
-    )
-    segment.run()
-    refuse_infinite(segment.rows)
-    return segment.rows
+    stages = [ReferenceScores(config, model)]
+    segment = Segment(folder.name, stages, rows_per_block=ROWS_PER_BLOCK, max_error_share=0.0)
+    rows = segment.run(folder.parent, encoded)
+    refuse_infinite(rows.folder)
+    return rows
 
 
-def refuse_infinite(rows: Path) -> None:
-    """A reference that gives a completion no chance at all would make the loss infinite.
+def refuse_infinite(rows: Place) -> None:
+    """Refuse a reference that rules a completion out: the loss would be infinite.
 
     Raises:
         UserError: naming the first such rows.
     """
     finite = pc.is_finite(pc.field("ref_chosen_logp")) & pc.is_finite(pc.field("ref_rejected_logp"))
-    bad = pads.dataset(str(rows), format="parquet").to_table(columns=["row_id"], filter=~finite)
+    bad = storage.read_table(rows, ["row_id"], keep=~finite)
     if bad.num_rows:
         named = ", ".join(bad["row_id"].to_pylist()[:5])
         raise UserError(f"{bad.num_rows} pair(s) have no finite reference log-probability: {named}", where=str(rows))

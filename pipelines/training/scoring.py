@@ -10,7 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.core.errors import UserError
-from pipelines.engines import shared_attention
+from pipelines.engines.packed import shared_attention
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
 
@@ -45,13 +45,13 @@ def prepare(model: Any, attention: str) -> Any:
         The model.
 
     Raises:
-        UserError: the model changes its logits after the head, in a way this engine does not know.
+        UserError: the model changes its logits after the head, in a way this engine does not support.
     """
     config = model.config
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise UserError(
-                f"the model scales its logits ({name}), which engine 'shared' does not know",
+                f"the model scales its logits ({name}), which engine 'shared' does not support",
                 where="train.model",
                 fix="train it with train.engine: trl",
             )
@@ -62,7 +62,7 @@ def prepare(model: Any, attention: str) -> Any:
 def compile_layers(model: Any) -> None:
     """Compile the parts of each layer that work token by token, for any number of tokens.
 
-    Attention stays as it is: it goes pair by pair, and would be compiled anew for every packing.
+    Attention is left out: it works pair by pair, and would be recompiled for every packing.
     """
     for layer in getattr(model, model.base_model_prefix).layers:
         for name, part in layer.named_children():

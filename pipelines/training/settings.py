@@ -1,4 +1,4 @@
-"""From the config's numbers to TRL's and DeepSpeed's: batch arithmetic, precision, threads, what a run depends on."""
+"""From the config's numbers to TRL's and DeepSpeed's: batch arithmetic, precision, threads."""
 
 from __future__ import annotations
 
@@ -7,41 +7,26 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
+from pipelines.core.run import Run
+from pipelines.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-# Keys that change how a run goes, not what comes out of it: a resumed run may change them.
-OPERATIONAL = frozenset(
-    {
-        "compile",
-        "cpus_per_worker",
-        "min_workers",
-        "gpus_per_worker",
-        "gradient_checkpointing",
-        "checkpoint_steps",
-        "max_failures",
-        "logging_steps",
-        "peak_tflops",
-        "trackers",
-        "reference",
-    }
-)
 # Keys of a DeepSpeed config that follow from ours. Sections that would store weights or their updates in
 # 16 bits are refused: at lr 1e-7 a step is below half a bfloat16 ulp and would be lost.
 SIXTEEN_BIT = ("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types")
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
 
 HELDOUT_ACCURACY = "heldout_accuracy"
-SCORE = "score"  # by which Ray Train tells the best checkpoint
-# engine -> the attention it takes, its default first.
+SCORE = "score"  # by which Ray Train selects the best checkpoint
+# engine -> the attention it supports, its default first.
 ATTENTION = {"shared": ("split", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
 
 
-def check(config: TrainConfig) -> None:
-    """Refuse what does not add up, before any work.
+def validate(config: TrainConfig) -> None:
+    """Refuse settings that do not fit together, before any work.
 
     Raises:
         UserError: naming the keys.
@@ -80,6 +65,27 @@ def check(config: TrainConfig) -> None:
                 where="train",
                 fix="set train.nll: token, or use shared",
             )
+
+
+def describe(config: TrainConfig, run: Run) -> list[str]:
+    """The training line by line, for `--dry-run`.
+
+    Raises:
+        UserError: as `validate`.
+    """
+    validate(config)
+    if config.engine == "trl":
+        batches = f"{accumulation(config)} × {config.micro_batch_size} on each worker"
+    else:
+        batches = f"in bins of at most {config.bin_tokens} tokens on each worker"
+    deepspeed = "on" if config.deepspeed else "off"
+    return [
+        f"train {config.model} with {config.engine} on {config.workers} worker(s), DeepSpeed {deepspeed}",
+        f"  lr {config.learning_rate}, alpha {config.alpha}, beta {config.beta}, {config.epochs} epoch(s), "
+        f"{config.precision}",
+        f"  batch {config.batch_size}: {batches}",
+        f"  {run.pairs} -> {run.model}",
+    ]
 
 
 def attention(config: TrainConfig) -> str:
@@ -162,8 +168,8 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
         folder: where checkpoints go.
         seed: of the run.
 
-    With DeepSpeed, `use_cpu` stays off also on a CPU: accelerate ignores DeepSpeed otherwise. The process group is
-    then the one `worker.join_deepspeed` has set up.
+    With DeepSpeed, `use_cpu` stays off on a CPU too: accelerate ignores DeepSpeed otherwise. The process group is then
+    the one that `worker.join_deepspeed` has set up.
     """
     deepspeed = deepspeed_config(config)
     values: dict[str, Any] = {

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from pipelines.core.config import TrainConfig
-from pipelines.engines.packing import pack, plan_step
+from pipelines.engines.packed.packing import assign_bins, pack
 from pipelines.training import heldout
+from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged, FiniteTrainer
 from pipelines.training.flops import Work, needed
 from pipelines.training.loss import Step, pair_loss
@@ -64,10 +64,10 @@ class Steps(Dataset[dict[str, Any]]):
         if self._epoch != self.order.epoch:
             self._epoch, self._order = self.order.epoch, list(self.order)
         batch = self._order[step * self.batch_size : (step + 1) * self.batch_size]
-        bins = plan_step([int(self.lengths[i]) for i in batch], self.workers, self.budget)[self.rank]
+        bins = assign_bins([int(self.lengths[i]) for i in batch], self.workers, self.budget)[self.rank]
         micro = []
         for chosen in bins:
-            # A worker without a pair still takes part in every collective operation, with a weight of zero.
+            # A worker without a pair still takes part in every collective operation, with weight zero.
             rows = [self.rows[batch[i]] for i in chosen] or [self.rows[batch[0]]]
             micro.append(
                 {

@@ -2,120 +2,124 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from pathlib import Path
 from typing import Any
 
-from pipelines.core.config import TrainConfig
-from pipelines.core.determinism import digest
+from pipelines.core import step, storage
 from pipelines.core.errors import UserError
-from pipelines.core.files import read_json, write_json
 from pipelines.core.progress import clock, say
-from pipelines.core.segment import DONE, PLAN, claim
+from pipelines.core.run import Run
+from pipelines.core.segment import Rows
+from pipelines.core.storage import Place
 from pipelines.training import metrics, settings
-from pipelines.training.pairs import ENCODED, encode_pairs, model_fingerprint, pairs_fingerprint
+from pipelines.training.config import TrainConfig
+from pipelines.training.pairs import encode_pairs, pairs_fingerprint, refuse_long
 from pipelines.training.reference import reference_log_probs
+from pipelines.training.worker import CACHE, Job, train_worker
 
-STORAGE, RUN = "ray", "dpo"  # Ray Train's storage of the run, where the checkpoints are
-# Of no use once the model is written.
-TEMPORARY = (STORAGE, "encoded", "cache", "model.partial")
+RAY, NAME = "ray", "dpo"  # Ray Train's own storage of the run, where the checkpoints are
+ENCODED = "encoded"
 
 
-def train(config: TrainConfig, pairs: Path, out_dir: Path, seed: int) -> dict[str, Any]:
-    """Train the judge, or what is left of it: a killed run goes on from its last checkpoint.
+def train(config: TrainConfig, pairs: Place, run: Run) -> step.Result:
+    """Train the judge, or what is left of it: a killed run resumes from its last checkpoint.
 
     Args:
         config: the training config.
         pairs: folder of parquet files with row_id, prompt, chosen and rejected.
-        out_dir: gets `model/` and `train/` (metrics.jsonl, done.json); on storage that every worker can reach.
-        seed: decides the order of the pairs.
+        run: gets `model/` and `train/`, on storage that every worker can reach; its seed decides the order of pairs.
 
     Returns:
         The content of done.json: fingerprint, pairs, tokens, steps, seconds, speed and the last step's metrics.
 
     Raises:
-        UserError: a setting does not add up, a pair is too long, the loss is no longer a number, or `out_dir`
-            holds the training of another config.
+        UserError: a setting does not add up, a pair is too long, the loss is no longer a number, or the run holds
+            the training of another config.
     """
     from pipelines.engines.models import require
 
-    work, target, model = (
-        (out_dir / "train").resolve(),
-        (out_dir / "model").resolve(),
-        require(config.model, "train.model"),
-    )
-    settings.check(config)
-    depends = depends_on(config, pairs, model, seed)
-    fingerprint = digest("train", depends)
-    if (work / PLAN).exists():
-        claim(work, fingerprint, depends)
-    if (work / DONE).exists() and target.exists():
-        result: dict[str, Any] = read_json(work / DONE)
-        clean(work)
-        say(f"train: already done, {result['pairs']} pairs in {result['steps']} steps")
-        return result
-    encoded, rows = with_reference(config, pairs, work, model, depends)
-    claim(work, fingerprint, depends)  # only now: a refused input leaves the folder free for a better config
+    model = require(config.model, "train.model")
+    settings.validate(config)
+    depends = depends_on(config, pairs, model, run.seed)
+    if done := step.finished(run.training, depends):
+        if storage.exists(run.model):
+            clean(run.training)
+            say(f"train: already done, {done['pairs']} pairs in {done['steps']} steps")
+            return done
+        storage.remove(run.training / step.DONE)
+    # The folder is not claimed yet: a refused input leaves it free for a better config.
+    rows, encoded = with_reference(config, pairs, model, run.training / ENCODED, config.reference or run.reference)
     say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['rows'] / 2:.0f} tokens a sequence")
     start = time.monotonic()
-    job = {
-        "config": config.model_dump(),
-        "model": model,
-        "seed": seed,
-        "encoded": str(rows),
-        "work": str(work),
-        "target": str(target),
-    }
-    with metrics.follow(work / "metrics.jsonl"):
-        outcome = fit(config, job)
-    if "diverged" in outcome:
-        raise UserError(
-            outcome["diverged"],
-            where=str(work / "metrics.jsonl"),
-            fix="lower train.learning_rate, or look at the pairs",
-        )
-    result = summary(fingerprint, encoded, outcome, work)
-    write_json(work / DONE, result)
-    clean(work)
-    say(f"train: done in {clock(time.monotonic() - start)}, {result['pairs_per_second']:.2f} pairs/s -> {target}")
+    job = Job(config, model, rows.folder, run)
+    result = step.once(run.training, depends, lambda _: summary(encoded, follow_fit(job), run))
+    clean(run.training)
+    speed = f"{result['pairs_per_second']:.2f} pairs/s"
+    say(f"train: done in {clock(time.monotonic() - start)}, {speed} -> {run.model}")
     return result
 
 
 def with_reference(
-    config: TrainConfig, pairs: Path, work: Path, model: str, depends: dict[str, Any]
-) -> tuple[dict[str, Any], Path]:
-    """Encode the pairs, and score them with the reference where the engine wants it once and for all.
+    config: TrainConfig, pairs: Place, model: str, work: Place, reference: Place
+) -> tuple[Rows, step.Result]:
+    """Encode the pairs, and compute the reference's log-probabilities where the engine wants them beforehand.
+
+    Args:
+        config: the training config.
+        pairs: folder of pairs.
+        model: folder or hub id of the model to start from.
+        work: for the encoded pairs.
+        reference: folder of the log-probabilities.
 
     Returns:
-        How many rows and tokens there are, and the folder of the rows to train on.
+        The rows to train on, and how many rows and tokens there are.
+
+    Raises:
+        UserError: a pair is too long, or the reference gives it no finite log-probability.
     """
-    encoded = encode_pairs(
-        pairs,
-        work / "encoded",
-        model,
-        config.max_length,
-        digest("encoded", ENCODED.names, depends["pairs"], depends["model"]),
-    )
+    encoded, counts = encode_pairs(pairs, work, model, source_of(pairs, model))
+    refuse_long(encoded.folder, config.max_length, str(pairs))
     if config.engine == "trl":
-        return encoded, work / "encoded"
-    folder = config.reference or pairs.resolve().parent / "reference"
-    source = {name: depends[name] for name in ("pairs", "model")}
-    return encoded, reference_log_probs(config, model, work / "encoded", folder, source)
+        return encoded, counts
+    return reference_log_probs(config, model, encoded, reference), counts
 
 
-def depends_on(config: TrainConfig, pairs: Path, model: str, seed: int) -> dict[str, Any]:
+def depends_on(config: TrainConfig, pairs: Place, model: str, seed: int) -> step.Depends:
     """Every value the trained model depends on, by name.
 
     Raises:
         UserError: the pairs cannot be read.
     """
-    values = config.model_dump(mode="json", exclude=set(settings.OPERATIONAL))
-    return {**values, "seed": seed, "pairs": pairs_fingerprint(pairs), "model": model_fingerprint(model)}
+    return {**config.identity(), "seed": seed, **source_of(pairs, model)}
 
 
-def fit(config: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
-    """Run the workers on Ray Train; a failed one makes all start again from the last checkpoint.
+def source_of(pairs: Place, model: str) -> step.Depends:
+    """The fingerprint of the pairs and the digest of the model.
+
+    Raises:
+        UserError: the pairs cannot be read.
+    """
+    from pipelines.engines.models import identity
+
+    return {"pairs": pairs_fingerprint(pairs), "model": identity(model)}
+
+
+def follow_fit(job: Job) -> dict[str, Any]:
+    """Run the workers and print their progress.
+
+    Raises:
+        UserError: the loss is no longer a number, or a worker met a mistake of the user's.
+    """
+    with metrics.follow(job.run.training_log):
+        outcome = fit(job)
+    if "diverged" in outcome:
+        fix = "lower train.learning_rate, or look at the pairs"
+        raise UserError(outcome["diverged"], where=str(job.run.training_log), fix=fix)
+    return outcome
+
+
+def fit(job: Job) -> dict[str, Any]:
+    """Run the workers on Ray Train; when one fails, all start again from the last checkpoint.
 
     Raises:
         UserError: a worker met a mistake of the user's.
@@ -124,13 +128,11 @@ def fit(config: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    from pipelines.training.worker import train_worker
-
-    storage = Path(job["work"]) / STORAGE
-    drop_broken(storage)
+    config, folder = job.config, job.run.training / RAY
+    drop_broken(folder)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config=job,
+        train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,
             use_gpu=config.gpus_per_worker > 0,
@@ -138,9 +140,9 @@ def fit(config: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
             | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),
         ),
         run_config=RunConfig(
-            name=RUN,
-            storage_path=str(storage),
-            # The newest is kept beside the best in any case.
+            name=NAME,
+            storage_path=str(folder),
+            # The newest is always kept, in addition to the best.
             checkpoint_config=CheckpointConfig(
                 num_to_keep=1,
                 checkpoint_score_attribute=settings.SCORE if config.holdout else None,
@@ -161,28 +163,27 @@ def fit(config: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
         raise
 
 
-def drop_broken(storage: Path) -> None:
-    """Remove what Ray Train has kept of a killed run if it could not go on from it: a record half written."""
-    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+def drop_broken(folder: Place) -> None:
+    """Remove Ray Train's files of a killed run if it cannot resume from them: its record was cut off half-way."""
+    from pipelines.core.ray_internals import checkpoint_record_name
 
-    record = storage / RUN / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
-    if not record.exists():
+    record = folder / NAME / checkpoint_record_name()
+    if not storage.exists(record):
         return
     try:
-        kept = [result["checkpoint_dir_name"] for result in read_json(record)["checkpoint_results"]]
-        whole = all((storage / RUN / name).is_dir() for name in kept)
+        kept = [result["checkpoint_dir_name"] for result in storage.read_json(record)["checkpoint_results"]]
+        whole = all(storage.exists(folder / NAME / name) for name in kept)
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         say("train: the record of checkpoints was cut off by a kill, so training starts again")
-        shutil.rmtree(storage)
+        storage.remove(folder)
 
 
-def summary(fingerprint: str, encoded: dict[str, Any], outcome: dict[str, Any], work: Path) -> dict[str, Any]:
+def summary(encoded: step.Result, outcome: dict[str, Any], run: Run) -> step.Result:
     """The content of done.json; speeds are of the last attempt, `elapsed` in the metrics is of all."""
-    seconds = max(outcome["seconds"], 1e-9)
+    seconds, steps = max(outcome["seconds"], 1e-9), metrics.read(run.training_log)
     return {
-        "fingerprint": fingerprint,
         "pairs": encoded["rows"],
         "tokens": encoded["tokens"],
         "steps": outcome["steps"],
@@ -190,12 +191,12 @@ def summary(fingerprint: str, encoded: dict[str, Any], outcome: dict[str, Any], 
         "seconds": outcome["seconds"],
         "pairs_per_second": round(outcome["pairs"] / seconds, 4),
         "tokens_per_second": round(outcome["tokens"] / seconds, 2),
-        "last_step": metrics.last(work / "metrics.jsonl"),
+        "last_step": steps[-1] if steps else None,
         "best": outcome["best"],
     }
 
 
-def clean(work: Path) -> None:
+def clean(work: Place) -> None:
     """Remove what a finished run no longer needs."""
-    for name in TEMPORARY:
-        shutil.rmtree(work / name, ignore_errors=True)
+    for name in (RAY, ENCODED, CACHE):
+        storage.remove(work / name)

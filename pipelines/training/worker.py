@@ -8,14 +8,19 @@ import shutil
 import time
 import warnings
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.config import LoraConfig, TrainConfig
+from pipelines.core import storage
 from pipelines.core.errors import UserError
+from pipelines.core.run import Run
+from pipelines.core.storage import Place
 from pipelines.training import settings
-from pipelines.training.pairs import encoded_files, load_tokenizer
+from pipelines.training.config import LoraConfig, TrainConfig
+from pipelines.training.pairs import load_tokenizer
 
+CACHE = "cache"  # of the library `datasets`: the rows as it maps them into memory, shared by all workers
 QUIET = {
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -28,30 +33,46 @@ QUIET = {
 }
 
 
-def train_worker(job: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Job:
+    """One training, as each worker receives it.
+
+    Attributes:
+        config: the training config.
+        model: folder or hub id of the model to start from.
+        rows: folder of the encoded pairs.
+        run: gets the logs and the model; its seed decides the order of the pairs.
+    """
+
+    config: TrainConfig
+    model: str
+    rows: Place
+    run: Run
+
+
+def train_worker(given: dict[str, Job]) -> dict[str, Any]:
     """Train on this rank. The same for one worker, several, CPUs and GPUs.
 
     Args:
-        job: `config` (TrainConfig as a dict), `model`, `seed`, and the folders `encoded`, `work` and `target`.
+        given: the `job`, as Ray Train hands it over.
 
     Returns:
         Of rank 0: steps, seconds, pairs, tokens, `resumed_from`, `best`; or `diverged` with what was seen.
     """
     quiet()
-    config = TrainConfig.model_validate(job["config"])
-    work = Path(job["work"])
+    job = given["job"]
     import torch
 
-    torch.set_num_threads(settings.threads(config))
+    torch.set_num_threads(settings.threads(job.config))
     import ray.train
 
     from pipelines.training import checkpoints
     from pipelines.training.diverged import Diverged
 
-    if config.deepspeed is not None:
+    if job.config.deepspeed is not None:
         join_deepspeed()
-    local = checkpoints.staging(work, ray.train.get_context().get_world_rank())
-    trainer = build(config, job, local)
+    local = checkpoints.staging(job.run.training, ray.train.get_context().get_world_rank())
+    trainer = build(job, local)
     check_ranks(trainer)
     trainer.stored = checkpoints.stored
     trainer.add_callback(checkpoints.HandOver())
@@ -61,9 +82,11 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
             trainer.train(resume_from_checkpoint=folder)
     except Diverged as exc:
+        # The logs are written and closed there.
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         return {"diverged": str(exc)}
     seconds = time.monotonic() - start
-    save(trainer, work / "model.partial", Path(job["target"]))
+    save(trainer, job.run.model)
     shutil.rmtree(local, ignore_errors=True)
     return {
         "steps": trainer.state.global_step,
@@ -76,18 +99,17 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def best(state: Any) -> dict[str, float] | None:
-    """The checkpoint that judged the held-out pairs best, which is now the model; None if none were held out."""
+    """The checkpoint with the highest held-out accuracy, which is now the model; None if no pairs were held out."""
     if state.best_metric is None:
         return None
     return {"step": state.best_global_step, settings.HELDOUT_ACCURACY: state.best_metric}
 
 
-def build(config: TrainConfig, job: dict[str, Any], local: Path) -> Any:
+def build(job: Job, local: Path) -> Any:
     """Trainer of the config's engine with a float32 model, data in hash order, and our callbacks.
 
     Args:
-        config: the training config.
-        job: as for `train_worker`.
+        job: what to train.
         local: folder for this worker's part of each checkpoint.
 
     Raises:
@@ -101,27 +123,29 @@ def build(config: TrainConfig, job: dict[str, Any], local: Path) -> Any:
     from pipelines.training.flops import Shape
     from pipelines.training.order import HashOrder
 
-    work = Path(job["work"])
+    config, seed, work = job.config, job.run.seed, job.run.training
     # Before the model: DeepSpeed's ZeRO-3 shards weights while they load, if it knows of them by then.
-    arguments = settings.arguments(config, local, job["seed"])
+    arguments = settings.arguments(config, local, seed)
     with arguments.main_process_first(local=False):
         data = datasets.Dataset.from_parquet(
-            list(encoded_files(Path(job["encoded"]))), cache_dir=str(work / "cache"), keep_in_memory=False
+            [str(path) for path in storage.files(job.rows, ".parquet")],
+            cache_dir=str(work / CACHE),
+            keep_in_memory=False,
         )
         held = None
         if config.holdout:
-            kept, rest = heldout.split(data["group"], config.holdout, job["seed"])
+            kept, rest = heldout.split(data["group"], config.holdout, seed)
             data, held = data.select(kept).flatten_indices(), data.select(rest)
-    model, order = load_model(job["model"], config), HashOrder(data["row_id"], job["seed"])
+    model, order = load_model(job.model, config), HashOrder(data["row_id"], seed)
     shape = Shape.of(model.config)
     if config.lora:
         model = with_adapters(model, config.lora)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(work / "tensorboard")
-    log = MetricsLog(work / "metrics.jsonl", shape)
+    log = MetricsLog(job.run.training_log, shape)
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
-        "processing_class": load_tokenizer(job["model"]),
+        "processing_class": load_tokenizer(job.model),
         "order": order,
         "callbacks": [log, NextOrder(order), NoLastCheckpoint()],
     }
@@ -171,10 +195,10 @@ def load_model(name: str, config: TrainConfig) -> Any:
 
 
 def with_adapters(model: Any, lora: LoraConfig) -> Any:
-    """The model with its weights frozen and adapters beside them.
+    """The model with its weights frozen and adapters added.
 
     Raises:
-        UserError: it has no layers of the names that are to get one.
+        UserError: it has no layers of the configured names.
     """
     import peft
 
@@ -189,9 +213,9 @@ def with_adapters(model: Any, lora: LoraConfig) -> Any:
 
 
 def join_deepspeed() -> None:
-    """Tell accelerate of the process group that Ray has set up, before the trainer asks.
+    """Pass the process group that Ray has set up to accelerate, before the trainer asks for it.
 
-    Left to itself accelerate finds no device backend on a CPU and takes every rank for the only one.
+    By itself accelerate finds no device backend on a CPU, and every rank believes to be the only one.
     """
     import torch.distributed as dist
     from accelerate import PartialState
@@ -216,8 +240,11 @@ def check_ranks(trainer: Any) -> None:
         raise RuntimeError(f"Ray has {expected} workers, the trainer sees {seen}")
 
 
-def save(trainer: Any, draft: Path, target: Path) -> None:
-    """Write the whole model in Hugging Face layout and put it in place at once (rank 0; all ranks take part)."""
+def save(trainer: Any, target: Place) -> None:
+    """Write the whole model in Hugging Face layout (rank 0; all ranks take part).
+
+    A kill may leave a part of it: the model counts once the marker of the training step is written.
+    """
     from transformers import GenerationConfig
 
     from pipelines.judging.chat import end_of_turn
@@ -233,24 +260,21 @@ def save(trainer: Any, draft: Path, target: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     model.config.use_cache = True
-    if trainer.is_world_process_zero():
-        shutil.rmtree(draft, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    if merged:  # adapters and frozen weights are the same on every rank
-        if trainer.is_world_process_zero():
-            model.save_pretrained(draft)
-            tokenizer.save_pretrained(draft)
-    else:
-        trainer.save_model(str(draft))
-    trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero():
-        (draft / "training_args.bin").unlink(missing_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(draft, target)
+    first = trainer.is_world_process_zero()
+    with storage.local_folder(target) if first else nullcontext(target) as folder:
+        trainer.accelerator.wait_for_everyone()
+        if not merged:
+            trainer.save_model(str(folder))
+        elif first:  # adapters and frozen weights are the same on every rank
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        trainer.accelerator.wait_for_everyone()
+        if first:
+            (folder / "training_args.bin").unlink(missing_ok=True)
 
 
 def quiet() -> None:
-    """Silence what libraries print on import and per step; a run tells its story in metrics.jsonl."""
+    """Silence what libraries print on import and at every step; metrics.jsonl has it all."""
     os.environ.update(QUIET)
     warnings.simplefilter("ignore")
     for name in ("DeepSpeed", "deepspeed", "torch._dynamo", "torch._inductor", "trl", "accelerate", "datasets"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from pipelines.core.cluster import answers, connect
-from pipelines.core.config import RayConfig
+from pipelines.core import ray_internals
+from pipelines.core.cluster import RayConfig, answers, connect
 from pipelines.core.errors import UserError
 
 
@@ -41,8 +42,13 @@ def test_an_address_left_behind_by_a_killed_cluster_is_passed_by(closed: str, mo
 
     started: list[dict[str, object]] = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray._private.utils, "read_ray_address", lambda: closed)
-    monkeypatch.setattr(ray, "init", lambda **options: started.append(options))
-    monkeypatch.setattr("pipelines.core.cluster._ready", lambda: None)
+
+    def init(**options: object) -> SimpleNamespace:
+        started.append(options)
+        return SimpleNamespace(dashboard_url=None)
+
+    monkeypatch.setattr(ray_internals, "left_address", lambda: closed)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("pipelines.core.cluster._ready", lambda dashboard: None)
     connect(RayConfig())
     assert started[0]["address"] == "local"

@@ -2,58 +2,118 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.errors import UserError
-from pipelines.core.records import EXAMPLE
-from pipelines.core.segment import Segment, claim, folder_schema, write_empty, written
+from pipelines.core import step, storage
+from pipelines.core.errors import LedgerError, TooManyErrors, UserError
+from pipelines.core.records import EXAMPLE, Row
+from pipelines.core.segment import ROWS, Rows, Segment, ledger_of
+from pipelines.core.stage import Stage
+from pipelines.core.storage import Place
 
 
-def segment(tmp_path: Path, **depends: object) -> Segment:
-    return Segment("s", tmp_path / "work", tmp_path / "in", [], depends)
+class Setting(Stage):
+    """Depends on a value, and notes where its rows come from."""
+
+    name = "setting"
+    reads = ("source",)
+    adds = (pa.field("more", pa.string()),)
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        self.seen: Place | None = None
+
+    def depends(self) -> dict[str, int]:
+        return {"value": self.value}
+
+    def open(self, source: Place) -> None:
+        self.seen = source
+
+    def apply(self, row: Row) -> None:
+        row["more"] = "x"
+
+
+def segment(value: int = 1) -> Segment:
+    return Segment("s", [Setting(value)])
+
+
+def written(tmp_path: Path, *statuses: str, share: float = 1.0) -> tuple[Segment, Rows]:
+    """A segment all of whose rows are written, and its input: only counting is left to do."""
+    ids = [str(n) for n in range(len(statuses))]
+    columns = {"row_id": ids, "source": ["a"] * len(ids)}
+    for folder, found in ((tmp_path / "in", ["ok"] * len(ids)), (tmp_path / "work" / "s" / ROWS, list(statuses))):
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({**columns, "status": found, "tokens": [2] * len(ids)}), folder / "0.parquet")
+    return Segment("s", [], max_error_share=share, token_columns=["tokens"]), Rows(tmp_path / "in", "before")
 
 
 def test_finished_segment_is_not_run_again(tmp_path: Path) -> None:
-    first = segment(tmp_path, lr=1)
-    assert not first.finished()
-    (first.folder / "done.json").write_text(json.dumps({"rows": 7, "ledger": {"a": {"in": 7}}}))
     # There is no input folder: running anything would fail.
-    assert segment(tmp_path, lr=1).run() == {"a": {"in": 7}}
+    before = Rows(tmp_path / "none", "before")
+    step.once(tmp_path / "s", segment().depends(before), lambda folder: {"rows": 7, "ledger": {"a": {"in": 7}}})
+    rows = segment().run(tmp_path, before)
+    assert rows.folder == tmp_path / "s" / ROWS
+    assert ledger_of(rows) == {"a": {"in": 7}}
 
 
-def test_folder_of_another_config_is_refused_and_the_key_named(tmp_path: Path) -> None:
-    segment(tmp_path, lr=1, seed=0).finished()
-    with pytest.raises(UserError, match=r"changed: lr\).*choose another out_dir"):
-        segment(tmp_path, lr=2, seed=0).finished()
+def test_a_stage_s_setting_and_what_came_before_are_what_a_segment_depends_on(tmp_path: Path) -> None:
+    before = Rows(tmp_path, "before")
+    step.once(tmp_path / "s", segment(1).depends(before), lambda folder: {"rows": 0})
+    assert segment(1).finished(tmp_path, before)
+    with pytest.raises(UserError, match=r"changed: setting\)"):
+        segment(2).finished(tmp_path, before)
+    with pytest.raises(UserError, match=r"changed: before\)"):
+        segment(1).finished(tmp_path, Rows(tmp_path, "other"))
 
 
-def test_claim_of_the_same_config_is_repeatable(tmp_path: Path) -> None:
-    claim(tmp_path, "f", {"a": 1})
-    claim(tmp_path, "f", {"a": 1})
+def test_the_next_segment_depends_on_this_one(tmp_path: Path) -> None:
+    done, before = written(tmp_path, "ok")
+    rows = done.run(tmp_path / "work", before)
+    assert rows.fingerprint == step.fingerprint(done.depends(before)) != before.fingerprint
 
 
-def test_half_written_file_is_not_counted(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"x": [1, 2, 3]}), tmp_path / "a.parquet")
-    (tmp_path / "b.parquet").write_bytes(b"PAR1 half")
-    assert written(tmp_path) == 3
-    assert written(tmp_path / "none") == 0
-
-
-def test_input_without_parquet_or_with_a_corrupt_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no parquet files"):
-        folder_schema(tmp_path)
-    (tmp_path / "b.parquet").write_bytes(b"not parquet")
-    with pytest.raises(UserError, match=r"b\.parquet: not a readable parquet file"):
-        folder_schema(tmp_path)
+def test_stages_are_told_where_the_rows_come_from(tmp_path: Path) -> None:
+    storage.write_empty(tmp_path / "in", EXAMPLE)
+    stage = Setting(1)
+    Segment("s", [stage]).run(tmp_path, Rows(tmp_path / "in", ""))
+    assert stage.seen == tmp_path / "in"
 
 
 def test_input_without_rows_gives_output_with_columns(tmp_path: Path) -> None:
-    write_empty(tmp_path / "in", EXAMPLE)
-    done = segment(tmp_path)
-    assert done.run() == {}
-    assert folder_schema(done.rows) == EXAMPLE
+    storage.write_empty(tmp_path / "in", EXAMPLE)
+    rows = segment().run(tmp_path, Rows(tmp_path / "in", ""))
+    assert storage.folder_schema(rows.folder).names == [*EXAMPLE.names, "more"]
+    assert ledger_of(rows) == {}
+
+
+def test_the_marker_has_rows_tokens_and_a_balanced_ledger(tmp_path: Path) -> None:
+    done, before = written(tmp_path, "ok", "filtered:x", "error:y")
+    result = step.result_of(done.run(tmp_path / "work", before).folder.parent)
+    assert result is not None
+    assert (result["rows"], result["resumed_from"], result["tokens"]) == (3, 3, 6)
+    assert result["ledger"]["a"] == {
+        "in": 3,
+        "ok": 1,
+        "filtered": 1,
+        "error": 1,
+        "reasons": {"error:y": 1, "filtered:x": 1},
+    }
+
+
+def test_too_many_errors_end_the_segment_without_a_marker(tmp_path: Path) -> None:
+    done, before = written(tmp_path, "ok", "error:y", share=0.4)
+    with pytest.raises(TooManyErrors):
+        done.run(tmp_path / "work", before)
+    assert step.result_of(tmp_path / "work" / "s") is None
+
+
+def test_a_row_written_twice_ends_the_segment(tmp_path: Path) -> None:
+    done, before = written(tmp_path, "ok")
+    rows = tmp_path / "work" / "s" / ROWS
+    (rows / "1.parquet").write_bytes((rows / "0.parquet").read_bytes())
+    with pytest.raises(LedgerError, match="2 rows but 1 distinct"):
+        done.run(tmp_path / "work", before)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.core.errors import RowFailure
 from pipelines.core.records import Row
 from pipelines.core.stage import (
     Filter,
@@ -18,6 +19,7 @@ from pipelines.core.stage import (
     Stage,
     apply_stages,
     check_columns,
+    fuse,
     to_table,
 )
 
@@ -32,7 +34,7 @@ class Double(Stage):
 
     def apply(self, row: dict[str, Any]) -> None:
         if row["n"] == 13:
-            raise ValueError("unlucky\nnumber")
+            raise RowFailure("unlucky", "a\nnumber")
         row["doubled"] = 2 * row["n"]
 
 
@@ -56,7 +58,7 @@ class Batched(PooledStage):
 
     def apply_batch(self, rows: list[dict[str, Any]]) -> None:
         if any(row["n"] == 13 for row in rows):
-            raise RuntimeError("one of them is unlucky")
+            raise RowFailure("unlucky")
         for row in rows:
             row["doubled"] = self.factor * row["n"]
 
@@ -70,7 +72,7 @@ def test_rows_pass_through_stages_until_one_takes_them_out() -> None:
     apply_stages([Small(), Double()], made)
     assert made[0] == {"n": 1, "status": "ok", "doubled": 2}
     assert made[1] == {"n": 200, "status": "filtered:too_big"}  # Double never saw it
-    assert made[2]["status"] == "error:double:ValueError:unlucky number"
+    assert made[2]["status"] == "error:double:unlucky:a number"
 
 
 def test_rows_that_are_not_ok_are_left_alone() -> None:
@@ -109,7 +111,7 @@ def test_a_poisoned_row_does_not_take_its_neighbours_with_it() -> None:
     assert [row["doubled"] for row in out] == [2, None, 6, None]
     assert [row["status"] for row in out] == [
         "ok",
-        "error:batched:RuntimeError:one of them is unlucky",
+        "error:batched:unlucky",
         "ok",
         "filtered:before",
     ]
@@ -150,10 +152,41 @@ def test_a_table_that_has_no_place_for_a_reason_is_not_made_of_what_cannot_be_st
 def test_an_exception_that_quotes_broken_text_can_be_stored() -> None:
     class Quotes(Double):
         def apply(self, row: dict[str, Any]) -> None:
-            raise ValueError(f"cannot read \ud83d in row {row['n']}")
+            raise RowFailure("unreadable", f"\ud83d in row {row['n']}")
 
     (found,) = RowTask([Quotes()], SCHEMA)(to_table(rows(1), SCHEMA)).to_pylist()
-    assert found["status"] == "error:double:ValueError:cannot read \\ud83d in row 1"
+    assert found["status"] == "error:double:unreadable:\\ud83d in row 1"
+
+
+def test_what_is_no_row_s_fault_is_let_through_and_marks_no_row() -> None:
+    class Broken(Double):
+        def apply(self, row: dict[str, Any]) -> None:
+            raise KeyError("a bug")
+
+    made = rows(1, 2)
+    with pytest.raises(KeyError, match="a bug"):
+        apply_stages([Broken()], made)
+    assert [row["status"] for row in made] == ["ok", "ok"]
+
+
+def test_neighbouring_light_stages_run_in_one_task_and_pooled_ones_alone() -> None:
+    small, double, batched, last = Small(), Double(), Batched(), Small()
+    double.num_cpus = 0.5
+    first, second, third = fuse([small, double, batched, last])
+    assert list(first.parts()) == [small, double]
+    assert (first.num_cpus, first.reads, first.adds) == (0.5, ("n",), (DOUBLED,))
+    assert second is batched
+    assert list(second.parts()) == [batched]
+    assert list(third.parts()) == [last]
+
+
+def test_fused_stages_read_nothing_that_one_of_them_adds() -> None:
+    class Reader(Double):
+        reads = ("n", "doubled", "other")
+        adds = ()
+
+    (fused,) = fuse([Double(), Reader()])
+    assert fused.reads == ("n", "other")
 
 
 class Upper(Stage):
@@ -176,10 +209,9 @@ def test_a_stage_is_given_its_columns_and_the_others_stay_as_they_are() -> None:
         ]
     )
     deep = [[[0.1, None], []], None, [[2.5]]]
-    batch = pa.table({"row_id": ["a", "b", "c"], "deep": deep, "text": ["x", None, "z"], "status": ["ok"] * 3}, schema)
+    batch = pa.table({"row_id": ["a", "b", "c"], "deep": deep, "text": ["x", "y", "z"], "status": ["ok"] * 3}, schema)
     found = RowTask([Upper()], check_columns(schema, [Upper()]))(batch)
     assert found.schema.names == [*schema.names, "loud"]
     assert found["deep"].equals(batch["deep"])
-    assert found["loud"].to_pylist() == ["X", None, "Z"]
-    statuses = found["status"].to_pylist()
-    assert statuses[::2] == ["ok", "ok"] and statuses[1].startswith("error:upper:AttributeError")
+    assert found["loud"].to_pylist() == ["X", "Y", "Z"]
+    assert found["status"].to_pylist() == ["ok"] * 3

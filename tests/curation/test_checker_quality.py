@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.core.records import CHECKED
 from pipelines.curation.checker_quality import checker_quality
-from pipelines.judging.verdicts import statement
+from pipelines.judging.tasks import TASKS
 
 SCHEMA = pa.schema([("source", pa.string()), *CHECKED])
 
@@ -87,5 +87,5 @@ def test_the_same_seed_gives_the_same_intervals(tmp_path: Path) -> None:
     ("task", "verdict"), [("pairwise", "A"), ("pairwise", "Tie"), ("absolute", "4"), ("classification", "No")]
 )
 def test_a_statement_names_its_verdict_or_says_tie(task: str, verdict: str) -> None:
-    text = statement(task, verdict)
+    text = TASKS[task].statement(verdict)
     assert verdict in text or "equally good" in text

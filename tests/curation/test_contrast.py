@@ -13,7 +13,7 @@ from scipy import stats
 from pipelines.core.records import EXAMPLE
 from pipelines.core.stage import RowTask, apply_stages, check_columns, to_table
 from pipelines.curation.contrast import Contrast
-from pipelines.judging.verdicts import candidates
+from pipelines.judging.tasks import TASKS
 
 SCALE = ["1", "2", "3", "4", "5"]
 SETS = {
@@ -67,8 +67,10 @@ def some_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
         ("absolute", ["1", "2", "3"], "2", []),
     ],
 )
-def test_the_rules(task: str, allowed: list[str], verdict: str, expected: list[str]) -> None:
-    assert candidates(task, verdict, allowed) == expected
+def test_the_rejected_verdict_contradicts_the_true_one(
+    task: str, allowed: list[str], verdict: str, expected: list[str]
+) -> None:
+    assert TASKS[task].rejectable(verdict, allowed) == expected
 
 
 @settings(deadline=None)
@@ -126,7 +128,7 @@ def test_half_of_the_pairs_are_swapped_whatever_their_verdict() -> None:
 def test_the_choice_is_uniform(task: str, allowed: list[str], verdict: str) -> None:
     rows = contrasted([row(n, task, allowed, verdict) for n in range(4000)])
     counts = Counter(one["rejected_verdict"] for one in rows)
-    assert set(counts) == set(candidates(task, verdict, allowed))
+    assert set(counts) == set(TASKS[task].rejectable(verdict, allowed))
     assert stats.chisquare(list(counts.values())).pvalue > 0.001
 
 
@@ -148,3 +150,15 @@ def test_another_seed_gives_another_draw() -> None:
 def test_a_row_that_cannot_be_contrasted_is_filtered() -> None:
     (one,) = contrasted([row(1, "absolute", ["1", "2", "3"], "2")])
     assert one["status"] == "filtered:no_contrast"
+
+
+@pytest.mark.parametrize(
+    ("task", "allowed", "verdict"),
+    [("pairwise", ["1", "2", "tie"], "1"), ("absolute", ["bad", "good"], "bad"), ("absolute", ["1", "2\u00b2"], "1")],
+)
+def test_a_row_whose_verdicts_do_not_suit_its_task_is_an_error_and_is_not_swapped(
+    task: str, allowed: list[str], verdict: str
+) -> None:
+    for one in contrasted([row(n, task, allowed, verdict) for n in range(20)]):
+        assert one["status"].startswith("error:contrast:verdicts_do_not_suit_the_task:")
+        assert one["verdict"] == verdict and one["responses"][0].split()[0] in ("first", "only")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pipelines.core.config import CritiqueConfig
+from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique, whole_sentences
-from pipelines.engines.ask import Answer
+from pipelines.engines.llm.ask import Answer
 
 NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0}
 

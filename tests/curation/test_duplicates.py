@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.records import EXAMPLE
-from pipelines.core.stage import to_table
-from pipelines.curation.duplicates import find_duplicates
+from pipelines.core import step
+from pipelines.core.records import EXAMPLE, Row
+from pipelines.core.segment import Rows
+from pipelines.core.stage import apply_stages, to_table
+from pipelines.curation.duplicates import Duplicates, MarkDuplicates, find_duplicates
 
 
 def write(folder: Path, files: list[list[tuple[str, int, str, str]]]) -> Path:
@@ -30,9 +32,18 @@ def write(folder: Path, files: list[list[tuple[str, int, str, str]]]) -> Path:
     return folder
 
 
-def found(rows: Path, out: Path, sources: list[str] | None = None) -> dict[str, int]:
-    table = pq.read_table(find_duplicates(rows, out, sources)).to_pylist()
+def found(rows: Path, out: Path, sources: list[str]) -> dict[str, int]:
+    count = find_duplicates(rows, out, sources)
+    table = pq.read_table(out).to_pylist()
+    assert len(table) == count
     return {row["raw_id"]: row["rank"] for row in table}
+
+
+def listed(folder: Path, ranks: dict[str, int]) -> Path:
+    path = folder / "duplicates.parquet"
+    columns = {"raw_id": pa.array(list(ranks), pa.string()), "rank": pa.array(list(ranks.values()), pa.int32())}
+    pq.write_table(pa.table(columns), path)
+    return path
 
 
 def test_all_but_the_first_are_listed_with_their_rank(tmp_path: Path) -> None:
@@ -47,11 +58,15 @@ def test_all_but_the_first_are_listed_with_their_rank(tmp_path: Path) -> None:
     assert found(rows, tmp_path / "d.parquet", ["a", "b"]) == {"a:0000.000000010": 1, "b:0000.000000000": 2}
 
 
-def test_the_order_of_sources_comes_from_ingest(tmp_path: Path) -> None:
-    rows = write(tmp_path / "ingest" / "rows", [[("b", 0, "x", "ok"), ("a", 0, "x", "ok")]])
-    assert found(rows, tmp_path / "d.parquet") == {"b:0000.000000000": 1}  # by name, for want of better
-    (tmp_path / "ingest" / "done.json").write_text(json.dumps({"sources": {"b": {}, "a": {}}}))
-    assert found(rows, tmp_path / "d.parquet") == {"a:0000.000000000": 1}
+def test_sources_that_are_not_named_come_last_by_name(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows", [[("b", 0, "x", "ok"), ("a", 0, "x", "ok"), ("c", 0, "x", "ok")]])
+    assert found(rows, tmp_path / "d.parquet", ["c"]) == {"a:0000.000000000": 1, "b:0000.000000000": 2}
+
+
+def test_the_order_of_the_sources_decides_which_row_stays_so_it_is_part_of_what_the_step_depends_on() -> None:
+    before = Rows(Path("rows"), "before")
+    first, second = (step.fingerprint(Duplicates(order).depends(before)) for order in (["a", "b"], ["b", "a"]))
+    assert first != second
 
 
 def test_rows_that_are_not_ok_are_no_duplicates_and_have_none(tmp_path: Path) -> None:
@@ -62,7 +77,8 @@ def test_rows_that_are_not_ok_are_no_duplicates_and_have_none(tmp_path: Path) ->
 
 def test_nothing_found_is_still_a_file_with_columns(tmp_path: Path) -> None:
     rows = write(tmp_path / "rows", [[]])
-    table = pq.read_table(find_duplicates(rows, tmp_path / "new" / "d.parquet", []))
+    assert find_duplicates(rows, tmp_path / "new" / "d.parquet", []) == 0
+    table = pq.read_table(tmp_path / "new" / "d.parquet")
     assert (table.num_rows, table.column_names) == (0, ["raw_id", "rank"])
     assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "d.parquet"]  # no drafts, no spill
 
@@ -92,3 +108,24 @@ def test_as_a_plain_loop_would_find_them(
                 expected[f"{source}:0000.{at:09d}"] = seen[content]
             seen[content] = seen.get(content, 0) + 1
     assert found(rows, tmp_path / "d.parquet", list(order)) == expected
+
+
+def example(raw_id: str) -> Row:
+    return {"raw_id": raw_id, "row_id": "abc", "status": "ok"}
+
+
+def test_marked_duplicates_leave_with_an_id_of_their_own(tmp_path: Path) -> None:
+    stage = MarkDuplicates(listed(tmp_path, {"s:2": 1, "s:3": 2}))
+    rows = [example(f"s:{n}") for n in (1, 2, 3)]
+    apply_stages([stage], rows)
+    assert [row["status"] for row in rows] == ["ok", "filtered:duplicate", "filtered:duplicate"]
+    assert [row["row_id"] for row in rows] == ["abc", "abc-1", "abc-2"]
+
+
+def test_a_new_list_of_duplicates_is_read_anew(tmp_path: Path) -> None:
+    stage = MarkDuplicates(listed(tmp_path, {}))
+    apply_stages([stage], [example("s:1")])
+    listed(tmp_path, {"s:1": 1})
+    row = example("s:1")
+    apply_stages([stage], [row])
+    assert row["status"] == "filtered:duplicate"

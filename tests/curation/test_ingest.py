@@ -14,23 +14,25 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.config import Config
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
-from pipelines.core.files import read_json
-from pipelines.core.mapping import Mapping
-from pipelines.core.readers import inputs
 from pipelines.core.records import EXAMPLE
+from pipelines.core.run import Run
+from pipelines.core.segment import Rows
+from pipelines.core.storage import read_json
 from pipelines.curation import ingest as module
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.ingest import (
+    Ingest,
     Reading,
-    ingest,
     ingest_rows,
     read_rows,
     read_tables,
     survey,
     unconfirmed,
 )
+from pipelines.curation.registry import load_sources
+from pipelines.datasets.readers import inputs
+from pipelines.datasets.spec import DatasetSpec
 
 SOURCE: dict[str, Any] = {
     "name": "mine",
@@ -53,24 +55,24 @@ def write(root: Path, name: str, made: list[Any]) -> None:
     path.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in made))
 
 
-def readings(mapping: Mapping, root: Path, seed: int = 0) -> list[Reading]:
-    return [Reading(mapping, source, root, seed) for source in inputs(mapping, root)]
+def readings(spec: DatasetSpec, root: Path, seed: int = 0) -> list[Reading]:
+    return [Reading(spec, source, root, seed) for source in inputs(spec, root)]
 
 
-def sampled(mapping: Mapping, root: Path, size: int, seed: int = 0) -> list[dict[str, Any]]:
+def sampled(spec: DatasetSpec, root: Path, size: int, seed: int = 0) -> list[dict[str, Any]]:
     """The sample as ingest takes it, without a cluster."""
-    read = readings(mapping, root, seed)
-    counts, scoped = module._scope([mapping], read, [survey(one, size) for one in read], size)
+    read = readings(spec, root, seed)
+    counts, scoped = module.in_scope(read, [survey(one, size) for one in read], size)
     rows = [row for one in scoped for row in read_rows(one)]
-    assert len(rows) == counts[mapping.name]["sampled"]
-    assert counts[mapping.name]["sampled"] + counts[mapping.name]["not_sampled"] == counts[mapping.name]["rows"]
+    assert len(rows) == counts[spec.name]["sampled"]
+    assert counts[spec.name]["sampled"] + counts[spec.name]["not_sampled"] == counts[spec.name]["rows"]
     return rows
 
 
 def test_rows_come_in_order_with_unique_raw_ids(tmp_path: Path) -> None:
     write(tmp_path, "b.jsonl", [*records(2, 10), "{broken"])
     write(tmp_path, "a.jsonl", records(3))
-    rows = list(ingest_rows(Mapping(**SOURCE), tmp_path))
+    rows = list(ingest_rows(DatasetSpec(**SOURCE), tmp_path))
     assert [row["instruction"] for row in rows] == ["q0", "q1", "q2", "q10", "q11", "{broken"]
     assert [row["status"] for row in rows] == ["ok"] * 5 + ["error:invalid_json"]
     ids = [row["raw_id"] for row in rows]
@@ -80,18 +82,18 @@ def test_rows_come_in_order_with_unique_raw_ids(tmp_path: Path) -> None:
 def test_tables_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.jsonl", records(7))
     monkeypatch.setattr(module, "TABLE_ROWS", 3)
-    tables = [table for one in readings(Mapping(**SOURCE), tmp_path) for table in read_tables(one)]
+    tables = [table for one in readings(DatasetSpec(**SOURCE), tmp_path) for table in read_tables(one)]
     assert [table.num_rows for table in tables] == [3, 3, 1]
     assert all(table.schema == EXAMPLE for table in tables)
     monkeypatch.setattr(module, "TABLE_BYTES", 6)  # q0, a0, q1 and a1 have 8
-    (reading,) = readings(Mapping(**SOURCE), tmp_path)
+    (reading,) = readings(DatasetSpec(**SOURCE), tmp_path)
     assert [table.num_rows for table in read_tables(reading)] == [2, 2, 2, 1]
 
 
 def test_the_survey_counts_without_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.jsonl", [{"l": [1, 2]}, {"l": []}, {"l": 5}, {}, "{broken"])
     monkeypatch.setattr(module, "adapt", None)
-    (reading,) = readings(Mapping(**SOURCE, each="record.l"), tmp_path)
+    (reading,) = readings(DatasetSpec(**SOURCE, each="record.l"), tmp_path)
     counted = survey(reading, None)
     assert (counted.records, counted.rows, counted.keys) == (5, 6, ())
     monkeypatch.undo()
@@ -101,7 +103,7 @@ def test_the_survey_counts_without_adapting(tmp_path: Path, monkeypatch: pytest.
 def test_the_survey_returns_the_problem_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.jsonl").write_bytes(b"PAR1 no")
-    (reading,) = readings(Mapping(**{**SOURCE, "format": "parquet"}), tmp_path)
+    (reading,) = readings(DatasetSpec(**{**SOURCE, "format": "parquet"}), tmp_path)
     problem = survey(reading, None).problem
     assert problem is not None
     assert "not a readable parquet file" in problem[0]
@@ -111,19 +113,19 @@ def test_the_survey_returns_the_problem_of_a_file(tmp_path: Path) -> None:
 def test_a_sample_has_its_size_and_is_spread_over_files(tmp_path: Path) -> None:
     for number in range(4):
         write(tmp_path, f"{number}.jsonl", records(50, 50 * number))
-    rows = sampled(Mapping(**SOURCE), tmp_path, 40)
+    rows = sampled(DatasetSpec(**SOURCE), tmp_path, 40)
     files = Counter(row["raw_id"].split(":")[1].split(".")[0] for row in rows)
     assert len(rows) == 40
     assert set(files) == {"0000", "0001", "0002", "0003"}
-    assert len(sampled(Mapping(**SOURCE), tmp_path, 1000)) == 200
+    assert len(sampled(DatasetSpec(**SOURCE), tmp_path, 1000)) == 200
 
 
 def test_a_sample_depends_on_the_seed_and_a_smaller_one_is_part_of_it(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", records(60))
-    mapping = Mapping(**SOURCE)
+    spec = DatasetSpec(**SOURCE)
 
     def chosen(size: int, seed: int = 0) -> set[str]:
-        return {row["instruction"] for row in sampled(mapping, tmp_path, size, seed)}
+        return {row["instruction"] for row in sampled(spec, tmp_path, size, seed)}
 
     assert chosen(20) == chosen(20)
     assert chosen(20) != chosen(20, seed=1)
@@ -134,7 +136,7 @@ def test_equal_records_do_not_fill_a_sample_together(tmp_path: Path) -> None:
     # A real sheet has 152 blank annotations among 1,302.
     write(tmp_path, "a.jsonl", [*records(1150), *[{"q": None, "a": None, "v": None}] * 152])
     for seed in range(5):
-        blank = sum(row["verdict"] is None for row in sampled(Mapping(**SOURCE), tmp_path, 100, seed))
+        blank = sum(row["verdict"] is None for row in sampled(DatasetSpec(**SOURCE), tmp_path, 100, seed))
         assert 2 <= blank <= 25  # about 12 expected
 
 
@@ -148,33 +150,21 @@ def test_any_sample_balances(tmp_path_factory: pytest.TempPathFactory, lists: li
     root = tmp_path_factory.mktemp("sample")
     write(root, "a.jsonl", [one if one == "broken" else {"l": one} for one in lists[:5]])
     write(root, "b.jsonl", [one if one == "broken" else {"l": one} for one in lists[5:]])
-    mapping = Mapping(**SOURCE, each="record.l")
-    everything = [row["raw_id"] for row in ingest_rows(mapping, root)]
-    rows = [row["raw_id"] for row in sampled(mapping, root, size, seed)]
+    spec = DatasetSpec(**SOURCE, each="record.l")
+    everything = [row["raw_id"] for row in ingest_rows(spec, root)]
+    rows = [row["raw_id"] for row in sampled(spec, root, size, seed)]
     assert len(rows) == min(size, len(everything)) == len(set(rows))
     assert set(rows) <= set(everything)
 
 
 def test_doubts_are_told_for_the_form_that_is_read(tmp_path: Path) -> None:
     hub = {"id": "a/b", "to_confirm": "columns"}
-    both = Mapping(**SOURCE, hub=hub)
+    both = DatasetSpec(**SOURCE, hub=hub)
     assert unconfirmed(readings(both, tmp_path)) == {"mine": "columns"}
     write(tmp_path, "a.jsonl", records(1))
     assert unconfirmed(readings(both, tmp_path)) == {}
-    doubtful = Mapping(**SOURCE, to_confirm="labels")
+    doubtful = DatasetSpec(**SOURCE, to_confirm="labels")
     assert unconfirmed(readings(doubtful, tmp_path)) == {"mine": "labels"}
-
-
-def test_a_files_fingerprint_is_of_its_content_alone(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_text("one")
-    first = module._fingerprint(path)
-    path.unlink()
-    path.write_text("one")
-    assert module._fingerprint(path) == first
-    path.write_text("two")
-    assert module._fingerprint(path) != first
-    assert module._fingerprint(None) is None
 
 
 # With a cluster.
@@ -184,29 +174,27 @@ def test_a_files_fingerprint_is_of_its_content_alone(tmp_path: Path) -> None:
 def local_ray() -> Iterator[None]:
     import ray
 
-    from pipelines.core.cluster import quiet_data
+    from pipelines.core.cluster import configure_data
 
     if ray.is_initialized():
         yield
         return
     options = {"num_cpus": 2, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
     ray.init(address="local", object_store_memory=200 * 2**20, **options)
-    quiet_data()
+    configure_data()
     yield
     ray.shutdown()
 
 
-def config(tmp_path: Path, **curation: Any) -> Config:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SOURCE))
-    given = {"sources": ["sample_pairwise", str(tmp_path / "mine.yaml"), "sample_absolute"], **curation}
-    return Config.model_validate(
-        {
-            "out_dir": tmp_path / "out",
-            "data_root": tmp_path,
-            "curation": given,
-            "evaluation": {"benchmarks": []},
-        }
-    )
+def step(tmp_path: Path, sample: int | None = None, **source: Any) -> Ingest:
+    """The step over three sources, the second of them made by `write`."""
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SOURCE | source))
+    names = ["sample_pairwise", str(tmp_path / "mine.yaml"), "sample_absolute"]
+    return Ingest(Run(tmp_path, data_root=tmp_path), load_sources(names), sample)
+
+
+def marker(rows: Rows) -> Any:
+    return read_json(rows.folder.parent / "done.json")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -219,74 +207,65 @@ def test_ingest_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.jsonl", [*records(30), "{broken"])
     write(tmp_path, "b.jsonl", records(700, 20))  # ten of them are also in a.jsonl
     write(tmp_path, "c.jsonl", [])
-    whole = config(tmp_path)
-    rows = ingest(whole, tmp_path / "work")
+    whole = step(tmp_path)
+    rows = whole.run(tmp_path / "work")
 
     # The same rows as without a cluster, and the ledger's word for it.
-    made = read(rows)
-    mine = Mapping(**SOURCE)
+    made = read(rows.folder)
+    mine = DatasetSpec(**SOURCE)
     assert [row for row in made if row["source"] == "mine"] == list(ingest_rows(mine, tmp_path))
-    done = read_json(rows.parent / "done.json")
+    done = marker(rows)
     assert list(done["sources"]) == ["sample_pairwise", "mine", "sample_absolute"]
     assert done["sources"]["mine"]["records"] == done["sources"]["mine"]["rows"] == 731
     assert done["ledger"]["mine"] == {
         "in": 731, "ok": 730, "filtered": 0, "error": 1, "reasons": {"error:invalid_json": 1},
     }  # fmt: skip
     assert done["rows"] == len(made) == sum(line["in"] for line in done["ledger"].values())
-    duplicates = read_json(rows.parent / "done.json")
-    assert len(pads.dataset(str(find_duplicates(rows, tmp_path / "d.parquet"))).to_table()) >= 10
+    assert find_duplicates(rows.folder, tmp_path / "d.parquet", list(done["sources"])) >= 10
 
     # Once done, it is not done again, and another config is refused.
-    files = {path: path.stat().st_mtime_ns for path in rows.iterdir()}
-    assert ingest(whole, tmp_path / "work") == rows
-    assert {path: path.stat().st_mtime_ns for path in rows.iterdir()} == files
-    assert read_json(rows.parent / "done.json") == duplicates
+    files = {path: path.stat().st_mtime_ns for path in rows.folder.iterdir()}
+    assert whole.run(tmp_path / "work") == rows
+    assert {path: path.stat().st_mtime_ns for path in rows.folder.iterdir()} == files
+    assert marker(rows) == done
     with pytest.raises(UserError, match="sample_per_source"):
-        ingest(config(tmp_path, sample_per_source=5), tmp_path / "work")
+        step(tmp_path, sample=5).run(tmp_path / "work")
 
     # A sample is the rows with the smallest hashes, wherever they are.
-    few = ingest(config(tmp_path, sample_per_source=25), tmp_path / "sampled")
-    ids = {row["raw_id"] for row in read(few) if row["source"] == "mine"}
+    few = step(tmp_path, sample=25).run(tmp_path / "sampled")
+    ids = {row["raw_id"] for row in read(few.folder) if row["source"] == "mine"}
     assert ids == {row["raw_id"] for row in sampled(mine, tmp_path, 25)}
-    told = read_json(few.parent / "done.json")["sources"]["mine"]
+    told = marker(few)["sources"]["mine"]
     assert (told["rows"], told["sampled"], told["not_sampled"]) == (731, 25, 706)
 
     # What a killed job left behind is cleared away.
-    left = tmp_path / "killed" / "ingest" / ".rows.1.tmp"
+    left = tmp_path / "killed" / "ingest" / "rows"
     left.mkdir(parents=True)
     (left / "half.parquet").write_bytes(b"PAR1")
-    again = ingest(whole, tmp_path / "killed")
-    assert len(read(again)) == len(made)
-    assert not left.exists()
+    assert len(read(whole.run(tmp_path / "killed").folder)) == len(made)
 
     # Bad input is one line of ours, not a traceback of Ray's.
     (tmp_path / "mine" / "d.jsonl").write_bytes(b"")
     with pytest.raises(UserError, match=r"no such file: mine/\*\.parquet"):
-        _with_files(tmp_path, ["mine/*.parquet"])
+        step(tmp_path, files=["mine/*.parquet"]).run(tmp_path / "bad")
     (tmp_path / "mine" / "x.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match=r"x\.parquet: not a readable parquet file"):
-        _with_files(tmp_path, ["mine/*.parquet"])
+        step(tmp_path, files=["mine/*.parquet"]).run(tmp_path / "bad")
 
     # Lost rows and too many errors fail the job.
-    monkeypatch.setattr(module, "_survey_all", _one_too_many(module._survey_all))
+    monkeypatch.setattr(module, "survey_all", _one_too_many(module.survey_all))
     with pytest.raises(LedgerError, match="segment 'ingest', source 'mine'"):
-        ingest(whole, tmp_path / "lost")
+        whole.run(tmp_path / "lost")
     monkeypatch.undo()
     write(tmp_path, "e.jsonl", ["{broken"] * 2000)
     with pytest.raises(TooManyErrors, match="error:invalid_json"):
-        ingest(whole, tmp_path / "errors")
-
-
-def _with_files(tmp_path: Path, files: list[str]) -> None:
-    path = tmp_path / "other.yaml"
-    path.write_text(yaml.safe_dump({**SOURCE, "name": "other", "files": files}))
-    ingest(config(tmp_path, sources=[str(path)]), tmp_path / "bad")
+        whole.run(tmp_path / "errors")
 
 
 def _one_too_many(count: Any) -> Any:
     def miscount(readings: list[Reading], sample: int | None) -> list[Any]:
         surveys = count(readings, sample)
-        at = next(n for n, one in enumerate(readings) if one.mapping.name == "mine")
+        at = next(n for n, one in enumerate(readings) if one.spec.name == "mine")
         surveys[at] = module.Survey(surveys[at].records + 1, surveys[at].rows + 1)
         return surveys
 

@@ -1,19 +1,14 @@
-"""The mixture: formats by hash, completions by template, caps, and the length limit that never cuts."""
+"""The mixture: formats by hash, completions by template, and the length limit that never cuts."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.config import MixConfig
-from pipelines.core.determinism import unit
-from pipelines.core.files import version
-from pipelines.core.records import EXAMPLE
-from pipelines.curation.mix import Pair, SourceCap, cap_limits
+from pipelines.core.errors import UserError
+from pipelines.curation.config import MixConfig
+from pipelines.curation.mix import Pair, check_templates
 from pipelines.judging.count_tokens import TokenCounter, find_facts
 from pipelines.judging.parse import parse
 
@@ -102,28 +97,6 @@ def test_format_does_not_depend_on_the_rows_beside_it() -> None:
     assert {r["row_id"]: r["format"] for r in alone} == {r["row_id"]: r["format"] for r in together}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    rows = [{"row_id": str(n), "source": "a" if n < 40 else "b", "status": "ok"} for n in range(50)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE), tmp_path / "rows.parquet")
-    return tmp_path
-
-
-def test_cap_keeps_exactly_the_smallest_hashes(folder: Path) -> None:
-    stage = SourceCap({"a": 10}, folder, seed=1)
-    kept = {n for n in range(40) if stage.reason({"source": "a", "row_id": str(n)}) is None}
-    expected = sorted(range(40), key=lambda n: unit(1, "cap", str(n)))[:10]
-    assert kept == set(expected)
-    assert stage.reason({"source": "b", "row_id": "45"}) is None
-
-
-def test_cap_larger_than_the_source_keeps_all(folder: Path) -> None:
-    limits = cap_limits((("b", 99), ("missing", 5)), version(folder), seed=1)
-    stage = SourceCap({"b": 99}, folder, seed=1)
-    assert all(stage.reason({"source": "b", "row_id": str(n)}) is None for n in range(40, 50))
-    assert limits["missing"] == -1.0
-
-
 def test_a_source_has_its_own_template_and_variants_are_chosen_by_hash() -> None:
     variants = ["pairwise_original", "pairwise_simplified"]
     stage = pair_stage(templates={**TEMPLATES, "special": variants})
@@ -132,3 +105,12 @@ def test_a_source_has_its_own_template_and_variants_are_chosen_by_hash() -> None
     assert {r["template"] for r in rows if r["source"] == "s"} == {"pairwise_compact"}
     counts = [sum(r["template"] == name for r in rows) for name in variants]
     assert sum(counts) == 100 and min(counts) > 30
+
+
+def test_a_source_without_a_template_or_with_an_unknown_one_is_found_before_the_run() -> None:
+    check_templates(TEMPLATES, {"s": "pairwise"})
+    check_templates({"s": ["pairwise_original", "pairwise_simplified"]}, {"s": "pairwise"})
+    with pytest.raises(UserError, match=r"mix\.templates: no template for absolute rows \(name one for .*'s'"):
+        check_templates({"pairwise": "pairwise_original"}, {"s": "absolute"})
+    with pytest.raises(UserError, match="no template 'pairwise_originel'"):
+        check_templates({"pairwise": "pairwise_originel"}, {"s": "pairwise"})

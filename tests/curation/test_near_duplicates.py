@@ -42,8 +42,10 @@ def twins(folder: Path, rows: list[dict[str, Any]], duplicates: list[str] | None
     pq.write_table(to_table(rows, EXAMPLE), folder / "rows" / "0.parquet")
     pq.write_table(pa.table({"raw_id": pa.array(duplicates or [], pa.string())}), folder / "duplicates.parquet")
     near.sign(folder / "rows" / "0.parquet", folder / "signed" / "0.parquet", ngram=5)
-    out = near.match(folder / "signed", folder / "duplicates.parquet", folder / "near.parquet", 0.9, ["s"])
-    return {r["raw_id"][-1]: r["twin"][-1] for r in pq.read_table(out).to_pylist()}
+    count = near.match(folder / "signed", folder / "duplicates.parquet", folder / "near.parquet", 0.9, ["s"])
+    found = pq.read_table(folder / "near.parquet").to_pylist()
+    assert len(found) == count
+    return {r["raw_id"][-1]: r["twin"][-1] for r in found}
 
 
 def test_the_later_of_two_like_rows_is_listed(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.records import Row
+from pipelines.core.records import PAIR, Row
 from pipelines.core.stage import RowTask, Stage, to_table
 from pipelines.curation.contrast import Contrast
-from pipelines.curation.publish import FULL
 from tests.curation.test_mix import pair_stage
 
 ALLOWED = {"pairwise": ["A", "B", "Tie"], "absolute": ["1", "2", "3", "4", "5"], "classification": ["Yes", "No"]}
@@ -24,7 +23,7 @@ def tables(draw: st.DrawFn) -> list[Row]:
     for i in range(draw(st.integers(1, 30))):
         task = draw(st.sampled_from(sorted(ALLOWED)))
         verdict = draw(st.sampled_from(ALLOWED[task]))
-        made: dict[str, Any] = dict.fromkeys(FULL.names)
+        made: dict[str, Any] = dict.fromkeys(PAIR.names)
         made |= {"row_id": f"row-{i}", "source": "s", "task": task, "verdict": verdict, "allowed": ALLOWED[task]}
         made |= {"instruction": f"Do {i}.", "responses": ["one", "two"][: 2 if task == "pairwise" else 1]}
         made |= {"rubric": "Is it good?", "chosen_critique": "Good.", "rejected_critique": "Bad.", "status": "ok"}
@@ -37,8 +36,8 @@ def run(rows: list[Row], order: list[int], size: int, workers: int) -> dict[str,
     stages: list[list[Stage]] = [[Contrast(7), pair_stage()] for _ in range(workers)]
     found: dict[str, Row] = {}
     for number, start in enumerate(range(0, len(order), size)):
-        batch = to_table([copy.deepcopy(rows[i]) for i in order[start : start + size]], FULL)
-        batch = RowTask(stages[number % workers], FULL)(batch)
+        batch = to_table([copy.deepcopy(rows[i]) for i in order[start : start + size]], PAIR)
+        batch = RowTask(stages[number % workers], PAIR)(batch)
         found |= {row["row_id"]: row for row in batch.to_pylist()}
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.curation.registry import load_source, load_sources, names
+from pipelines.curation.registry import SOURCES, load_source, load_sources
 
 # The sets of the paper's run, as far as they are known (docs/fidelity.md).
 PAPER_RUN = [
@@ -39,7 +39,7 @@ fields: {instruction: record.q, responses: "[record.a]", verdict: record.v}
 """
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", SOURCES.names())
 def test_every_packaged_source_loads_under_its_file_name(name: str) -> None:
     source = load_source(name)
     assert source.name == name
@@ -48,7 +48,7 @@ def test_every_packaged_source_loads_under_its_file_name(name: str) -> None:
 
 
 def test_the_sources_of_the_papers_run_are_there() -> None:
-    assert set(PAPER_RUN) <= set(names())
+    assert set(PAPER_RUN) <= set(SOURCES.names())
     assert {source.task for source in load_sources(PAPER_RUN)} == {"pairwise", "absolute", "classification"}
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_name_tells_the_nearest_and_all() -> None:
     with pytest.raises(UserError) as caught:
         load_source("pandalmm")
     assert str(caught.value).startswith("no source 'pandalmm' (did you mean 'pandalm'?")
-    assert all(name in str(caught.value) for name in names())
+    assert all(name in str(caught.value) for name in SOURCES.names())
 
 
 @pytest.mark.parametrize(

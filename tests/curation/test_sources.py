@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.core.config import CleanConfig
-from pipelines.core.mapping import RawRecord, adapt
 from pipelines.core.records import EXAMPLE
 from pipelines.core.stage import to_table
 from pipelines.curation.clean import AllowedLabel, NotNull, Script
+from pipelines.curation.config import CleanConfig
 from pipelines.curation.ingest import ingest_rows
 from pipelines.curation.registry import load_source
+from pipelines.datasets.spec import RawRecord, adapt
 
 # Source -> (statuses, verdicts of the ok rows). From the publishers' own counts where they give them.
 PUBLISHED: dict[str, tuple[dict[str, int], dict[str, int]]] = {

@@ -58,7 +58,7 @@ def tiny_armorm(tiny_config: dict[str, Any]) -> Any:
     import torch
     from transformers import LlamaConfig
 
-    from pipelines.engines.armorm import ArmoRM
+    from pipelines.engines.reward.armorm import ArmoRM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -72,7 +72,7 @@ def tiny_armorm(tiny_config: dict[str, Any]) -> Any:
 @pytest.fixture
 def armorm_folder(tmp_path: Any, tiny_armorm: Any, tokenizer: Any) -> Any:
     """The tiny ArmoRM saved in the Hugging Face layout."""
-    from pipelines.engines.armorm import save
+    from pipelines.engines.reward.armorm import save
 
     save(tiny_armorm, tokenizer, tmp_path / "armorm")
     return tmp_path / "armorm"

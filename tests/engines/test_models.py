@@ -151,3 +151,18 @@ def test_the_embedded_weights_are_the_dequantised_ones() -> None:
             found = ours.get_tensor(name)
             assert found.dtype == np.float32
             np.testing.assert_array_equal(found, expected)
+
+
+def test_a_model_is_told_by_its_content_and_a_hub_model_by_its_id(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "weights").write_bytes(b"1")
+    first = models.identity(str(folder))
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert models.identity(str(moved)) == first
+    (moved / "weights").write_bytes(b"2")
+    assert models.identity(str(moved)) != first
+    assert models.identity("org/name") == "org/name"
+    with pytest.raises(UserError, match="no model"):
+        models.identity("nowhere")

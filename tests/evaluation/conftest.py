@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.config import EvaluationConfig
 from pipelines.core.determinism import choose, unit
-from pipelines.evaluation.examples import write_examples
-from pipelines.evaluation.judgments import JUDGMENT, write_judgments
-from pipelines.evaluation.results import summarise
+from pipelines.core.run import Run
+from pipelines.core.segment import Rows
+from pipelines.evaluation.asking.benchmark_rows import write_benchmark_rows
+from pipelines.evaluation.asking.judgments import JUDGMENT, write_judgments
+from pipelines.evaluation.config import EvaluationConfig
 from pipelines.judging.parse import parse
+from pipelines.judging.tasks import TASKS
 
 Row = dict[str, Any]
 Rule = Callable[[Row], str | None]
@@ -25,19 +28,27 @@ HELDOUT = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
 
 
 @dataclass
-class Run:
-    """Folders and files of a run."""
+class JudgedRun:
+    """A run, the rows its judges were asked about, and what they answered."""
 
-    out: Path
+    run: Run
     config: EvaluationConfig
-    examples: Path
+    rows: Rows
     judged: dict[str, Path]
     judgments: dict[str, Path]
+
+    @property
+    def out(self) -> Path:
+        return self.run.out
+
+    @property
+    def examples(self) -> Path:
+        return self.rows.folder
 
 
 def nearest(row: Row) -> str:
     """The right verdict; for a score between two verdicts the closest."""
-    if row["task"] != "absolute":
+    if not TASKS[row["task"]].scored:
         return str(row["gold"])
     return min(row["allowed"], key=lambda verdict: abs(float(verdict) - float(row["gold"])))
 
@@ -79,16 +90,20 @@ def judge_all(examples: Path, rule: Rule, folder: Path) -> Path:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Run]:
-    def make(rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any) -> Run:
+def make_run(tmp_path: Path) -> Callable[..., JudgedRun]:
+    numbers = itertools.count()
+
+    def make(
+        rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any
+    ) -> JudgedRun:
         config = EvaluationConfig(benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings)
-        examples = write_examples(tmp_path / "examples", config, data, seed=0)
-        run = Run(tmp_path, config, examples, {}, {})
+        run = Run(tmp_path / f"run-{next(numbers)}", data)
+        made = JudgedRun(run, config, write_benchmark_rows(run, config), {}, {})
         for model, rule in rules.items():
-            run.judged[model] = judge_all(examples, rule, tmp_path / "judged" / model)
-            target = tmp_path / "benchmark" / "judgments" / f"{model}.parquet"
-            run.judgments[model] = write_judgments(run.judged[model], examples, target)
-        return run
+            made.judged[model] = judge_all(made.examples, rule, run.out / "judged" / model)
+            target = run.judgments / f"{model}.parquet"
+            made.judgments[model] = write_judgments(made.judged[model], made.examples, target)
+        return made
 
     return make
 
@@ -163,6 +178,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Row]], list[tuple]]:
 @pytest.fixture
 def entry(make_run: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """The entry of a packaged benchmark: `said` has the verdict per instruction, one for each order; None is unread."""
+    from pipelines.evaluation.scoring.results import summarise
 
     def run(
         name: str, said: dict[str, tuple] | Callable[[Row], str | None], data: Path | None = None
@@ -175,6 +191,7 @@ def entry(make_run: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
             return f"Result: {verdict}" if verdict else "I cannot say."
 
         made = make_run({"base": rule}, [name], data, bootstrap=100)
-        return dict(summarise(made.judgments, made.examples, made.config, seed=0)["models"]["base"][name])
+        results = summarise(made.judgments, made.examples, made.config, seed=0).to_json()
+        return dict(results["models"]["base"][name])
 
     return run

@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.config import Config, DataMapConfig, load_config
+from pipelines.config import Config, load_config
 from pipelines.core.errors import UserError
 from pipelines.core.records import Row
-from pipelines.experiments import data_map
-from pipelines.experiments.embed import EMBEDDING, Embed, map_text
-from pipelines.experiments.layout import layout
-from pipelines.experiments.map_page import hover, render_page
-from pipelines.experiments.topics import by_size, find_topics, terms
+from pipelines.experiments.data_map import job as data_map
+from pipelines.experiments.data_map.config import DataMapConfig
+from pipelines.experiments.data_map.embed import EMBEDDING, Embed, map_text
+from pipelines.experiments.data_map.layout import layout
+from pipelines.experiments.data_map.page import hover, render_page
+from pipelines.experiments.data_map.topics import by_size, find_topics, terms
 
 # Half a minute: loading the embedding model and compiling the layout's kernels.
 pytestmark = pytest.mark.integration
@@ -227,17 +228,17 @@ def test_rows_are_drawn_by_hash_whatever_their_order(tmp_path: Path) -> None:
     assert drawn == data_map.draw(second, 10, seed=0) == sorted(drawn)
     assert set(drawn) < set(data_map.draw(first, 20, seed=0))
     assert drawn != data_map.draw(first, 10, seed=1)
-    data_map.copy_rows(first, drawn, tmp_path / "drawn")
-    found = pq.read_table(tmp_path / "drawn")
+    rows_of_map = data_map.copy_rows(first, drawn, tmp_path / "drawn")
+    found = pq.read_table(rows_of_map.folder)
     assert sorted(found["row_id"].to_pylist()) == drawn and tuple(found.column_names) == data_map.DRAWN
 
 
 def test_missing_pairs_and_missing_packages_are_one_clear_line(tmp_path: Path, monkeypatch: Any) -> None:
     config = config_of(tmp_path)
     with pytest.raises(UserError, match=r"curated/data: no curated pairs to map \(run ray_jobs/curate.py first\)"):
-        data_map.check(config)
+        data_map.validate(config.run)
     curated(tmp_path, rows_of(["poem"]))
-    data_map.check(config)
+    data_map.validate(config.run)
     monkeypatch.setattr(data_map.util, "find_spec", lambda name: None if name == "umap" else find_spec(name))
     with pytest.raises(UserError, match=r"the map needs umap-learn \(pip install 'openselene\[map\]'\)"):
-        data_map.check(config)
+        data_map.validate(config.run)

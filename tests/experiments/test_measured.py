@@ -10,16 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from pipelines.core import step
 from pipelines.core.errors import UserError
-from pipelines.core.files import write_json
-from pipelines.experiments.measured import rows_like, seconds_of
+from pipelines.core.run import Run
+from pipelines.core.storage import write_json
+from pipelines.experiments.estimate.measured import rows_like, seconds_of
 from ray_jobs import plan
 
 LOCAL = Path(__file__).parents[2] / "ray_jobs" / "configs" / "local.yaml"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     pairs = [
         {
             "prompt": "x" * 400,
@@ -44,15 +46,16 @@ def run(tmp_path: Path) -> Path:
     }
     write_json(tmp_path / "curated" / "ledger.json", {"total": total, "segments": {}})
     for name, seconds in (("ingest", 2), ("mix", 3), ("synthesize", 50)):
-        write_json(tmp_path / "work" / name / "done.json", {"seconds": seconds})
+        step.once(tmp_path / "work" / name, {}, lambda _, seconds=seconds: {"seconds": seconds})
+    step.once(tmp_path / "curated" / "reference", {}, lambda _: {"seconds": 4})
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "metrics.jsonl").write_text(
         json.dumps({"elapsed": 1.5}) + "\n" + json.dumps({"elapsed": 7}) + "\n"
     )
-    return tmp_path
+    return Run(tmp_path)
 
 
-def test_rows_are_described_by_their_means(run: Path) -> None:
+def test_rows_are_described_by_their_means(run: Run) -> None:
     assert rows_like(run) == {
         "per_source": 2,
         "prompt_tokens": 150,
@@ -62,29 +65,27 @@ def test_rows_are_described_by_their_means(run: Path) -> None:
     }
 
 
-def test_a_folder_without_pairs_is_a_users_mistake(tmp_path: Path, run: Path) -> None:
+def test_a_folder_without_pairs_is_a_users_mistake(tmp_path: Path, run: Run) -> None:
     with pytest.raises(UserError, match="no curated set"):
-        rows_like(tmp_path / "elsewhere")
-    empty = pq.read_table(run / "curated" / "data" / "0.parquet").schema.empty_table()
-    pq.write_table(empty, run / "curated" / "data" / "0.parquet")
+        rows_like(Run(tmp_path / "elsewhere"))
+    empty = pq.read_table(run.pairs / "0.parquet").schema.empty_table()
+    pq.write_table(empty, run.pairs / "0.parquet")
     with pytest.raises(UserError, match="no pairs"):
         rows_like(run)
 
 
-def test_seconds_are_those_of_the_stages_that_have_finished(run: Path) -> None:
-    assert seconds_of(run) == {"clean and mix": 5, "synthesize": 50, "train": 7}
+def test_seconds_are_those_of_the_stages_that_have_finished(run: Run) -> None:
+    assert seconds_of(run) == {"clean and mix": 5, "synthesize": 50, "reference": 4, "train": 7}
 
 
-def test_a_plan_can_be_made_like_a_run_and_set_beside_it(run: Path) -> None:
-    import typer
-
-    app = typer.Typer()
-    app.command()(plan.main)
+def test_an_estimate_can_be_made_like_a_run_and_compared_with_it(run: Run) -> None:
     options = ["--config", str(LOCAL), "--curation", "laptop", "--training", "laptop", "--judgments", "60"]
-    like, checked = (CliRunner().invoke(app, [*options, "--like", str(run), *more]) for more in ([], ["--check"]))
+    like, checked = (
+        CliRunner().invoke(plan.app, [*options, "--like", str(run.out), *more]) for more in ([], ["--check"])
+    )
     assert like.exit_code == checked.exit_code == 0
     assert "measured s" in checked.output and "measured s" not in like.output
     synthesize = next(line for line in checked.output.splitlines() if "synthesize" in line)
     assert synthesize.split("│")[-2].strip() == "50"
     assert "108,000" in like.output  # rows of three sources as plan.yaml assumes them, not the run's own
-    assert CliRunner().invoke(app, [*options, "--check"]).exit_code == 2
+    assert CliRunner().invoke(plan.app, [*options[:-2], "--check"]).exit_code == 2

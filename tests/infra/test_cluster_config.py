@@ -103,7 +103,7 @@ def test_runtime_env_is_valid_and_installs_nothing() -> None:
 def test_working_directory_is_uploaded_without_outputs_tests_and_environments(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import create_package
 
-    kept = {"pipelines/core/config.py", "ray_jobs/configs/local.yaml", "perf/serve.py", "pipelines/output.py"}
+    kept = {"pipelines/config.py", "ray_jobs/configs/local.yaml", "perf/serve.py", "pipelines/output.py"}
     left = {
         ".git/config",
         ".venv/bin/python",

@@ -13,15 +13,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# From the ground up; a package may import packages of lower rows and itself. docs: "Inside pipelines/".
+# From the ground up; a package may import packages of lower rows and itself. docs/architecture.md: "Rooms".
 LAYERS = (
     {"core"},
     {"judging"},
+    {"datasets"},
     {"engines", "data"},
     {"curation", "training", "evaluation"},
     {"experiments", "release"},
+    {"config"},
+    {"cli"},
 )
 RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}
+# The same inside a package whose rooms are packages too.
+INNER = {
+    "evaluation": ({"config"}, {"benchmarks"}, {"asking"}, {"scoring"}, {"report"}, {"job"}),
+    "engines": ({"config", "models"}, {"tokenizer_facts"}, {"packed", "llm"}, {"reward"}),
+}
 HEAVY = {"torch", "vllm", "deepspeed", "trl", "transformers", "ray"}
 MAX_LINES = 400
 
@@ -100,6 +108,86 @@ def layer_violations(root: Path) -> list[str]:
     return found
 
 
+def inner_violations(root: Path) -> list[str]:
+    """Imports between the rooms of one package that point upward or sideways."""
+    found = []
+    for package, rows in INNER.items():
+        rank = {room: number for number, row in enumerate(rows) for room in row}
+        for path in sorted((root / "pipelines" / package).rglob("*.py")):
+            relative = path.relative_to(root)
+            own = relative.with_suffix("").parts[2]
+            module = ".".join(relative.with_suffix("").parts)
+            for line, name in imported_modules(ast.parse(path.read_text()), module, False):
+                parts = name.split(".")
+                target = parts[2] if parts[:2] == ["pipelines", package] and len(parts) > 2 else own
+                if target != own and rank.get(target, -2) >= rank.get(own, -1) and own in rank:
+                    found.append(f"{relative}:{line}: {own} imports {target}")
+    return found
+
+
+def import_circles(root: Path) -> list[set[str]]:
+    """Groups of modules that import each other, imports inside functions included."""
+    from graphlib import CycleError, TopologicalSorter
+
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts): path for path in (root / "pipelines").rglob("*.py")
+    }
+    graph = {
+        name: {
+            target
+            for _, imported in imported_modules(ast.parse(path.read_text()), name, False)
+            for target in (imported, imported.rpartition(".")[0])
+            if target in modules and target != name
+        }
+        for name, path in modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        return [set(exc.args[1])]
+    return []
+
+
+# What opens, lists, writes, moves or removes files, wherever it is called.
+FILE_CALLS = re.compile(
+    r"\.(?:exists|is_file|is_dir|glob|rglob|iterdir|mkdir|unlink|rmdir|rename|touch|stat|open|read_text|write_text"
+    r"|read_bytes|write_bytes)\("
+    r"|\bos\.(?:replace|rename|remove|makedirs|listdir)\(|\bshutil\.|\btempfile\.|(?<!def )\bopen\("
+    r"|\bpq\.|\bpads\.|\bpyarrow\.(?:parquet|dataset)\b|read_parquet\(|write_parquet\(|\bduckdb\.connect"
+    r"|\"done\.json\"|\"plan\.json\"|\"depends\.json\""
+)
+# Not run data: why each of these may touch files of its own.
+OWN_FILES = {
+    "pipelines/core/storage.py": "the one door to run data",
+    "pipelines/core/sql.py": "DuckDB itself",
+    "pipelines/core/step.py": "the names of claim and marker",
+    "pipelines/core/segment.py": "Ray Data reads and writes a segment's rows",
+    "pipelines/core/registry.py": "packaged YAML files",
+    "pipelines/core/yaml_model.py": "YAML files of the user",
+    "pipelines/core/quiet.py": "pipes",
+    "pipelines/datasets/readers.py": "files of a user's sources",
+    "pipelines/datasets/sheets.py": "files of a user's sources",
+    "pipelines/config.py": "the user's configs, and packaged ones",
+    "pipelines/engines/models.py": "the model cache, models in the user's folders",
+    "pipelines/evaluation/report/published_judges.py": "packaged tables",
+    "pipelines/experiments/data_map/embed.py": "a packaged model",
+    "pipelines/training/checkpoints.py": "a worker's own disk",
+    "pipelines/training/worker.py": "a worker's own disk",
+}
+
+
+def stray_file_access(root: Path) -> list[str]:
+    """Lines of the library that reach for files without going through storage."""
+    return [
+        f"{relative}:{number}: {line.strip()}"
+        for path in sorted((root / "pipelines").rglob("*.py"))
+        if (relative := path.relative_to(root).as_posix()) not in OWN_FILES
+        and not relative.startswith("pipelines/data/")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if FILE_CALLS.search(line) and "storage." not in line
+    ]
+
+
 def heavy_imports_at_top(path: Path) -> list[str]:
     """Heavy libraries that importing the file loads: not in a function, not for type checkers alone."""
     found: list[str] = []
@@ -161,11 +249,62 @@ def test_imports_of_the_library_point_downward() -> None:
     assert layer_violations(ROOT) == []
 
 
+def test_rooms_of_a_package_import_downward() -> None:
+    assert inner_violations(ROOT) == []
+
+
+def test_a_planted_import_between_rooms_is_found(tmp_path: Path) -> None:
+    room = tmp_path / "pipelines" / "evaluation" / "asking"
+    room.mkdir(parents=True)
+    (room / "a.py").write_text("from pipelines.evaluation.scoring import score")
+    (room / "b.py").write_text("from pipelines.evaluation.benchmarks import registry")
+    assert inner_violations(tmp_path) == ["pipelines/evaluation/asking/a.py:1: asking imports scoring"]
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert import_circles(ROOT) == []
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    room = tmp_path / "pipelines" / "core"
+    room.mkdir(parents=True)
+    (room / "a.py").write_text("def f():\n    from pipelines.core.b import g")
+    (room / "b.py").write_text("from pipelines.core import c")
+    (room / "c.py").write_text("import pipelines.core.a")
+    assert len(import_circles(tmp_path)) == 1
+
+
+def test_run_data_is_reached_through_storage_alone() -> None:
+    assert stray_file_access(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rows = pq.read_table(folder / 'a.parquet')",
+        "if (folder / 'x').exists():",
+        "with path.open() as file:",
+        "os.replace(draft, target)",
+        'if (folder / "done" + ".json")'.replace('" + "', "") + ":",
+        "shutil.rmtree(folder)",
+        'connection.execute(f"select * from read_parquet({files})")',
+    ],
+)
+def test_planted_file_access_is_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "pipelines" / "curation").mkdir(parents=True)
+    (tmp_path / "pipelines" / "curation" / "a.py").write_text(line)
+    assert len(stray_file_access(tmp_path)) == 1
+
+
+def test_every_exception_to_that_is_still_a_file() -> None:
+    assert [name for name in OWN_FILES if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
         ("core/a.py", "from pipelines.judging import render"),
-        ("core/a.py", "def f():\n    import pipelines.engines.reward"),
+        ("core/a.py", "def f():\n    import pipelines.engines.reward.stage"),
         ("judging/a.py", "from pipelines import engines"),
         ("engines/a.py", "from ..curation.clean import x"),
         ("curation/a.py", "from pipelines.training import loss"),

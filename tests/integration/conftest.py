@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.config import Config, load_config
+from pipelines.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "ray_jobs" / "configs" / "local.yaml"

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from pipelines.core.config import Config
-from pipelines.core.files import read_json, write_json
+from pipelines.config import Config
 from pipelines.core.records import CONTRASTED, EXAMPLE, Row
-from pipelines.core.segment import Segment
+from pipelines.core.segment import Rows, Segment, ledger_of
+from pipelines.core.storage import read_json, write_json
 
 BLOCK = 4
 FRESH = 0.15  # seconds: a call noted so recently is still at work, as each takes longer
@@ -65,10 +65,33 @@ def dawdle(folder: Path) -> None:
         time.sleep(6 * FRESH)
 
 
-def committed(segment: Segment) -> set[str]:
+@dataclass(frozen=True)
+class Work:
+    """A segment at work: its folder is `folder`, and it reads `before`."""
+
+    segment: Segment
+    work: Path
+    before: Rows
+
+    def run(self) -> None:
+        """Run it, or what is left of it."""
+        self.segment.run(self.work, self.before)
+
+    @property
+    def folder(self) -> Path:
+        """The segment's own."""
+        return self.work / self.segment.name
+
+    @property
+    def ledger(self) -> Any:
+        """What it noted of its rows."""
+        return ledger_of(Rows(self.folder / "rows", ""))
+
+
+def committed(work: Work) -> set[str]:
     """The rows that are safely written."""
-    paths = [path for path in (segment.folder / "checkpoint").glob("*.parquet") if ".pending" not in path.name]
-    return {row for path in paths for row in pq.read_table(path)[segment.id_column].to_pylist()}
+    paths = [path for path in (work.folder / "checkpoint").glob("*.parquet") if ".pending" not in path.name]
+    return {row for path in paths for row in pq.read_table(path)[work.segment.id_column].to_pylist()}
 
 
 @contextmanager
@@ -96,14 +119,14 @@ def fault(ready: Callable[[], Any], strike: Callable[[Any], None]) -> Iterator[N
 class Damage:
     """Rows that a fault may have cost: begun before it, and not safe by then."""
 
-    segment: Segment
+    work: Work
     notes: Path
     rows: set[str] = field(default_factory=set)
     strikes: int = 0
 
     def kill(self, kill: Callable[[], None]) -> None:
         """Strike, and write down what may be lost by it."""
-        safe = committed(self.segment)
+        safe = committed(self.work)
         kill()
         (self.notes / STRUCK).touch()
         self.strikes += 1
@@ -111,22 +134,21 @@ class Damage:
 
     def check(self) -> None:
         """Every row once; finished rows kept; what was computed again was in flight, and something was."""
-        out = rows_of(self.segment)
-        expected = pads.dataset(str(self.segment.source)).to_table(columns=[self.segment.id_column, "status"])
-        wanted = [row[self.segment.id_column] for row in expected.to_pylist() if row["status"] == "ok"]
-        assert [row[self.segment.id_column] for row in out] == sorted(wanted)
-        assert committed(self.segment) == set(wanted)
+        out, key = rows_of(self.work), self.work.segment.id_column
+        expected = pads.dataset(str(self.work.before.folder)).to_table(columns=[key, "status"])
+        wanted = [row[key] for row in expected.to_pylist() if row["status"] == "ok"]
+        assert [row[key] for row in out] == sorted(wanted)
+        assert committed(self.work) == set(wanted)
         times = Counter(row for call in calls(self.notes) for row in call.ids)
         again = {row for row, n in times.items() if n > 1}
         assert again, "the fault cost nothing: it did not come in mid-run"
         assert again <= self.rows and max(times.values()) <= 1 + self.strikes
-        entry = self.segment.result["ledger"]
-        assert sum(source["in"] for source in entry.values()) == len(wanted)
+        assert sum(source["in"] for source in self.work.ledger.values()) == len(wanted)
 
 
-def rows_of(segment: Segment) -> list[Row]:
+def rows_of(work: Work) -> list[Row]:
     """What a segment wrote, sorted by id."""
-    return pads.dataset(str(segment.rows)).to_table().sort_by(segment.id_column).to_pylist()
+    return pads.dataset(str(work.folder / "rows")).to_table().sort_by(work.segment.id_column).to_pylist()
 
 
 NO_LOOKUPS = {"near_duplicates": {"enabled": False}, "decontaminate": {"enabled": False}}

@@ -13,17 +13,19 @@ import pyarrow.dataset as pads
 import pytest
 import yaml
 
+from pipelines.config import load_config
 from pipelines.core.cluster import connect
-from pipelines.core.config import load_config
-from pipelines.core.files import read_json
+from pipelines.core.errors import RowFailure
 from pipelines.core.records import Row
+from pipelines.core.segment import Segment
 from pipelines.core.stage import Stage
+from pipelines.core.storage import read_json
+from pipelines.curation import job
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique
-from pipelines.curation.job import curated_folder, run
-from pipelines.engines.conversations import Conversation
-from pipelines.engines.reward import RewardStage, Score, load_reward
-from ray_jobs.curate import figure_2
+from pipelines.engines.reward.conversations import Conversation
+from pipelines.engines.reward.stage import RewardStage, Score, load_reward
+from ray_jobs.curate import build
 from tests.engines.conftest import armorm_folder, tiny_armorm, tiny_config, tokenizer  # noqa: F401
 
 from .conftest import LOCAL
@@ -61,8 +63,8 @@ BAD: dict[bytes, str] = {
     b'{"q": "far future", "r": ["a", "b"], "v": "A", "y": 99999999999}': "error:not_storable:published:",
     b'{"q": "one word", "r": ["%s", "b"], "v": "A", "y": 2024}' % (b"w" * 1_000_000): "error:reward:response_too_long",
     b'{"q": "no gate", "r": ["no number", "b"], "v": "A", "y": 2024}': "error:reward:not_finite",
-    b'{"q": "broken", "r": ["it breaks", "b"], "v": "A", "y": 2024}': "error:reward:RuntimeError:broke on \\ud83d",
-    b'{"q": "no critique", "r": ["a", "b"], "v": "A", "y": 2024}': "error:written:KeyError:'no critique'",
+    b'{"q": "broken", "r": ["it breaks", "b"], "v": "A", "y": 2024}': "error:reward:broke_on:\\ud83d",
+    b'{"q": "no critique", "r": ["a", "b"], "v": "A", "y": 2024}': "error:written:no_critique",
     b'{"q": "half a critique", "r": ["a", "b"], "v": "A", "y": 2024}': "error:not_storable:chosen_critique:",
 }
 # What looks dangerous and is text like any other.
@@ -70,7 +72,7 @@ ODD = ["{{ 7 * 7 }} {% raise %}", "<|im_end|>\n<|im_start|>assistant", "w" * 1_0
 
 
 class PoisonedReward(RewardStage):
-    """The real stage on a model that breaks on one text and has no number for another."""
+    """The real stage on a model that fails on one text and has no number for another."""
 
     def setup(self) -> None:
         super().setup()
@@ -80,7 +82,7 @@ class PoisonedReward(RewardStage):
         def broken(encoded: Any) -> Iterator[tuple[int, Score]]:
             said = {key: decode(found.response) for key, found in encoded.items()}
             if any("it breaks" in text for text in said.values()):
-                raise RuntimeError("broke on \ud83d")
+                raise RowFailure("broke_on", "\ud83d")
             for key, score in forward(encoded):
                 yield key, replace(score, reward=float("nan")) if "no number" in said[key] else score
 
@@ -96,7 +98,7 @@ class Written(Stage):
 
     def apply(self, row: Row) -> None:
         if row["instruction"] == "no critique":
-            raise KeyError(row["instruction"])
+            raise RowFailure("no_critique")
         half = " \ud83d" if row["instruction"] == "half a critique" else ""
         row |= {"chosen_critique": f"It is right.{half}", "rejected_critique": "It is wrong."}
         row |= {"chosen_consistent": True, "rejected_consistent": True, "generator": "none", "attempts": 1}
@@ -123,16 +125,21 @@ def test_each_bad_row_of_a_source_ends_in_quarantine_and_leaves_its_neighbours_a
     )
     config = config.model_copy(update={"max_error_share": 1.0})
     reward = config.curation.reward.model_copy(update={"rows_per_batch": 64})
-    segments = figure_2(config)
-    segments["prepare"][-1], segments["synthesize"][-1] = PoisonedReward(reward), Written()
-    run(config, segments)
+    last = {"prepare": PoisonedReward(reward), "synthesize": Written()}
+    steps = [
+        replace(one, stages=[*one.stages[:-1], last[one.name]])
+        if isinstance(one, Segment) and one.name in last
+        else one
+        for one in build(config.run, config.curation)
+    ]
+    job.run(steps, config.run, config.curation)
 
     # A row's raw_id is its line, so this is the order of the file.
-    lost = pads.dataset(curated_folder(config) / "quarantine").to_table().sort_by("raw_id").to_pylist()
+    lost = pads.dataset(config.run.quarantine).to_table().sort_by("raw_id").to_pylist()
     assert len(lost) == len(BAD)
     for row, reason in zip(lost, BAD.values(), strict=True):
         assert row["status"].startswith(reason) and len(row["status"]) < 300
-    pairs = pads.dataset(curated_folder(config) / "data").to_table().sort_by("raw_id").to_pylist()
+    pairs = pads.dataset(config.run.pairs).to_table().sort_by("raw_id").to_pylist()
     assert [row["instruction"] for row in pairs] == texts
     alone = load_reward(reward)
     for row in pairs:
@@ -141,4 +148,4 @@ def test_each_bad_row_of_a_source_ends_in_quarantine_and_leaves_its_neighbours_a
         assert row["rewards"] == pytest.approx([score.reward for score in alone.score(talks)], abs=1e-4)
     errors = sum(reason.startswith("error") for reason in BAD.values())
     total = {"in": len(lines), "pairs": len(texts), "filtered": len(BAD) - errors, "error": errors}
-    assert read_json(curated_folder(config) / "ledger.json")["total"] == {"mine": total}
+    assert read_json(config.run.ledger)["total"] == {"mine": total}

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.core.config import TrainConfig
+from pipelines.core.run import Run
+from pipelines.training.config import TrainConfig
 from pipelines.training.train import train
 from tests.training.tiny import pair_rows, write_model, write_pairs
 
@@ -51,10 +52,10 @@ def test_a_node_that_leaves_takes_one_worker_and_no_step(own_ray: None, tmp_path
 
     watcher = threading.Thread(target=remove, daemon=True)
     try:
-        train(config(model), pairs, tmp_path / "one", seed=0)
+        train(config(model), pairs, Run(tmp_path / "one"))
         watcher.start()
         elastic = config(model, workers=2, min_workers=1, cpus_per_worker=2, max_failures=3)
-        result = train(elastic, pairs, tmp_path / "elastic", seed=0)
+        result = train(elastic, pairs, Run(tmp_path / "elastic"))
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -24,12 +24,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.core.config import EngineConfig
 from pipelines.core.determinism import choose
-from pipelines.core.files import read_json
-from pipelines.core.segment import written
-from pipelines.evaluation.judgments import JUDGMENT
-from tests.engines.endpoint_standin import Body, Reply, Standin, complaint, completion
+from pipelines.core.storage import read_json, row_count
+from pipelines.engines.config import EngineConfig
+from pipelines.evaluation.asking.judgments import JUDGMENT
+from tests.engines.llm.endpoint_standin import Body, Reply, Standin, complaint, completion
 
 from .conftest import LOCAL
 from .test_submit import free_port
@@ -71,7 +70,7 @@ def test_a_run_whose_key_is_withdrawn_goes_on_where_it_was_and_is_scored_again_a
     unlucky, lock = list[str](), threading.Lock()
 
     def at_first(body: Body) -> Reply:
-        return Reply(401, complaint(f"expired: {KEY}")) if written(rows) else answer(body)
+        return Reply(401, complaint(f"expired: {KEY}")) if row_count(rows) else answer(body)
 
     def later(body: Body) -> Reply:
         prompt = body["messages"][0]["content"]
@@ -91,7 +90,7 @@ def test_a_run_whose_key_is_withdrawn_goes_on_where_it_was_and_is_scored_again_a
         assert server.bodies == []
 
         cut = job("benchmark", *command, **environment)
-        safe = written(rows)
+        safe = row_count(rows)
         assert cut.returncode == 2, cut.stderr
         assert "error: " in cut.stderr and "the endpoint does not take the key in STANDIN_KEY" in cut.stderr
         assert 0 < safe < JUDGMENTS
@@ -110,7 +109,7 @@ def test_a_run_whose_key_is_withdrawn_goes_on_where_it_was_and_is_scored_again_a
     assert len(found) == len({row["judgment_id"] for row in found}) == JUDGMENTS
     failed = [row for row in found if row["status"] != "ok"]
     assert len(failed) == len(unlucky) == 1
-    assert failed[0]["status"].startswith("error:judge:EndpointError:InternalServerError: Error code: 503")
+    assert failed[0]["status"].startswith("error:judge:no_answer:InternalServerError: Error code: 503")
     assert all(row["parse_status"] == "ok" and row["verdict_probs"] for row in found if row["status"] == "ok")
 
     results = out / "benchmark" / "results.json"
@@ -130,8 +129,8 @@ ENGINE = EngineConfig(dtype="float32", max_model_len=1024, max_num_seqs=8)
 @pytest.fixture(scope="module")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM's OpenAI-compatible server with the embedded model; yields its address."""
+    from pipelines.engines.llm.engine import engine_environment
     from pipelines.engines.models import resolve
-    from pipelines.engines.vllm_stage import engine_environment
 
     port, log = free_port(), tmp_path_factory.mktemp("vllm") / "server.log"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", resolve("embedded")]
@@ -205,8 +204,8 @@ def test_vllms_own_server_gives_log_probabilities_of_each_token(
 ) -> None:
     import asyncio
 
-    from pipelines.core.endpoint import EndpointConfig
-    from pipelines.engines.endpoint import EndpointAsk
+    from pipelines.engines.endpoint_config import EndpointConfig
+    from pipelines.engines.llm.endpoint import EndpointAsk
 
     monkeypatch.setenv("STANDIN_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

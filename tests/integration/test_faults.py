@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.cluster import connect, quiet_data
-from pipelines.core.config import Config, CritiqueConfig, EngineConfig, RewardConfig, load_config
+from pipelines.config import Config, load_config
+from pipelines.core.cluster import configure_data, connect
 from pipelines.core.determinism import digest
 from pipelines.core.records import Row
-from pipelines.core.segment import Segment
+from pipelines.core.segment import Rows, Segment
 from pipelines.core.stage import PooledStage
+from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique
-from pipelines.curation.duplicates import find_duplicates
-from pipelines.curation.ingest import ingest
-from pipelines.curation.job import duplicates_file, work_folder
-from pipelines.engines.ask import Ask
-from pipelines.engines.reward import RewardStage
-from pipelines.engines.steps import PromptStep
-from pipelines.engines.vllm_stage import PromptStage
-from ray_jobs.curate import figure_2
+from pipelines.engines.config import EngineConfig, RewardModelConfig
+from pipelines.engines.llm.ask import Ask
+from pipelines.engines.llm.steps import PromptStep
+from pipelines.engines.llm.vllm_stage import PromptStage
+from pipelines.engines.reward.stage import RewardStage
+from ray_jobs.curate import build
 from tests.engines.conftest import armorm_folder, tiny_armorm, tiny_config, tokenizer  # noqa: F401
 
 from . import faults
@@ -38,6 +38,7 @@ from .faults import (
     BLOCK,
     Call,
     Damage,
+    Work,
     at_work,
     calls,
     committed,
@@ -76,7 +77,7 @@ class NotedReward(RewardStage):
 
     reads = (*RewardStage.reads, "raw_id")
 
-    def __init__(self, config: RewardConfig, notes: Path) -> None:
+    def __init__(self, config: RewardModelConfig, notes: Path) -> None:
         super().__init__(config)
         self.notes = notes
 
@@ -86,13 +87,13 @@ class NotedReward(RewardStage):
         super().apply_batch(rows)
 
 
-def prepare(config: Config, reward: RewardStage) -> Segment:
-    """The job's own segment, but for its last stage."""
-    work = work_folder(config)
-    rows = ingest(config, work)
-    find_duplicates(rows, duplicates_file(config))
-    stages = [*figure_2(config)["prepare"][:-1], reward]
-    return Segment("prepare", work, rows, stages, {}, id_column="raw_id", rows_per_block=BLOCK)
+def prepare(config: Config, reward: RewardStage) -> Work:
+    """The job's own segment, but for its last stage, and the steps before it done."""
+    rows, steps = Rows(config.run.work, ""), build(config.run, config.curation)
+    while (step := steps.pop(0)).name != "prepare":
+        rows = step.run(config.run.work, rows)
+    assert isinstance(step, Segment)
+    return Work(replace(step, stages=[*step.stages[:-1], reward]), config.run.work, rows)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -101,11 +102,11 @@ def test_a_killed_reward_actor_costs_the_blocks_in_flight(tmp_path: Path, armorm
         reward_config(tmp_path / name, armorm_folder, ["sample_pairwise", "sample_absolute"], sample_per_source=64)
         for name in ("undisturbed", "killed")
     )
-    expected = prepare(undisturbed, RewardStage(undisturbed.curation.reward))
+    expected = prepare(undisturbed, RewardStage(undisturbed.curation.reward.scorer))
     expected.run()
 
     notes = tmp_path / "notes"
-    segment = prepare(killed, NotedReward(killed.curation.reward, notes))
+    segment = prepare(killed, NotedReward(killed.curation.reward.scorer, notes))
     damage = Damage(segment, notes)
     with fault(
         lambda: committed(segment) and at_work(notes),
@@ -118,7 +119,7 @@ def test_a_killed_reward_actor_costs_the_blocks_in_flight(tmp_path: Path, armorm
         assert scores(found) == pytest.approx(scores(wanted), abs=1e-5)
         assert found == wanted
     assert sum(row["status"] == "ok" for row in rows_of(expected)) > 16
-    assert segment.result["ledger"] == expected.result["ledger"]
+    assert segment.ledger == expected.ledger
 
 
 def scores(row: Row) -> list[float]:
@@ -162,7 +163,7 @@ def two_nodes(own_ray: None) -> Iterator[Any]:
     try:
         cluster.add_node(num_cpus=2, **quiet)
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
-        quiet_data()
+        configure_data()
         yield cluster
     finally:
         ray.shutdown()
@@ -173,7 +174,7 @@ def test_a_removed_node_costs_the_blocks_in_flight(tmp_path: Path, two_nodes: An
     (doomed,) = two_nodes.worker_nodes
     notes = tmp_path / "notes"
     source = examples(tmp_path / "in", 200)
-    segment = Segment("hash", tmp_path / "work", source, [Hashed(notes)], {}, rows_per_block=BLOCK)
+    segment = Work(Segment("hash", [Hashed(notes)], rows_per_block=BLOCK), tmp_path / "work", Rows(source, ""))
     damage = Damage(segment, notes)
 
     def busy() -> Call | None:
@@ -212,7 +213,7 @@ class Refused(PromptStep):
             await ask("Yes or no?", max_tokens=4, logprobs=1000)
 
 
-def synthesis(folder: Path, source: Path) -> Segment:
+def synthesis(folder: Path, source: Path) -> Work:
     """Critiques and checks by the embedded model in float32."""
     engine = EngineConfig(
         dtype="float32", max_model_len=512, max_num_seqs=BLOCK, batch_size=BLOCK, concurrent_batches=1
@@ -226,11 +227,11 @@ def synthesis(folder: Path, source: Path) -> Segment:
         Noted(folder / "ends"),
     ]
     stages = [PromptStage("synthesize", engine, steps)]
-    return Segment("synthesize", folder / "work", source, stages, {}, rows_per_block=BLOCK)
+    return Work(Segment("synthesize", stages, rows_per_block=BLOCK), folder / "work", Rows(source, ""))
 
 
 @pytest.fixture(scope="module")
-def with_bad_rows(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Segment:
+def with_bad_rows(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """An undisturbed synthesis of good rows with bad ones among them."""
     connect(load_config(LOCAL, ["ray.dashboard=false"]).ray)
     folder = tmp_path_factory.mktemp("synthesis")
@@ -249,23 +250,24 @@ def with_bad_rows(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Se
 
 
 @pytest.mark.timeout(600)
-def test_rows_that_a_real_engine_cannot_answer_end_with_a_reason(with_bad_rows: Segment) -> None:
+def test_rows_that_a_real_engine_cannot_answer_end_with_a_reason(with_bad_rows: Work) -> None:
     found = {row["row_id"]: row for row in rows_of(with_bad_rows)}
     assert len(found) == 20
     for name in ("bad-long", "bad-word"):
-        assert found[name]["status"].startswith("error:critique:ValueError:prompt of ")
+        assert found[name]["status"].startswith("error:critique:prompt_too_long:prompt of ")
         assert found[name]["status"].endswith(" + answer of 40 tokens exceed 512")
-    assert found["bad-refused"]["status"].startswith("error:refused:") and "1000" in found["bad-refused"]["status"]
+    refused = found["bad-refused"]["status"]
+    assert refused.startswith("error:refused:not_accepted_by_the_engine:") and "1000" in refused
     others = [row for name, row in found.items() if not name.startswith("bad")]
     assert not any(row["status"].startswith("error") for row in others)
     assert sum(row["status"] == "ok" for row in others) > 8
-    entry = with_bad_rows.result["ledger"]["s"]
+    entry = with_bad_rows.ledger["s"]
     assert (entry["in"], entry["error"], entry["ok"] + entry["filtered"]) == (20, 3, 17)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_generator_costs_the_blocks_in_flight(with_bad_rows: Segment, tmp_path: Path) -> None:
+def test_a_killed_generator_costs_the_blocks_in_flight(with_bad_rows: Work, tmp_path: Path) -> None:
     segment = synthesis(tmp_path, examples(tmp_path / "in", 16))
     notes = tmp_path / "notes"
     damage = Damage(segment, notes)

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipelines.core.config import load_config
+from pipelines.config import load_config
 from pipelines.core.determinism import choose
 from pipelines.evaluation import job
-from tests.engines.endpoint_standin import Body, Reply, Standin, completion
+from tests.engines.llm.endpoint_standin import Body, Reply, Standin, completion
 
 from .conftest import LOCAL
 
@@ -58,9 +58,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     ray.shutdown()  # of the modules before
     connect(config.ray)
     with server:
-        job.run(config)
-    # What stands on disk, scored again: nothing is judged twice, for nobody answers any more.
-    return out, job.run(config)
+        job.evaluate(config.run, config.evaluation, config.train.model)
+    # Scored again from the files: nothing is judged twice, as the server no longer answers.
+    return out, job.evaluate(config.run, config.evaluation, config.train.model).to_json()
 
 
 @pytest.mark.slow

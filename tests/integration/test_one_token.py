@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.config import Config, load_config
+from pipelines.config import Config, load_config
 from pipelines.evaluation import job
 
 from .conftest import LOCAL
@@ -33,7 +33,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
         settings = [f"out_dir={out}", "ray.dashboard=false", f"evaluation.engine={json.dumps(ENGINE | engine)}"]
         config: Config = load_config(LOCAL, [*settings, *overrides])
         connect(config.ray)
-        job.run(config)
+        job.evaluate(config.run, config.evaluation, config.train.model)
         return read(out)
 
     return run
@@ -50,8 +50,8 @@ def test_one_token_has_the_probabilities_that_transformers_computes(judged: Judg
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from pipelines.engines.llm.verdict_tokens import verdict_tokens
     from pipelines.engines.models import resolve
-    from pipelines.engines.verdict_tokens import verdict_tokens
     from pipelines.judging.chat import encode_prompt
     from pipelines.judging.templates import load, render
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.dataset as pads
 import pytest
 
-from pipelines.core.config import Config
+from pipelines.config import Config
 from pipelines.core.records import kind
-from pipelines.experiments import data_map
+from pipelines.experiments.data_map import job as data_map
 from ray_jobs.pipeline import pipeline
 
 KEYS = {"n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial"}
@@ -121,11 +121,11 @@ def test_other_config_in_the_same_folder_is_refused(finished_run: Config) -> Non
 
 def test_the_curated_set_has_a_map(finished_run: Config, capsys: pytest.CaptureFixture[str]) -> None:
     curated = finished_run.out_dir / "curated"
-    page = data_map.run(finished_run)
+    page = data_map.run(finished_run.run, finished_run.data_map)
     pairs = pads.dataset(curated / "data").to_table(columns=["row_id", "source"])
     points = pads.dataset(curated / "map.parquet").to_table().to_pylist()
     assert sorted(point["row_id"] for point in points) == sorted(pairs["row_id"].to_pylist())
     assert all(math.isfinite(point["x"]) and math.isfinite(point["y"]) and point["topic"] for point in points)
     assert (curated / "map.png").read_bytes().startswith(b"\x89PNG") and "<html" in page.read_text()
-    data_map.run(finished_run)
+    data_map.run(finished_run.run, finished_run.data_map)
     assert "map: already done" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pyarrow.dataset as pads
 import pytest
 
 from pipelines.core.determinism import digest
-from pipelines.core.segment import written
+from pipelines.core.storage import row_count
 
 from .conftest import LOCAL, ROOT
 
@@ -48,7 +48,7 @@ def start(out: Path) -> subprocess.Popen[bytes]:
 def kill_when_half_done(process: subprocess.Popen[bytes], rows: Path) -> int:
     """SIGKILL the driver once a block is written; returns the rows that were safe by then."""
     deadline = time.monotonic() + 400
-    while written(rows) < BLOCK:
+    while row_count(rows) < BLOCK:
         assert process.poll() is None, "the job ended before it could be killed"
         assert time.monotonic() < deadline, "no block was written"
         time.sleep(0.05)
@@ -60,7 +60,7 @@ def kill_when_half_done(process: subprocess.Popen[bytes], rows: Path) -> int:
             member.kill()
         except psutil.NoSuchProcess:
             continue
-    return written(rows)
+    return row_count(rows)
 
 
 def contents(out: Path) -> dict[str, str]:
@@ -76,7 +76,7 @@ def test_killed_job_resumes_to_the_same_content(tmp_path: Path) -> None:
 
     rows = killed / "work" / "synthesize" / "rows"
     safe = kill_when_half_done(start(killed), rows)
-    total = written(undisturbed / "work" / "synthesize" / "rows")
+    total = row_count(undisturbed / "work" / "synthesize" / "rows")
     assert BLOCK <= safe < total, "the kill must come in the middle"
     before = {path: path.stat().st_mtime_ns for path in rows.glob("*.parquet")}
 

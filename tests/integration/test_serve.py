@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipelines.config import Config
 from pipelines.core.cluster import connect
-from pipelines.core.config import Config
 
 REQUEST = {
     "task": "pairwise",

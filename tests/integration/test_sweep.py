@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.core.config import Config
-from pipelines.experiments import sweep
+from pipelines.config import Config
+from pipelines.experiments.sweep import job as sweep
 from tests.training.tiny import pair_rows, write_model, write_pairs
 
 pytestmark = pytest.mark.usefixtures("plain_ray")
@@ -37,7 +37,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_a_grid_is_trained_compared_and_not_trained_again(config: Config) -> None:
-    folder = sweep.run(config)
+    folder = sweep.run(config.run, config.train, config.sweep)
     best = json.loads((folder / "best.json").read_text())
     assert (Path(best["model"]) / "model.safetensors").exists()
     rows = {row["trial"]: row for row in csv.DictReader((folder / "table.csv").open())}
@@ -46,13 +46,13 @@ def test_a_grid_is_trained_compared_and_not_trained_again(config: Config) -> Non
     # The smaller learning rate leaves the model as it was, the larger one learns what a judgment looks like.
     losses = {name: float(row["heldout_loss_nll"]) for name, row in rows.items()}
     assert losses["lr0.005-alpha1-wd0.1"] < losses["lr1e-09-alpha1-wd0.1"] - 0.1
-    reference = (config.out_dir / "curated" / "reference" / "done.json").stat().st_mtime_ns
+    reference = (config.run.reference / "done.json").stat().st_mtime_ns
     models = [path.stat().st_mtime_ns for path in sorted(folder.glob("*/model/model.safetensors"))]
     start = time.monotonic()
-    sweep.run(config)
+    sweep.run(config.run, config.train, config.sweep)
     assert time.monotonic() - start < 60
     assert [path.stat().st_mtime_ns for path in sorted(folder.glob("*/model/model.safetensors"))] == models
-    assert (config.out_dir / "curated" / "reference" / "done.json").stat().st_mtime_ns == reference
+    assert (config.run.reference / "done.json").stat().st_mtime_ns == reference
 
 
 @pytest.mark.slow
@@ -61,5 +61,5 @@ def test_asha_takes_the_same_road(config: Config, tmp_path: Path) -> None:
     changed = config.model_copy(
         update={"out_dir": tmp_path, "sweep": config.sweep.model_copy(update={"asha": True, "concurrent": 1})}
     )
-    rows = list(csv.DictReader((sweep.run(changed) / "table.csv").open()))
+    rows = list(csv.DictReader((sweep.run(changed.run, changed.train, changed.sweep) / "table.csv").open()))
     assert len(rows) == 2 and any(row["whole"] == "True" for row in rows)

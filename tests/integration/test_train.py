@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
+from pipelines.core.run import Run
+from pipelines.training.config import TrainConfig
 from pipelines.training.heldout import evaluate, split
 from pipelines.training.train import train
 from tests.training.test_shared import encode, trainer_for
@@ -47,6 +48,7 @@ def config(model: Path, **changes: Any) -> TrainConfig:
         "learning_rate": 2e-3,
         "epochs": 3,
         "precision": "float32",
+        "reference": model.with_name("reference-of-the-pairs"),  # one for all tests
     }
     return TrainConfig.model_validate({**values, **changes})
 
@@ -58,7 +60,7 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def one_worker(model: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("one")
-    return out, train(config(model), pairs, out, seed=0)
+    return out, train(config(model), pairs, Run(out))
 
 
 def test_one_worker_learns_and_reports_every_step(one_worker: tuple[Path, dict[str, Any]]) -> None:
@@ -94,7 +96,7 @@ def test_the_model_loads_and_answers_greedily(one_worker: tuple[Path, dict[str, 
 
 def test_only_the_results_stay(one_worker: tuple[Path, dict[str, Any]]) -> None:
     out = one_worker[0]
-    kept = ["done.json", "metrics.jsonl", "plan.json", "tensorboard"]
+    kept = ["depends.json", "done.json", "metrics.jsonl", "tensorboard"]
     assert sorted(p.name for p in (out / "train").iterdir()) == kept
     assert sorted(p.name for p in out.iterdir()) == ["model", "train"]
 
@@ -103,7 +105,7 @@ def test_a_second_run_does_nothing(one_worker: tuple[Path, dict[str, Any]], mode
     out, result = one_worker
     before = (out / "model" / "model.safetensors").stat().st_mtime_ns
     start = time.monotonic()
-    assert train(config(model), pairs, out, seed=0) == result
+    assert train(config(model), pairs, Run(out)) == result
     assert time.monotonic() - start < 1
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
 
@@ -113,7 +115,7 @@ def test_two_workers_with_zero_2_take_the_same_steps_as_one(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    train(config(model, workers=2, deepspeed=ZERO_2), pairs, tmp_path, seed=0)
+    train(config(model, workers=2, deepspeed=ZERO_2), pairs, Run(tmp_path))
     one, two = steps_of(one_worker[0]), steps_of(tmp_path)
     assert {s["pairs"] for s in two} == {8}
     assert [s["tokens"] for s in two] == [s["tokens"] for s in one]
@@ -125,7 +127,7 @@ def test_two_workers_with_zero_2_take_the_same_steps_as_one(
 def test_trls_own_trainer_on_two_workers_with_zero_2(model: Path, pairs: Path, tmp_path: Path) -> None:
     """The oracle: the same config and outputs, TRL's loss and DeepSpeed's sharding."""
     trl = {"engine": "trl", "nll": "token", "micro_batch_size": 2, "workers": 2, "deepspeed": ZERO_2}
-    result = train(config(model, **trl), pairs, tmp_path, seed=0)
+    result = train(config(model, **trl), pairs, Run(tmp_path))
     steps = steps_of(tmp_path)
     assert (result["pairs"], result["steps"]) == (48, 18) and {s["pairs"] for s in steps} == {8}
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.5
@@ -138,7 +140,7 @@ def test_other_stages_of_zero_take_the_same_steps(
     stage: int, one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
 ) -> None:
     zero = {"zero_optimization": {"stage": stage}}
-    train(config(model, workers=2, deepspeed=zero, epochs=1), pairs, tmp_path, seed=0)
+    train(config(model, workers=2, deepspeed=zero, epochs=1), pairs, Run(tmp_path))
     # A third of the epochs has another schedule: the first step alone is the same.
     assert steps_of(tmp_path)[0]["loss"] == pytest.approx(steps_of(one_worker[0])[0]["loss"], rel=1e-4)
     assert (tmp_path / "model" / "model.safetensors").exists()
@@ -147,7 +149,7 @@ def test_other_stages_of_zero_take_the_same_steps(
 def test_two_workers_without_deepspeed_take_the_same_steps(
     one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
 ) -> None:
-    train(config(model, workers=2), pairs, tmp_path, seed=0)
+    train(config(model, workers=2), pairs, Run(tmp_path))
     one, two = steps_of(one_worker[0]), steps_of(tmp_path)
     assert [s["loss"] for s in two] == pytest.approx([s["loss"] for s in one], rel=1e-4)
     assert [s["tokens"] for s in two] == [s["tokens"] for s in one]
@@ -157,16 +159,17 @@ def test_an_elastic_run_starts_with_what_there_is_room_for(
     one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
 ) -> None:
     """Two workers of three CPUs do not fit into four: one begins, and its steps are the same."""
-    train(config(model, workers=2, min_workers=1, cpus_per_worker=3, peak_tflops=0.5), pairs, tmp_path, seed=0)
+    train(config(model, workers=2, min_workers=1, cpus_per_worker=3, peak_tflops=0.5), pairs, Run(tmp_path))
     one, elastic = steps_of(one_worker[0]), steps_of(tmp_path)
     assert [s["loss"] for s in elastic] == pytest.approx([s["loss"] for s in one], rel=1e-4)
     assert all(s["mfu"] == pytest.approx(s["tflops"] / 0.5) and s["tflops"] > 0 for s in elastic)
 
 
-def test_a_reference_of_another_model_is_refused(pairs: Path, one_worker: Any, tmp_path: Path) -> None:
+def test_a_reference_of_another_model_is_refused(model: Path, pairs: Path, one_worker: Any, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other", seed=1)
-    with pytest.raises(UserError, match=r"reference.* holds a run of another config \(changed: model\)"):
-        train(config(other), pairs, tmp_path / "out", seed=0)
+    reference = config(model).reference
+    with pytest.raises(UserError, match=r"reference.* holds a run of another config \(changed: before, reference\)"):
+        train(config(other, reference=reference), pairs, Run(tmp_path / "out"))
 
 
 def test_long_rows_are_refused_and_the_folder_stays_free(model: Path, tmp_path: Path) -> None:
@@ -174,14 +177,14 @@ def test_long_rows_are_refused_and_the_folder_stays_free(model: Path, tmp_path: 
     rows[2]["prompt"] = "long " * 60
     pairs = write_pairs(tmp_path / "pairs", rows)
     with pytest.raises(UserError, match=r"1 pair\(s\) are longer than train.max_length 256 .* row-0002"):
-        train(config(model), pairs, tmp_path / "out", seed=0)
-    assert not (tmp_path / "out" / "train" / "plan.json").exists()
+        train(config(model), pairs, Run(tmp_path / "out"))
+    assert not (tmp_path / "out" / "train" / "depends.json").exists()
 
 
 def test_a_mistake_that_a_task_finds_comes_back_as_one_line(model: Path, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs", [{**pair_rows(1)[0], "rejected": ""}])
     with pytest.raises(UserError, match="row 'row-0000' lacks prompt, chosen or rejected"):
-        train(config(model), pairs, tmp_path / "out", seed=0)
+        train(config(model), pairs, Run(tmp_path / "out"))
 
 
 def kill_a_worker_after(step: int, metrics: Path) -> threading.Thread:
@@ -208,7 +211,7 @@ def test_the_checkpoint_that_judged_best_becomes_the_model(
 ) -> None:
     """Its parts went to Ray Train's storage in the background; the model is judged again and compared with the log."""
     settings = config(model, holdout=0.25, checkpoint_steps=3, learning_rate=2e-2, **changes)
-    result = train(settings, pairs, tmp_path / "out", seed=0)
+    result = train(settings, pairs, Run(tmp_path / "out"))
     lines = [json.loads(line) for line in (tmp_path / "out" / "train" / "heldout.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(3, result["steps"] + 1, 3))
     best = next(line for line in lines if line["step"] == result["best"]["step"])
@@ -227,7 +230,7 @@ def test_a_worker_that_dies_costs_the_steps_since_the_last_checkpoint(
     one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
 ) -> None:
     killer = kill_a_worker_after(5, tmp_path / "train" / "metrics.jsonl")
-    result = train(config(model, checkpoint_steps=2), pairs, tmp_path, seed=0)
+    result = train(config(model, checkpoint_steps=2), pairs, Run(tmp_path))
     killer.join()
     # At most one checkpoint was still on its way.
     assert result["resumed_from"] >= 2
@@ -246,10 +249,11 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(
     settings = config(model, checkpoint_steps=2, **changes)
     code = (
         "from pathlib import Path; import ray\n"
-        "from pipelines.core.config import TrainConfig; from pipelines.training.train import train\n"
+        "from pipelines.core.run import Run\n"
+        "from pipelines.training.config import TrainConfig; from pipelines.training.train import train\n"
         f"ray.init(**{RAY!r})\n"
         f"train(TrainConfig.model_validate_json({settings.model_dump_json()!r}), Path({str(pairs)!r}), "
-        f"Path({str(tmp_path)!r}), 0)"
+        f"Run(Path({str(tmp_path)!r})))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     family = []
@@ -263,12 +267,12 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(
             member.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "model").exists()
-    result = train(settings, pairs, tmp_path, seed=0)
+    result = train(settings, pairs, Run(tmp_path))
     assert result["resumed_from"] >= 2
     undisturbed = one_worker[0]
     if changes:
         undisturbed = tmp_path / "undisturbed"
-        train(settings, pairs, undisturbed, seed=0)
+        train(settings, pairs, Run(undisturbed))
     check_same_run(tmp_path, undisturbed)
 
 

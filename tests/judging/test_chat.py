@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.core.errors import RowFailure
 from pipelines.judging.chat import encode_completion, encode_prompt, encode_text, end_of_turn, turn_frame
 
 IM = (
@@ -141,3 +142,8 @@ def test_a_template_that_hides_a_text_has_no_frame(chat: tuple[Any, str]) -> Non
     tokenizer.chat_template = "{{ messages[0]['content'] }}"
     with pytest.raises(ValueError, match="once each"):
         turn_frame(tokenizer)
+
+
+def test_half_a_surrogate_pair_is_a_failure_of_the_row() -> None:
+    with pytest.raises(RowFailure, match="invalid_unicode"):
+        encode_prompt(byte_tokenizer("im"), "half \ud83d")

@@ -101,7 +101,7 @@ def test_a_line_of_brackets_is_a_verdict_line_like_any_other() -> None:
     assert parse("[[A]]\n\nResult: B", AB).verdict == "B"
 
 
-@pytest.mark.parametrize("name", [name for name in templates.names() if name.startswith("pairwise_")])
+@pytest.mark.parametrize("name", [name for name in templates.TEMPLATES.names() if name.startswith("pairwise_")])
 @pytest.mark.parametrize("allowed", [AB, ("A", "B", "Tie")])
 def test_quoting_the_format_fools_nobody(name: str, allowed: tuple[str, ...]) -> None:
     template = templates.load(name)
@@ -133,7 +133,7 @@ def test_the_critique_is_what_stands_before_the_verdict_without_its_label() -> N
 
 
 @settings(deadline=None)
-@given(critique=PROSE, allowed=SCALES, data=st.data(), name=st.sampled_from(templates.names()))
+@given(critique=PROSE, allowed=SCALES, data=st.data(), name=st.sampled_from(templates.TEMPLATES.names()))
 def test_what_a_template_writes_is_read_back(
     critique: str, allowed: tuple[str, ...], data: st.DataObject, name: str
 ) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import RowFailure, UserError
 from pipelines.judging.chat import encode_prompt
-from pipelines.judging.templates import Template, choices, load, names, render
+from pipelines.judging.templates import TEMPLATES, Template, choices, load, render
 from tests.judging.test_chat import STYLES, byte_tokenizer, special_count
 
 ALLOWED = {"pairwise": ["A", "B"], "absolute": ["1", "2", "3", "4", "5"], "classification": ["Yes", "No"]}
@@ -43,7 +43,7 @@ def row(task: str = "pairwise", **values: Any) -> dict[str, Any]:
 
 
 def judge_templates() -> list[tuple[str, str]]:
-    return [(name, load(name).task) for name in names() if load(name).task != "any"]
+    return [(name, load(name).task) for name in TEMPLATES.names() if load(name).task != "any"]
 
 
 @pytest.mark.parametrize(("name", "task"), judge_templates())
@@ -62,7 +62,7 @@ def test_a_judge_template_shows_all_the_data_and_asks_for_its_own_format(name: s
 
 
 def test_there_is_an_original_and_a_compact_template_for_every_task() -> None:
-    assert {f"{task}_{kind}" for task in ALLOWED for kind in ("original", "compact")} <= set(names())
+    assert {f"{task}_{kind}" for task in ALLOWED for kind in ("original", "compact")} <= set(TEMPLATES.names())
 
 
 @pytest.mark.parametrize("name", ["check_blind", "check_prompted", "critique"])
@@ -246,3 +246,12 @@ def test_a_template_cannot_reach_python() -> None:
 def test_a_template_that_asks_for_what_there_is_not_says_so() -> None:
     with pytest.raises(UserError, match="verdict"):
         render(load("check_prompted"), row(), critique="x")
+
+
+@pytest.mark.parametrize("column", ["responses", "allowed"])
+@pytest.mark.parametrize("value", [None, []])
+def test_a_row_without_responses_or_verdicts_is_a_failure_of_the_row(column: str, value: object) -> None:
+    row = {"task": "pairwise", "instruction": "i", "context": None, "reference": None, "rubric": None}
+    row |= {"responses": ["a", "b"], "allowed": ["A", "B"], column: value}
+    with pytest.raises(RowFailure, match=f"no_{column}"):
+        render(load("pairwise_compact"), row)

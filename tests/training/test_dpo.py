@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.core.config import TrainConfig
+from pipelines.core.run import Run
+from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged
 from pipelines.training.dpo import PairTrainer
 from pipelines.training.order import HashOrder
 from pipelines.training.pairs import encode_group
-from pipelines.training.worker import build
+from pipelines.training.worker import Job, build
 from tests.training.tiny import pair_rows, write_pairs
 
 
@@ -22,8 +23,7 @@ def trainer_for(config: TrainConfig, tiny_model: Path, folder: Path, n: int = 8)
     source = write_pairs(folder / "pairs", pair_rows(n)) / "part-0.parquet"
     (folder / "encoded").mkdir()
     encode_group(source, 0, folder / "encoded" / "0.parquet", str(tiny_model))
-    job = {"model": str(tiny_model), "seed": 0, "encoded": str(folder / "encoded"), "work": str(folder)}
-    return build(config, job, folder / "checkpoints")
+    return build(Job(config, str(tiny_model), folder / "encoded", Run(folder)), folder / "checkpoints")
 
 
 def config(**changes: Any) -> TrainConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoConfig, MixtralConfig
@@ -24,6 +25,27 @@ def test_a_shape_by_hand() -> None:
     shape = Shape(layers=2, hidden=8, query=8, key=4, ffn=16, vocab=32)
     layer = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16  # query; key and value; output; the gated layer
     assert shape.forward(Work(tokens=3, scored=2, attended=6)) == 2 * (3 * 2 * layer + 2 * 8 * 32) + 4 * 2 * 8 * 6
+
+
+def test_passes_by_hand() -> None:
+    shape, work = Shape(layers=2, hidden=8, query=8, key=4, ffn=16, vocab=32), Work(tokens=3, scored=2, attended=6)
+    products, attention = shape.products(work), shape.attention(work)
+    assert shape.step(work) == 3 * products + 3.5 * attention
+    assert shape.model_flops(work) == 3 * (products + attention)
+
+
+def test_a_shape_whose_heads_are_not_described_has_them_of_equal_width() -> None:
+    sizes = {"num_hidden_layers": 2, "hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 5}
+    plain = SimpleNamespace(**sizes, vocab_size=7)
+    assert Shape.of(plain) == Shape(2, 12, 12, 12, 5, 7)
+    assert Shape.of(SimpleNamespace(**sizes, vocab_size=7, head_dim=8, num_key_value_heads=1)) == Shape(
+        2, 12, 24, 8, 5, 7
+    )
+    assert Shape.of(SimpleNamespace(**sizes)) is None
+
+
+def test_work_adds_up() -> None:
+    assert Work(1, 2, 3) + Work(10, 20, 30) == Work(11, 22, 33)
 
 
 def test_the_pairs_by_hand() -> None:

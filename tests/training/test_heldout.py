@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import torch
 from pipelines.core.errors import UserError
 from pipelines.training import settings
 from pipelines.training.heldout import evaluate, split
+from pipelines.training.shared import SharedTrainer
 from pipelines.training.worker import best
+from tests.training.fakes import Accelerator, pair, trainer_of
 from tests.training.test_shared import Rows, config, disturb, encode, plain_log_probs, trainer_for
 
 
@@ -57,6 +61,44 @@ def test_accuracy_is_that_of_plain_log_probs(alone: bool, tiny_model: Path, rows
     assert evaluate(trainer, some)["heldout_accuracy"] == pytest.approx(right / len(counted))
 
 
+def test_accuracy_and_losses_by_hand() -> None:
+    """Four pairs: right, wrong, equal, right; of the judgments alone, which are the ones that count, one in three."""
+    alone = [(-2.0, -4.0, True), (-4.0, -2.0, True), (-3.0, -3.0, True), (-1.0, -5.0, False)]
+    pairs = [pair(i, good, bad, alone=judgment) for i, (good, bad, judgment) in enumerate(alone)]
+    trainer = trainer_of(SharedTrainer, pairs)
+    found = evaluate(trainer, pairs)
+    assert found["heldout_accuracy"] == pytest.approx(1 / 3) and found["heldout_judged"] == 3
+    # With one reference of -3 for all, margins are 0.5 times the difference of the log-probabilities.
+    dpo = [math.log(1 + math.exp(-0.5 * difference)) for difference in (2.0, -2.0, 0.0, 4.0)]
+    assert found["heldout_loss_dpo"] == pytest.approx(sum(dpo) / 4)
+    assert found["heldout_loss_nll"] == pytest.approx((2 + 4 + 3 + 1) / 2 / 4)  # two chosen tokens each
+    assert trainer.model.tokens == [12, 12]  # pairs of six tokens, in bins of at most sixteen
+
+
+def test_without_judgments_alone_every_pair_counts() -> None:
+    pairs = [pair(0, -2.0, -4.0), pair(1, -4.0, -2.0), pair(2, -1.0, -2.0), pair(3, -1.0, -2.0)]
+    found = evaluate(trainer_of(SharedTrainer, pairs), pairs)
+    assert (found["heldout_accuracy"], found["heldout_judged"]) == (0.75, 4)
+
+
+def test_workers_share_the_held_out_pairs_and_one_without_a_pair_adds_nothing() -> None:
+    pairs = [pair(0, -2.0, -4.0, alone=True), pair(1, -4.0, -2.0), pair(2, -1.0, -2.0)]
+    whole = Accelerator()
+    evaluate(trainer_of(SharedTrainer, pairs, whole), pairs)
+    ranks = [Accelerator(4, rank) for rank in range(4)]
+    for accelerator in ranks:
+        with contextlib.suppress(ZeroDivisionError):  # of a rank alone, which the sum over all ranks never meets
+            evaluate(trainer_of(SharedTrainer, pairs, accelerator), pairs)
+    parts = [accelerator.reduced[0] for accelerator in ranks]
+    assert [bool(part.any()) for part in parts].count(False) == 1
+    torch.testing.assert_close(torch.stack(parts).sum(0), whole.reduced[0])
+
+
+def test_a_group_at_the_edge_of_the_share_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.training.heldout.unit", lambda seed, purpose, group: float(group))
+    assert split(["0.25", "0.2", "0.25"], 0.25, seed=0) == ([0, 2], [1])
+
+
 def test_the_best_checkpoint_becomes_the_model(
     tiny_model: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +117,7 @@ def test_the_best_checkpoint_becomes_the_model(
     assert best(trainer.state) == {"step": 4, "heldout_accuracy": 0.9}
     assert not torch.equal(weights[1], weights[-1])
     torch.testing.assert_close(next(trainer.model.parameters()).detach(), weights[1], rtol=0, atol=0)
-    logged = [json.loads(line) for line in (tmp_path / "heldout.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (tmp_path / "train" / "heldout.jsonl").read_text().splitlines()]
     assert [(line["step"], line["heldout_accuracy"]) for line in logged][:2] == [(2, 0.5), (4, 0.9)]
     assert logged[-1]["step"] == trainer.state.max_steps  # the last step is a candidate too
 
@@ -101,4 +143,4 @@ def test_the_best_checkpoint_is_fetched_from_where_it_is_kept(
 
 def test_trls_engine_holds_nothing_out() -> None:
     with pytest.raises(UserError, match=r"train\.holdout"):
-        settings.check(config(engine="trl", nll="token", holdout=0.1))
+        settings.validate(config(engine="trl", nll="token", holdout=0.1))

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipelines.core.errors import UserError
-from pipelines.engines.packing import pack
+from pipelines.engines.packed.packing import pack
 from pipelines.training import scoring, settings
 from pipelines.training.callbacks import NoLastCheckpoint
 from pipelines.training.worker import load_model, save
@@ -39,7 +39,7 @@ def test_only_adapters_are_trained_and_the_merged_model_scores_the_same(
         layer = name.replace(".weight", ".base_layer.weight")
         torch.testing.assert_close(frozen[layer if layer in frozen else name], weight, rtol=0, atol=0)
     trained = log_probs(trainer.model, rows)
-    save(trainer, tmp_path / "draft", tmp_path / "model")
+    save(trainer, tmp_path / "model")
     written = scoring.prepare(AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32), "mask")
     torch.testing.assert_close(log_probs(written, rows), trained, rtol=1e-5, atol=1e-4)
     assert (trained - log_probs(load_model(str(tiny_model), config()), rows)).abs().max() > 0.1
@@ -62,20 +62,20 @@ def test_layers_that_are_not_there_are_one_clear_line(tiny_model: Path, rows: Ro
 
 def test_sharded_weights_cannot_take_adapters() -> None:
     with pytest.raises(UserError, match="ZeRO-3"):
-        settings.check(config(lora={}, deepspeed={"zero_optimization": {"stage": 3}}))
+        settings.validate(config(lora={}, deepspeed={"zero_optimization": {"stage": 3}}))
 
 
 def test_a_tracker_that_is_not_installed_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"'mlflow' is not installed.*pip install mlflow"):
-        settings.check(config(trackers=["mlflow"]))
+        settings.validate(config(trackers=["mlflow"]))
 
 
 def test_the_tracker_gets_both_losses(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer_for(config(), tiny_model, tmp_path, rows).train()
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "train" / "tensorboard"))
     events.Reload()
     assert {"train/loss_dpo", "train/loss_nll", "train/rewards/margins"} <= set(events.Tags()["scalars"])
     assert len(events.Scalars("train/loss_dpo")) == 2

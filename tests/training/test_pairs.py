@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 from transformers import AutoTokenizer
 
 from pipelines.core.errors import UserError
 from pipelines.training.pairs import (
+    COLUMNS,
+    ENCODED,
     encode_group,
+    encode_pairs,
     load_tokenizer,
-    model_fingerprint,
     pair_files,
     pairs_fingerprint,
     refuse_long,
@@ -100,12 +106,81 @@ def test_a_model_without_tokenizer_or_chat_template_is_refused(tmp_path: Path, t
         load_tokenizer(str(tmp_path / "bare"))
 
 
-def test_the_model_fingerprint_sees_weights(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(bytes(17 * 2**20))
-    before = model_fingerprint(str(tmp_path))
-    assert model_fingerprint(str(tmp_path)) == before
-    weights.write_bytes(bytes(17 * 2**20 - 1) + b"\x01")
-    assert model_fingerprint(str(tmp_path)) != before
-    assert model_fingerprint("org/name") == "org/name"
+def test_five_long_rows_are_named_and_of_more_only_the_first_five(tmp_path: Path) -> None:
+    for count, ending in ((5, r"r4 \("), (6, r"r4, \.\.\. \(")):
+        rows = [{"row_id": f"r{i}", "tokens": 100 + i} for i in range(count)]
+        folder = write_pairs(tmp_path / str(count), [{"row_id": "short", "tokens": 10}, *rows])
+        message = rf"{count} pair.*longest: {99 + count} tokens\): row_id r0, r1, r2, r3, {ending}"
+        with pytest.raises(UserError, match=message):
+            refuse_long(folder, 99, "pairs")
+
+
+def test_rows_keep_their_instruction_and_whether_they_are_a_judgment_alone(tmp_path: Path, tiny_model: Path) -> None:
+    rows = pair_rows(3)
+    rows[0] |= {"group_id": "g", "format": "cot"}
+    rows[1] |= {"group_id": None, "format": "judgment_only"}
+    rows[2] |= {"group_id": "g", "format": "cot", "status": "filtered:x"}
+    source = write_pairs(tmp_path / "pairs", rows) / "part-0.parquet"
+    assert encode_group(source, 0, tmp_path / "out.parquet", str(tiny_model))["rows"] == 2
+    encoded = pq.read_table(tmp_path / "out.parquet")
+    assert encoded.select(["row_id", "group", "alone"]).to_pylist() == [
+        {"row_id": "row-0000", "group": "g", "alone": False},
+        {"row_id": "row-0001", "group": "row-0001", "alone": True},
+    ]
+
+
+def test_pairs_of_a_users_own_need_no_status(tmp_path: Path, tiny_model: Path) -> None:
+    bare = [{name: row[name] for name in COLUMNS} for row in pair_rows(2)]
+    folder = write_pairs(tmp_path / "bare", bare)
+    assert pairs_fingerprint(folder) == pairs_fingerprint(write_pairs(tmp_path / "whole", pair_rows(2)))
+    encode_group(folder / "part-0.parquet", 0, tmp_path / "out.parquet", str(tiny_model))
+    encoded = pq.read_table(tmp_path / "out.parquet")
+    assert encoded["group"].to_pylist() == encoded["row_id"].to_pylist() and not any(encoded["alone"].to_pylist())
+
+
+class Here:
+    """Runs a Ray task at once, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tasks = 0
+        monkeypatch.setattr(ray, "remote", lambda **_: lambda function: SimpleNamespace(remote=self.run(function)))
+        monkeypatch.setattr(ray, "get", lambda jobs: [job() for job in jobs])
+
+    def run(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def remote(*arguments: Any) -> Callable[[], Any]:
+            self.tasks += 1
+            return lambda: function(*arguments)
+
+        return remote
+
+
+def test_pairs_are_encoded_once_a_row_group_a_task(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, work, here = write_pairs(tmp_path / "pairs", pair_rows(5), group=2), tmp_path / "work", Here(monkeypatch)
+    rows, counts = encode_pairs(pairs, work, str(tiny_model), {"pairs": "a", "model": "b"})
+    assert here.tasks == 3 and counts["rows"] == 5
+    encoded = pq.read_table(rows.folder)
+    assert encoded.schema.names == ENCODED.names
+    lengths = [sum(map(len, encoded[f"{part}_ids"].to_pylist())) for part in ("prompt", "chosen", "rejected")]
+    assert counts["tokens"] == 2 * lengths[0] + lengths[1] + lengths[2]
+    assert encode_pairs(pairs, work, str(tiny_model), {"pairs": "a", "model": "b"}) == (rows, counts)
+    assert here.tasks == 3
+    other, _ = encode_pairs(pairs, work, str(tiny_model), {"pairs": "a", "model": "c"})
+    assert here.tasks == 6 and other.folder != rows.folder and other.fingerprint != rows.fingerprint
+
+
+def test_a_users_mistake_in_a_task_comes_back_as_itself(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = write_pairs(tmp_path / "pairs", pair_rows(1))
+    Here(monkeypatch)
+    for cause, expected in ((UserError("row 'x' lacks"), UserError), (ValueError(), ray.exceptions.RayTaskError)):
+        error = ray.exceptions.RayTaskError("encode_group", "traceback", cause)
+
+        def fail(jobs: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(ray, "get", fail)
+        with pytest.raises(expected):
+            encode_pairs(pairs, tmp_path / "work", str(tiny_model), {"pairs": "a"})

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
+from pipelines.core.run import Run
 from pipelines.training import settings
+from pipelines.training.config import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,11 @@ def test_a_batch_that_does_not_divide_is_refused(batch: int, workers: int, micro
 
 def test_an_elastic_range_that_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="min_workers 3 is more than workers 2"):
-        settings.check(TrainConfig(workers=2, min_workers=3))
+        settings.validate(TrainConfig(workers=2, min_workers=3))
     for fixed in ({"deepspeed": {}}, {"engine": "trl", "nll": "token"}):
         with pytest.raises(UserError, match=r"train\.min_workers"):
-            settings.check(TrainConfig.model_validate({"workers": 4, "min_workers": 2, **fixed}))
-    settings.check(TrainConfig(workers=4, min_workers=2))
+            settings.validate(TrainConfig.model_validate({"workers": 4, "min_workers": 2, **fixed}))
+    settings.validate(TrainConfig(workers=4, min_workers=2))
 
 
 def test_autocast_keeps_weights_out_of_deepspeeds_bf16() -> None:
@@ -105,9 +106,84 @@ def test_arguments_of_trl_carry_the_config_too(tmp_path: Path) -> None:
 )
 def test_what_does_not_add_up_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        settings.check(TrainConfig.model_validate(values))
+        settings.validate(TrainConfig.model_validate(values))
 
 
 def test_each_engine_has_a_default_attention() -> None:
     assert settings.attention(TrainConfig()) == "split"
     assert settings.attention(TrainConfig(engine="trl")) == "sdpa"
+
+
+def test_settings_that_fit_together_are_accepted() -> None:
+    for values in (
+        {},
+        {"attention": "mask", "compile": True, "holdout": 0.1},
+        {"lora": {}},
+        {"lora": {}, "deepspeed": {"zero_optimization": {"stage": 2}}},
+        {"deepspeed": {"zero_optimization": {"stage": 3}}},
+        {"workers": 2, "min_workers": 2},
+        {"engine": "trl", "nll": "token", "attention": "eager", "deepspeed": {}},
+    ):
+        settings.validate(TrainConfig.model_validate(values))
+
+
+def test_trls_engine_is_not_compiled() -> None:
+    with pytest.raises(UserError, match=r"train\.compile: engine 'trl' is not compiled"):
+        settings.validate(TrainConfig(engine="trl", nll="token", compile=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "ours"), [("fp16", "precision"), ("train_batch_size", "batch_size, micro_batch_size and max_grad_norm")]
+)
+def test_a_refused_deepspeed_key_names_what_it_follows_from(key: str, ours: str) -> None:
+    with pytest.raises(UserError, match=rf"train\.{ours}\)"):
+        settings.deepspeed_config(TrainConfig(deepspeed={key: 1}))
+
+
+def values_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the library is told, without the library, which would look for devices."""
+    monkeypatch.setattr("transformers.TrainingArguments", dict)
+    return dict(settings.arguments(config, Path("checkpoints"), 0))  # type: ignore[call-overload]
+
+
+def test_precision_and_device_are_deepspeeds_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(**changes: Any) -> tuple[bool, bool, bool, bool]:
+        values = values_of(TrainConfig.model_validate(changes), monkeypatch)
+        state = values["accelerator_config"]["use_configured_state"]
+        return values["bf16"], values["use_cpu"], values["deepspeed"] is not None, state
+
+    assert told() == (True, True, False, False)
+    assert told(precision="float32") == (False, True, False, False)
+    assert told(gpus_per_worker=1) == (True, False, False, False)
+    assert told(deepspeed={}) == (False, False, True, True)
+    assert told(deepspeed={}, gpus_per_worker=1) == (False, False, True, True)
+
+
+def test_held_out_pairs_are_judged_at_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = values_of(TrainConfig(checkpoint_steps=7), monkeypatch)
+    assert without["save_steps"] == 7 and not any(name.startswith("eval") for name in without)
+    held = values_of(TrainConfig(checkpoint_steps=7, holdout=0.1), monkeypatch)
+    assert (held["eval_steps"], held["metric_for_best_model"]) == (7, "heldout_accuracy")
+    assert held["load_best_model_at_end"] and held["greater_is_better"]
+
+
+def test_trackers_are_passed_on_and_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert values_of(TrainConfig(trackers=["tensorboard"]), monkeypatch)["report_to"] == ["tensorboard"]
+    assert values_of(TrainConfig(trackers=[]), monkeypatch)["report_to"] == "none"
+
+
+def test_the_description_says_engine_batch_and_folders(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    shared = settings.describe(TrainConfig(bin_tokens=512), run)
+    assert "with shared on 1 worker(s), DeepSpeed off" in shared[0] and "bins of at most 512 tokens" in shared[2]
+    assert shared[3] == f"  {tmp_path}/curated/data -> {tmp_path}/model"
+    values = {"engine": "trl", "nll": "token", "batch_size": 8, "micro_batch_size": 2}
+    trl = settings.describe(TrainConfig.model_validate({**values, "deepspeed": {"zero_optimization": {}}}), run)
+    assert "DeepSpeed on" in trl[0] and "batch 8: 4 × 2 on each worker" in trl[2]
+    with pytest.raises(UserError, match="not a multiple"):
+        settings.describe(TrainConfig.model_validate({**values, "batch_size": 9}), run)
+
+
+def test_the_folder_of_the_reference_is_absolute_for_the_workers() -> None:
+    assert TrainConfig.model_validate({"reference": "kept"}).reference == Path.cwd() / "kept"
+    assert TrainConfig().reference is None

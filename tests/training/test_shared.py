@@ -10,18 +10,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.core.config import TrainConfig
 from pipelines.core.errors import UserError
-from pipelines.engines import shared_attention
-from pipelines.engines.packing import pack
+from pipelines.core.run import Run
+from pipelines.engines.packed import shared_attention
+from pipelines.engines.packed.packing import pack
 from pipelines.training import scoring
+from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.order import HashOrder
 from pipelines.training.pairs import encode_group
 from pipelines.training.reference import ReferenceScores
 from pipelines.training.shared import SharedTrainer, Steps
-from pipelines.training.worker import build, load_model
+from pipelines.training.worker import Job, build, load_model
 from tests.training.tiny import pair_rows, write_pairs
 
 Rows = list[dict[str, Any]]
@@ -54,8 +55,7 @@ def rows(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
 def trainer_for(settings: TrainConfig, tiny_model: Path, folder: Path, rows: Rows) -> SharedTrainer:
     (folder / "rows").mkdir(parents=True)
     datasets.Dataset.from_list(rows).to_parquet(str(folder / "rows" / "0.parquet"))
-    job = {"model": str(tiny_model), "seed": 0, "encoded": str(folder / "rows"), "work": str(folder)}
-    trainer = build(settings, job, folder / "checkpoints")
+    trainer = build(Job(settings, str(tiny_model), folder / "rows", Run(folder)), folder / "checkpoints")
     assert isinstance(trainer, SharedTrainer)
     return trainer
 
@@ -145,8 +145,8 @@ def test_loss_equals_trls_on_the_same_batch(tiny_model: Path, rows: Rows, tmp_pa
     ours = trainer_for(config(**settings), tiny_model, tmp_path / "ours", rows)
     (tmp_path / "trl").mkdir()
     datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "trl" / "0.parquet"))
-    job = {"model": str(tiny_model), "seed": 0, "encoded": str(tmp_path / "trl"), "work": str(tmp_path / "trl")}
-    trl = build(config(engine="trl", micro_batch_size=8, **settings), job, tmp_path / "checkpoints")
+    job = Job(config(engine="trl", micro_batch_size=8, **settings), str(tiny_model), tmp_path / "trl", Run(tmp_path))
+    trl = build(job, tmp_path / "checkpoints")
     assert isinstance(trl, PairTrainer)
     for trainer in (ours, trl):
         disturb(trainer.model)

@@ -1,0 +1,91 @@
+"""The command line that every job shares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from pipelines.config import Config, choose_sources, load_config
+from pipelines.core.errors import LedgerError, TooManyErrors, UserError
+from pipelines.core.progress import say
+from pipelines.core.quiet import quiet_output
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="A YAML file, or the name of a packaged config such as local.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY.PATH=VALUE", help="Values that replace the config's.")
+]
+
+
+def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], about: str | None) -> typer.Typer:
+    """Make the command line of a job; calling it runs the job and exits.
+
+    Args:
+        job: does the work.
+        plan: says line by line what the work would be, without starting Ray or loading a model.
+        about: the help text; its first line is also shown in the list of commands.
+    """
+
+    def main(
+        config: ConfigOption,
+        overrides: Overrides = None,
+        only: Annotated[
+            list[str] | None, typer.Option(metavar="SOURCE", help="Use only this source; repeatable.")
+        ] = None,
+        skip: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="Omit this source; repeatable.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would run.")] = False,
+    ) -> None:
+        def work() -> None:
+            settings = choose_sources(load_config(config, overrides), only or [], skip or [])
+            if dry_run:
+                print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+                print("\n".join(plan(settings)))
+            else:
+                with quiet_output():
+                    job(settings)
+
+        sys.exit(exit_code(work))
+
+    return application(main, about)
+
+
+def application(main: Callable[..., None], about: str | None) -> typer.Typer:
+    """Make the command line of one function, from its parameters."""
+    # Plain help and tracebacks: both also end up in logs.
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(help=about)(main)
+    return app
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do the work and return the exit code: 0 done, 1 failed, 2 bad input or config, 130 stopped.
+
+    Known errors are printed as one line; any other keeps its traceback, with which Python exits 1.
+    """
+    try:
+        work()
+    except KeyboardInterrupt:
+        say("stopped; run the same command again to resume")
+        return 130
+    except Exception as exc:
+        known = _known(exc)
+        if known is None:
+            raise
+        say(f"error: {known}")
+        return 2 if isinstance(known, UserError) else 1
+    return 0
+
+
+def _known(exc: BaseException | None) -> BaseException | None:
+    """The project's own error behind an exception, if there is one: Ray wraps what its workers raise."""
+    while exc is not None:
+        if isinstance(exc, UserError | LedgerError | TooManyErrors):
+            return exc
+        exc = getattr(exc, "cause", None) or exc.__cause__
+    return None

@@ -1,0 +1,134 @@
+"""The config of every job: one YAML file, checked key by key, with `key.path=value` overrides.
+
+Each section is defined in the package it configures; this module puts them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, field_validator
+
+from pipelines.core.cluster import RayConfig
+from pipelines.core.errors import UserError
+from pipelines.core.progress import say
+from pipelines.core.run import Run
+from pipelines.core.yaml_model import OPERATIONAL, Strict, parse_model, read_yaml
+from pipelines.curation.config import CurationConfig
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.data_map.config import DataMapConfig
+from pipelines.experiments.sweep.config import SweepConfig
+from pipelines.training.config import TrainConfig
+
+PACKAGED = Path(__file__).parents[1] / "ray_jobs" / "configs"
+"""The configs that are installed with the jobs."""
+
+
+class Config(Strict):
+    """All settings of a run."""
+
+    out_dir: Path
+    """Folder of everything the run writes."""
+    data_root: Path | None = None
+    """Folder of local sources and benchmarks; null takes the variable OPENSELENE_DATA_ROOT."""
+    seed: int = 0
+    """Seed of every random choice."""
+    max_error_share: Annotated[float, OPERATIONAL] = Field(0.2, ge=0, le=1)
+    """Share of a segment's rows that may end as errors before the job fails."""
+    ray: Annotated[RayConfig, OPERATIONAL] = RayConfig()
+    curation: CurationConfig = CurationConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig
+    data_map: DataMapConfig = DataMapConfig()
+    sweep: SweepConfig = SweepConfig()
+
+    @field_validator("out_dir", "data_root")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        # Workers run in other folders than the driver, and Ray's checkpoint takes absolute paths only.
+        return value.expanduser().absolute() if value else value
+
+    @property
+    def run(self) -> Run:
+        """Where the run's files are, and what every room needs of the config."""
+        return Run(self.out_dir, self.data_root, self.seed, self.max_error_share)
+
+
+def load_config(path: Path | str, overrides: Sequence[str] | None = None) -> Config:
+    """Read a YAML config, apply `key.path=value` overrides and check every key.
+
+    Args:
+        path: a file, or the name of a packaged config: `local`, `local.yaml` or `ray_jobs/configs/local.yaml`.
+        overrides: applied in order.
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
+    """
+    path = find_config(Path(path))
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise UserError("the config is not a mapping of keys", where=str(path))
+    for override in overrides or []:
+        _apply(raw, override)
+    if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
+        raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
+    return parse_model(Config, raw, where=str(path))
+
+
+def find_config(path: Path) -> Path:
+    """The file itself, or else the packaged config that the path names.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if path.is_file():
+        return path
+    wanted = path if path.suffix else path.parent / f"{path.name}.yaml"
+    packaged = PACKAGED / wanted.name
+    if packaged.is_file() and packaged.parts[-len(wanted.parts) :] == wanted.parts:
+        # The commands of the documentation then also work without a checkout.
+        say(f"config: {path} is not a file here; using the packaged {packaged}")
+        return packaged
+    names = ", ".join(sorted(one.stem for one in PACKAGED.glob("*.yaml") if "out_dir" in read_yaml(one)))
+    raise UserError("no such file", where=str(path), fix=f"check the path, or name a packaged config: {names}")
+
+
+def choose_sources(config: Config, only: Sequence[str], skip: Sequence[str]) -> Config:
+    """The config with fewer sources, in its own order.
+
+    Raises:
+        UserError: a name is not one of the config's sources, or none is left.
+    """
+    sources = config.curation.sources
+    for flag, named in (("--only", only), ("--skip", skip)):
+        for name in named:
+            if name not in sources:
+                near = difflib.get_close_matches(name, sources, n=1)
+                fix = f"did you mean '{near[0]}'?" if near else f"they are: {', '.join(sources)}"
+                raise UserError(f"'{name}' is not a source of this config", where=flag, fix=fix)
+    left = [name for name in sources if (not only or name in only) and name not in skip]
+    if sources and not left:
+        raise UserError("no source is left", where="--only, --skip")
+    return config.model_copy(update={"curation": config.curation.model_copy(update={"sources": left})})
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"'{override}' is not key.path=value", where="command line")
+    node = raw
+    *parents, last = key.split(".")
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise UserError(f"'{key}': '{part}' is not a group of keys", where="command line")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"'{override}': the value is not YAML", where="command line") from None

@@ -1,0 +1,24 @@
+"""What Ray has no public name for: the only module that uses its private ones. Read again with every new Ray (2.60)."""
+
+from __future__ import annotations
+
+
+def left_address() -> str | None:
+    """The address that the last local cluster wrote down; killed, it never takes it back.
+
+    Private because Ray only reads it itself, and then waits, without a message, for a cluster that is gone.
+    """
+    from ray._private.utils import read_ray_address
+
+    address: str | None = read_ray_address()
+    return address
+
+
+def checkpoint_record_name() -> str:
+    """Name of the file in which Ray Train lists the checkpoints of a run.
+
+    Private because Ray only reads it itself, and fails for good where a kill has cut it off or taken a checkpoint.
+    """
+    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+
+    return str(CHECKPOINT_MANAGER_SNAPSHOT_FILENAME)

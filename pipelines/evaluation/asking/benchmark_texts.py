@@ -1,0 +1,79 @@
+"""The texts of the benchmarks, in one file: curation keeps them out of the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from pipelines.core import step, storage
+from pipelines.core.errors import UserError
+from pipelines.core.progress import say
+from pipelines.core.run import Run
+from pipelines.core.storage import Place
+from pipelines.datasets.readers import contents, inputs, read_raw
+from pipelines.datasets.spec import adapt
+from pipelines.evaluation.benchmarks.registry import BENCHMARKS, Benchmark
+
+TEXTS = pa.schema([("benchmark", pa.string()), ("text", pa.string())])
+
+
+def texts_file(run: Run) -> Place:
+    """Where the texts of a run's benchmarks are, once they are written."""
+    return run.work / "benchmark_texts" / "texts.parquet"
+
+
+def write_texts(run: Run, benchmarks: Sequence[str]) -> Place:
+    """Write instruction and context of every benchmark row, once a run.
+
+    Packaged benchmarks that `benchmarks` does not name are added if their files are on this machine.
+
+    Args:
+        run: whose `work` folder receives the file.
+        benchmarks: names and YAML paths; all of them must be readable.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: a benchmark in `benchmarks` cannot be read, or the folder holds those of another config.
+    """
+    wanted = BENCHMARKS.load_all(list(benchmarks), "evaluation.benchmarks")
+    known = {benchmark.name for benchmark in wanted}
+    others = [BENCHMARKS.load(name) for name in BENCHMARKS.names() if name not in known]
+    more = [benchmark for benchmark in others if _is_local(benchmark, run.data_root)]
+    every = sorted([*wanted, *more], key=lambda benchmark: benchmark.name)
+
+    def write(folder: Place) -> None:
+        with storage.table_writer(texts_file(run), TEXTS) as writer:
+            for benchmark in every:
+                texts = sorted(texts_of(benchmark, run.data_root))
+                columns = {"benchmark": [benchmark.name] * len(texts), "text": texts}
+                writer.write_table(pa.table(columns, schema=TEXTS))
+        absent = [benchmark.name for benchmark in others if benchmark not in more]
+        without = f", without {', '.join(absent)}: no local files" if absent else ""
+        say(f"decontamination: against {len(every)} benchmarks{without}")
+
+    depends = {
+        "benchmarks": {benchmark.name: benchmark.identity() for benchmark in every},
+        "files": {benchmark.name: contents(benchmark, run.data_root) for benchmark in every},
+    }
+    step.once(texts_file(run).parent, depends, write)
+    return texts_file(run)
+
+
+def texts_of(benchmark: Benchmark, data_root: Place | None) -> set[str]:
+    """The distinct instructions and contexts of a benchmark.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    rows = (row for raw in read_raw(benchmark, data_root) for row in adapt(benchmark, raw))
+    return {text for row in rows for text in (row["instruction"], row["context"]) if text}
+
+
+def _is_local(benchmark: Benchmark, data_root: Place | None) -> bool:
+    try:
+        return all(source.path is not None for source in inputs(benchmark, data_root))
+    except UserError:
+        return False

@@ -1,0 +1,233 @@
+"""Biases of a judge, from its judgments alone: for a place, for length, for its own answers.
+
+Throughout, `lines` is a table with one line per judgment of one benchmark (`read_judgments`) and, for pairs, from
+`response_lengths` the lengths of the two responses in the order shown.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from pipelines.core import storage
+from pipelines.core.determinism import integer
+from pipelines.core.storage import Place
+from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED
+from pipelines.evaluation.asking.judgments import SKIPPED
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.evaluation.scoring import intervals, self_preference, verdict_tables
+from pipelines.evaluation.scoring.figures import Estimate, Figures, Part
+from pipelines.evaluation.scoring.self_preference import SelfPreference
+from pipelines.evaluation.scoring.verdict_tables import UNPARSED
+from pipelines.judging.tasks import PAIRWISE
+
+FIRST, SECOND = PAIRWISE.verdicts
+PER = 100  # characters: the unit of the length coefficient
+BY_KIND = "evalbiasbench"  # the benchmark whose parts are kinds of bias (arXiv 2407.06551)
+
+
+class Position(Figures):
+    """Which place wins where a judge contradicts itself; see `bias.position`."""
+
+    pairs: int
+    unread: int
+    contradicted: int
+    first: int
+    second: int
+    other: int
+    primacy: Estimate
+    recency: Estimate
+
+
+class LengthShare(Figures):
+    """Accuracy over some of the judgments."""
+
+    n: int
+    accuracy: float | None
+
+
+class Coefficient(Figures):
+    """A coefficient of a logistic regression."""
+
+    n: int
+    coefficient: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+class Length(Figures):
+    """Whether a judge favours the longer response; see `bias.length`."""
+
+    longer_right: LengthShare
+    shorter_right: LengthShare
+    difference: Estimate
+    regression: Coefficient
+    given_gold: Coefficient
+
+
+class Bias(Figures):
+    """The biases of one model on one benchmark; scores have self-preference alone."""
+
+    position: Position | None = None
+    length: Length | None = None
+    self_preference: SelfPreference
+    kinds: dict[str, Part] | None = None
+
+
+def bias(judgments: Place, lines: pd.DataFrame, names: Collection[str], config: EvaluationConfig, seed: int) -> Bias:
+    """The biases of one model on one pairwise benchmark.
+
+    Args:
+        judgments: the model's file or folder of judgments, for the responses.
+        lines: its judgments of the benchmark.
+        names: what the judge is called as a generator of responses (`self_preference.known_as`).
+        config: bootstrap draws and confidence.
+        seed: of the bootstrap.
+    """
+    name = str(lines["benchmark"].iloc[0])
+    lines = lines[lines["outcome"] != SKIPPED].merge(response_lengths(judgments), on="judgment_id", how="left")
+    table, key = verdict_tables.pairs(lines), integer(seed, "bias", name)
+    return Bias(
+        position=position(table, config.confidence),
+        length=length(lines, config.confidence, config.bootstrap, key),
+        self_preference=self_preference.choices(lines, names, config.confidence, config.bootstrap, key),
+        **({"kinds": kinds(table, config.confidence)} if name == BY_KIND else {}),
+    )
+
+
+def bias_of_scores(lines: pd.DataFrame, names: Collection[str], config: EvaluationConfig, seed: int) -> Bias:
+    """The biases of one model on one absolute benchmark: that for its own responses. Arguments as for `bias`."""
+    key = integer(seed, "bias", str(lines["benchmark"].iloc[0]))
+    judged = lines[lines["outcome"] != SKIPPED]
+    return Bias(self_preference=self_preference.scores(judged, names, config.confidence, config.bootstrap, key))
+
+
+def response_lengths(judgments: Place) -> pd.DataFrame:
+    """judgment_id, length_a and length_b (characters) of pairs."""
+    responses = pc.field("responses")
+    lengths = {
+        f"length_{letter}": pc.utf8_length(pc.list_element(responses, place)) for place, letter in enumerate("ab")
+    }
+    # A row that could not be read may have no responses.
+    pair = (pc.field("task") == PAIRWISE.name) & (pc.list_value_length(responses) == PAIRWISE.responses)
+    columns = {"judgment_id": pc.field("judgment_id"), **lengths}
+    return pd.DataFrame(storage.dataset(judgments).to_table(columns=columns, filter=pair).to_pydict())
+
+
+def position(table: pd.DataFrame, confidence: float) -> Position:
+    """Which place wins where a judge contradicts itself.
+
+    Args:
+        table: of `verdict_tables.pairs`.
+        confidence: of the Wilson intervals.
+
+    Returns:
+        `pairs`; `unread`, pairs with an unread or missing verdict in either order, which tell nothing; `contradicted`,
+        pairs whose two verdicts, both read, do not name the same response; of those `first` and `second`, the same
+        place twice, and `other`, a tie in one order only; `primacy` and `recency`, the shares of first and second in
+        the contradicted pairs, with intervals. Counts are 0 and shares None where one order was judged.
+    """
+    both = f"verdict_{SWAPPED}" in table
+    first = table[f"verdict_{GIVEN}"] if both else pd.Series(dtype=object)
+    second = table[f"verdict_{SWAPPED}"] if both else pd.Series(dtype=object)
+    read = (first != UNPARSED) & (second != UNPARSED)
+    off = read & (first.map(PAIRWISE.opposite) != second)
+    n = int(off.sum())
+    twice = {letter: int((off & (first == letter) & (second == letter)).sum()) for letter in (FIRST, SECOND)}
+
+    def share(count: int) -> Estimate:
+        low, high = intervals.wilson(count, n, confidence)
+        return Estimate(value=count / n if n else None, ci_low=low, ci_high=high)
+
+    return Position(
+        pairs=len(first),
+        unread=int((~read).sum()),
+        contradicted=n,
+        first=twice[FIRST],
+        second=twice[SECOND],
+        other=n - twice[FIRST] - twice[SECOND],
+        primacy=share(twice[FIRST]),
+        recency=share(twice[SECOND]),
+    )
+
+
+def length(lines: pd.DataFrame, confidence: float, draws: int, seed: int) -> Length:
+    """Whether a judge favours the longer response.
+
+    Ties, gold or said, are no choice between the two and are left out of what needs one.
+
+    Args:
+        lines: judgments with length_a and length_b.
+        confidence: of the intervals.
+        draws: of the bootstrap over groups.
+        seed: of the bootstrap.
+
+    Returns:
+        `longer_right` and `shorter_right`: judgments in which the right response is the longer, or the shorter, one;
+        `difference` of the two accuracies, with a bootstrap interval; `regression`: log-odds of choosing a response
+        per 100 characters that it is longer, by a logistic regression on the length difference with errors clustered
+        by group; `given_gold`: the same with the right verdict (1, 0 or −1) as a second regressor, since right
+        responses may well be longer.
+    """
+    known = lines[lines["length_a"].notna() & lines["length_b"].notna()]
+    decided = known[known["gold"].isin(PAIRWISE.verdicts) & (known["length_a"] != known["length_b"])]
+    longer = ((decided["gold"] == FIRST) == (decided["length_a"] > decided["length_b"])).to_numpy()
+    right = verdict_tables.right(decided).to_numpy()
+    one, two = (
+        LengthShare(n=int(part.sum()), accuracy=float(right[part].mean()) if part.any() else None)
+        for part in (longer, ~longer)
+    )
+    gap: float | None = None
+    low, high = None, None
+    if one.accuracy is not None and two.accuracy is not None:
+        gap = one.accuracy - two.accuracy
+        _, (low, high) = intervals.clustered(
+            lambda: intervals.bootstrap_gap(right, longer, decided["group_id"], draws, seed),
+            decided["group_id"],
+            confidence,
+        )
+    return Length(
+        longer_right=one,
+        shorter_right=two,
+        difference=Estimate(value=gap, ci_low=low, ci_high=high),
+        regression=_choice_of_a(known, confidence),
+        given_gold=_choice_of_a(known, confidence, gold=True),
+    )
+
+
+def _choice_of_a(lines: pd.DataFrame, confidence: float, gold: bool = False) -> Coefficient:
+    """Logistic regression of choosing response A; without coefficient where the data determine none."""
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import ModelWarning, PerfectSeparationError
+
+    chosen = lines[(lines["outcome"] == "ok") & lines["predicted"].isin(PAIRWISE.verdicts)]
+    y = (chosen["predicted"] == FIRST).to_numpy(dtype=float)
+    columns = [((chosen["length_a"] - chosen["length_b"]) / PER).to_numpy(dtype=float)]
+    columns += [chosen["gold"].map({FIRST: 1.0, SECOND: -1.0}).fillna(0.0).to_numpy()] if gold else []
+    groups = pd.factorize(chosen["group_id"])[0]
+    unknown = Coefficient(n=len(chosen), coefficient=None, ci_low=None, ci_high=None)
+    if len(set(groups)) <= len(columns) + 1 or any(np.ptp(values) == 0 for values in (y, *columns)):
+        return unknown
+    design = sm.add_constant(np.column_stack(columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ModelWarning)  # separation, or no convergence
+        warnings.simplefilter("ignore", RuntimeWarning)  # an overflow on the way to separation
+        try:
+            fit = sm.Logit(y, design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": groups})
+        except (ModelWarning, PerfectSeparationError, np.linalg.LinAlgError):
+            return unknown
+    low, high = fit.conf_int(1 - confidence)[1]
+    return Coefficient(n=len(chosen), coefficient=float(fit.params[1]), ci_low=float(low), ci_high=float(high))
+
+
+def kinds(table: pd.DataFrame, confidence: float) -> dict[str, Part]:
+    """Accuracy by kind of bias, over both orders, with Wilson intervals as if the orders were one trial."""
+    found = {}
+    for name, part in table.dropna(subset=["subset"]).groupby("subset", sort=True):
+        low, high = intervals.wilson(float(part["points"].sum()), len(part), confidence)
+        found[str(name)] = Part(n=len(part), value=float(part["points"].mean()), ci_low=low, ci_high=high)
+    return found

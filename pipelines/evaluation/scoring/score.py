@@ -1,0 +1,218 @@
+"""One model on one benchmark: the headline with its confidence interval, and the figures around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from pipelines.core.determinism import integer
+from pipelines.core.errors import UserError
+from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED
+from pipelines.evaluation.asking.judgments import FAILED, SKIPPED
+from pipelines.evaluation.benchmarks.registry import Benchmark
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.evaluation.scoring import calibration, correlations, intervals, orders, sections, verdict_tables
+from pipelines.evaluation.scoring.agreement import Agreement, agreement
+from pipelines.evaluation.scoring.entries import BenchmarkEntry, ScoreEntry, Subset, VerdictEntry
+from pipelines.evaluation.scoring.metrics.registry import metrics, official_metrics
+from pipelines.judging.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on one benchmark.
+
+    Attributes:
+        entry: the figures.
+        table: one line per example (per item, where several rows are one): group_id and points, or group_id, score
+            and gold.
+        draws: bootstrap values of the headline, shape (B,); None without an interval.
+    """
+
+    entry: BenchmarkEntry
+    table: pd.DataFrame
+    draws: intervals.Floats | None = field(repr=False)
+
+
+def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, seed: int) -> Scored:
+    """Score one model's judgments of one benchmark.
+
+    Args:
+        frame: the model's judgments (`read_judgments`), of this benchmark or of several.
+        benchmark: the protocol.
+        config: bootstrap, confidence and sample.
+        seed: of the bootstrap and of the `random` protocol.
+
+    Raises:
+        UserError: there are no judgments of the benchmark.
+    """
+    lines = frame[frame["benchmark"] == benchmark.name]
+    judged = lines[lines["outcome"] != SKIPPED]
+    if judged.empty:
+        raise UserError(f"no judgments of benchmark '{benchmark.name}'", fix="run the benchmark job on it")
+    scored = TASKS[benchmark.task].scored
+    rows = verdict_tables.scores(judged) if scored else verdict_tables.pairs(judged)
+    table = verdict_tables.best_of(rows) if benchmark.best_of else rows
+    value = headline(table, benchmark)
+    draws, (low, high) = intervals.clustered(
+        partial(draw, table, benchmark, config.bootstrap, seed), table["group_id"], config.confidence
+    )
+    counts = _counts(lines, judged, rows, benchmark)
+    reasons = partial_reasons(counts, benchmark, config.sample_of(benchmark.name))
+    shared = {
+        "n": len(table),
+        "metric": benchmark.metric,
+        "value": value,
+        "ci_low": low if value is not None else None,
+        "ci_high": high if value is not None else None,
+        "parse_rate": verdict_tables.parse_rate(judged),
+        "partial": bool(reasons),
+        "partial_reasons": reasons,
+        "task": benchmark.task,
+        "template": str(judged["template"].iloc[0]),
+        **counts,
+        "subsets": _subsets(table, benchmark),
+        **({"to_confirm": unsure} if (unsure := doubt(benchmark, counts["found"])) else {}),
+    }
+    entry: BenchmarkEntry
+    if scored:
+        entry = ScoreEntry(**shared, **_of_scores(table, judged, benchmark, config))
+    else:
+        entry = VerdictEntry(**shared, **_of_verdicts(table, rows, judged, benchmark, config, seed))
+    return Scored(entry, table, draws)
+
+
+def headline(table: pd.DataFrame, benchmark: Benchmark) -> float | None:
+    """The benchmark's metric over the examples of a table."""
+    return sections.headline(table, benchmark) if benchmark.sections else metrics()[benchmark.metric].value(table)
+
+
+def draw(table: pd.DataFrame, benchmark: Benchmark, draws: int, seed: int) -> intervals.Floats:
+    """Bootstrap values of the headline, shape (B,); models scored on the same rows share their resamples."""
+    key = integer(seed, "bootstrap", benchmark.name)
+    if benchmark.sections:
+        return sections.draw(table, benchmark, draws, key)
+    return metrics()[benchmark.metric].draw(table, draws, key)
+
+
+def partial_reasons(counts: Mapping[str, int], benchmark: Benchmark, sample: int | None) -> list[str]:
+    """Why a figure is not the whole benchmark's: empty if it is."""
+    found, asked = counts["found"], counts["asked"]
+    whole = found == benchmark.whole_n  # the published rows, where the files named hold a part of them
+    reasons = [benchmark.reason] if benchmark.partial and not whole else []
+    if found != benchmark.expected_n and not whole:
+        reasons.append(f"the files hold {found} rows, {benchmark.expected_n} were expected")
+    if asked < found:
+        if sample is not None and asked == sample:
+            reasons.append(f"sample of {asked} of {found} rows")
+        else:
+            reasons.append(f"judgments of {asked} of {found} rows only")
+    if counts["unreadable"]:
+        reasons.append(f"{counts['unreadable']} rows could not be read")
+    return reasons
+
+
+def _counts(lines: pd.DataFrame, judged: pd.DataFrame, rows: pd.DataFrame, benchmark: Benchmark) -> dict[str, int]:
+    """Rows found, asked about, excluded by the benchmark's rule, unreadable; judgments made and failed."""
+    skipped = lines[lines["outcome"] == SKIPPED]
+    excluded = skipped["status"].isin([f"filtered:{reason}" for reason in benchmark.where])
+    return {
+        "expected_n": benchmark.expected_n,
+        "found": int(lines["found"].max()),
+        "asked": len(rows) + len(skipped),
+        "excluded": int(excluded.sum()),
+        "unreadable": int((~excluded).sum()),
+        "judgments": len(judged),
+        "failed": int((judged["outcome"] == FAILED).sum()),
+        "groups": int(rows["group_id"].nunique()),
+    }
+
+
+def _of_verdicts(
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    judged: pd.DataFrame,
+    benchmark: Benchmark,
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """What a VerdictEntry adds, over all judgments (both orders of a pair)."""
+    found: dict[str, Any] = {
+        "accuracy": float(table["points"].mean()),
+        "value_parsed_only": _parsed_only(judged, benchmark),
+        **_without_accuracy(agreement(judged["gold"].tolist(), verdict_tables.labels(judged).tolist())),
+        "interval_wilson": intervals.wilson(float(table["points"].sum()), len(table), config.confidence),
+        "calibration": calibration.calibration(judged),
+    }
+    if f"right_{SWAPPED}" in rows or (judged["order"] != GIVEN).any():
+        found["orders"] = orders.order_protocols(table, seed)
+        found["position_consistency"], found["position_consistency_n"] = orders.position_consistency(rows)
+    if benchmark.sections:
+        key = integer(seed, "bootstrap", benchmark.name)
+        found["sections"] = sections.entries(table, benchmark, config.bootstrap, key, config.confidence)
+    if benchmark.authors:
+        found["authors"] = official_metrics()[benchmark.authors].figures(rows, benchmark, seed)
+    if benchmark.balanced:
+        balanced = verdict_tables.balanced(rows, f"balanced:{benchmark.name}")
+        found["balanced"] = Subset(n=len(balanced), **dict(_agreement_of(balanced)))
+    return found
+
+
+def _parsed_only(judged: pd.DataFrame, benchmark: Benchmark) -> float | None:
+    """The headline over the verdicts that were read; None for items of several rows, of which some may be unread."""
+    read = judged[judged["outcome"] == "ok"]
+    return None if benchmark.best_of or read.empty else headline(verdict_tables.single(read), benchmark)
+
+
+def _of_scores(
+    table: pd.DataFrame, judged: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig
+) -> dict[str, Any]:
+    """What a ScoreEntry adds."""
+    score, gold, read = table["score"], table["gold"], table[table["read"]]
+    pearson = correlations.pearson(score, gold)
+    notes = []
+    if pearson is None:
+        notes.append("the gold scores do not vary, or there is only one: Pearson is not defined")
+    elif score.nunique() == 1:
+        notes.append("the judge's scores do not vary: Pearson is not defined and counted as 0")
+    return {
+        "pearson": pearson,
+        "value_parsed_only": None if read.empty else headline(read, benchmark),
+        "spearman": correlations.spearman(score, gold),
+        "kendall": correlations.kendall(score, gold),
+        "quadratic_kappa": correlations.quadratic_kappa(table),
+        "expected_pearson": correlations.pearson(calibration.expected_scores(judged, table), gold),
+        **dict(agreement(table["nearest"].tolist(), table["verdict"].tolist())),
+        "interval_fisher_z": intervals.fisher_z(score, gold, config.confidence),
+        "notes": notes,
+    }
+
+
+def _without_accuracy(found: Agreement) -> dict[str, float | None]:
+    # Of judgments; the entry's own is of rows.
+    return found.model_dump(exclude={"accuracy"})
+
+
+def _agreement_of(rows: pd.DataFrame) -> Agreement:
+    """Agreement with the labels of a classification benchmark."""
+    return agreement(rows["gold"].tolist(), rows[f"verdict_{GIVEN}"].tolist())
+
+
+def _subsets(table: pd.DataFrame, benchmark: Benchmark) -> dict[str, Subset]:
+    """Each part of the benchmark that has a name, scored by the metric; with agreement where verdicts are labels."""
+    value, labels = metrics()[benchmark.metric].value, TASKS[benchmark.task].labels
+    return {
+        str(name): Subset(n=len(part), value=value(part), **(dict(_agreement_of(part)) if labels else {}))
+        for name, part in table.dropna(subset=["subset"]).groupby("subset", sort=True)
+    }
+
+
+def doubt(benchmark: Benchmark, found: int) -> str:
+    """What nobody has checked against the real data; the hub's form counts where it is the only or the whole one."""
+    read = benchmark.hub and (not benchmark.files or found == benchmark.whole_n)
+    hub = benchmark.hub.to_confirm if benchmark.hub and read else ""
+    return "; ".join(text for text in (benchmark.to_confirm, hub) if text)

@@ -1,0 +1,66 @@
+"""Arguments and environment of an engine, on a CPU and on GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.engines.config import EngineConfig
+from pipelines.engines.llm.engine import engine_arguments, engine_environment
+from pipelines.engines.llm.steps import PromptStep
+from pipelines.engines.llm.vllm_stage import PromptStage
+
+
+def test_cpu_and_gpu_differ_in_devices_only() -> None:
+    cpu, gpu = engine_arguments(EngineConfig()), engine_arguments(EngineConfig(num_gpus=8))
+    assert cpu.pop("enforce_eager") is True and cpu.pop("block_size") == 32
+    assert gpu.pop("tensor_parallel_size") == 8
+    assert (cpu.pop("distributed_executor_backend"), gpu.pop("distributed_executor_backend")) == ("uni", "mp")
+    assert cpu == gpu
+    assert "VLLM_CPU_KVCACHE_SPACE" in engine_environment(EngineConfig())
+    assert "VLLM_CPU_KVCACHE_SPACE" not in engine_environment(EngineConfig(num_gpus=1))
+
+
+def test_engine_args_of_the_config_win() -> None:
+    assert engine_arguments(EngineConfig(engine_args={"enforce_eager": False}))["enforce_eager"] is False
+
+
+class Wordy(PromptStep):
+    name = "wordy"
+
+    def __init__(self, words: int) -> None:
+        self.words = words
+
+    def depends(self) -> dict[str, Any]:
+        return {"words": self.words}
+
+    async def run(self, row: Any, ask: Any) -> None: ...
+
+
+def test_a_result_depends_on_the_model_the_engine_s_arguments_and_the_steps(
+    tmp_path: Path,
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "weights").write_bytes(b"1")
+    engine = EngineConfig(model=str(model), engine_args={"quantization": "fp8"})
+
+    def depends(engine: EngineConfig, words: int = 1) -> dict[str, Any]:
+        return PromptStage("s", engine, [Wordy(words)]).depends()
+
+    first = depends(engine)
+    assert depends(engine.model_copy(update={"batch_size": 3, "engines": (2, 4), "num_gpus": 8})) == first
+    assert depends(engine, words=2) != first
+    assert depends(engine.model_copy(update={"engine_args": {}})) != first
+    assert depends(engine.model_copy(update={"dtype": "float32"})) != first
+    moved = model.rename(tmp_path / "elsewhere")
+    assert depends(engine.model_copy(update={"model": str(moved)})) == first
+    (moved / "weights").write_bytes(b"2")  # of the same size
+    assert depends(engine.model_copy(update={"model": str(moved)})) != first
+
+
+def test_an_actor_holds_what_its_engine_takes() -> None:
+    stage = PromptStage("s", EngineConfig(num_gpus=4, num_cpus=2, engines=(1, 3), concurrent_batches=5), [])
+    assert (stage.num_gpus, stage.num_cpus, stage.actors, stage.blocks_at_once) == (4, 8, (1, 3), 5)
+    assert PromptStage("s", EngineConfig(), []).num_cpus == 1

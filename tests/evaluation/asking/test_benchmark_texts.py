@@ -1,0 +1,70 @@
+"""The benchmarks' texts, and the overlaps with training sets that are known from the real files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core.errors import UserError
+from pipelines.core.run import Run
+from pipelines.evaluation.asking.benchmark_texts import texts_file, write_texts
+
+HELDOUT = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
+DATA_ROOT = os.environ.get("OPENSELENE_DATA_ROOT")
+
+
+def test_the_texts_of_all_benchmarks_are_written_once_whatever_their_order(tmp_path: Path) -> None:
+    run = Run(tmp_path / "out")
+    file = write_texts(run, HELDOUT[:2])
+    assert file == texts_file(run)
+    benchmarks = pq.read_table(file)["benchmark"].to_pylist()
+    assert set(benchmarks) == set(HELDOUT) and benchmarks == sorted(benchmarks)  # also the one not named
+    before = file.stat().st_mtime_ns
+    assert write_texts(run, HELDOUT[1::-1]) == write_texts(run, HELDOUT) == file
+    assert file.stat().st_mtime_ns == before
+    other = write_texts(Run(tmp_path / "other"), HELDOUT[::-1])
+    assert other.read_bytes() == file.read_bytes()
+
+
+def test_a_benchmark_whose_file_has_changed_is_noticed(tmp_path: Path, write_benchmark: Callable[..., str]) -> None:
+    record = {"q": "Which?", "a": "x", "b": "y", "label": "A"}
+    run, mine = Run(tmp_path / "out"), write_benchmark([record])
+    texts = pq.read_table(write_texts(run, [mine]))
+    assert "Which?" in texts["text"].to_pylist()
+    write_benchmark([{**record, "q": "Whose?"}])  # as long as before
+    with pytest.raises(UserError, match=r"another config \(changed: files\)"):
+        write_texts(run, [mine])
+
+
+def test_a_named_benchmark_without_files_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        write_texts(Run(tmp_path / "out", data_root=tmp_path), ["hhh_alignment"])
+
+
+@pytest.mark.skipif(DATA_ROOT is None, reason="OPENSELENE_DATA_ROOT is not set: no real data")
+@pytest.mark.integration  # eleven seconds of reading
+def test_known_overlaps_of_real_files_are_found(tmp_path: Path) -> None:
+    """As measured on the same files by other means: 67 (at least, of shared text), 25 and 14 prompts."""
+    from pipelines.curation.config import DecontaminateConfig
+    from pipelines.curation.decontaminate import build_index, keys
+    from pipelines.curation.ingest import ingest_rows
+    from pipelines.curation.registry import SOURCES
+
+    table = pq.read_table(write_texts(Run(tmp_path, Path(DATA_ROOT or "")), HELDOUT))
+    ngram = DecontaminateConfig().ngram
+    index = build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)
+    found = {}
+    for source, benchmark in (("auto_j_train", "auto_j"), ("tulu1_human_eval", "infobench"), ("pandalm", "infobench")):
+        rows = ingest_rows(SOURCES.load(source), Path(DATA_ROOT or ""))
+        prompts = {row["instruction"]: row["context"] or "" for row in rows if row["instruction"]}
+        hits = [
+            prompt
+            for prompt, context in prompts.items()
+            if any(benchmark in index.get(key, ()) for text in (prompt, context) for key in keys(text, ngram))
+        ]
+        found[source] = len(hits)
+    assert found["auto_j_train"] >= 67 and found["tulu1_human_eval"] == 25 and found["pandalm"] == 14

@@ -1,0 +1,118 @@
+"""The shared command line: exit codes, one clear line, no traceback for a user's mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipelines.cli import command
+from pipelines.config import Config
+from pipelines.core.errors import LedgerError, UserError
+
+GOOD = "out_dir: out\ncuration: {sources: []}\nevaluation: {benchmarks: []}\n"
+Job = Callable[[Config], None]
+
+
+def run(folder: Path, *arguments: str, text: str | None = GOOD, job: Job = lambda config: None) -> Result:
+    path = folder / "config.yaml"
+    if text is not None:
+        path.write_text(text)
+    app = command(job, lambda config: ["the plan"], "About the job.\n\nMore.")
+    return CliRunner().invoke(app, ["--config", str(path), *arguments])
+
+
+def only_line(result: Result) -> str:
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    return str(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        (None, None, "config.yaml: no such file"),
+        ("a: [", None, "config.yaml: not valid YAML at line"),
+        ("- a", None, "not a mapping"),
+        (GOOD + "trian: {}\n", None, "unknown key 'trian' (did you mean 'train'?)"),
+        (GOOD, "train.alpa=2", "unknown key 'train.alpa' (did you mean 'train.alpha'?)"),
+        (GOOD, "train.alpha=much", "key 'train.alpha'"),
+        (GOOD, "train.alpha", "'train.alpha' is not key.path=value"),
+        (GOOD, "curation.critique.engine.engine_args={trust_remote_code: true}", "never allowed"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(tmp_path, text, override, message) -> None:
+    result = run(tmp_path, *([override] if override else []), text=text)
+    assert result.exit_code == 2
+    assert message in only_line(result)
+
+
+def test_a_later_override_replaces_an_earlier_one(tmp_path) -> None:
+    seen: list[Config] = []
+    assert run(tmp_path, "seed.x=1", "seed=2", job=seen.append).exit_code == 0
+    assert seen[0].seed == 2
+
+
+def test_dry_run_prints_config_and_plan_and_runs_nothing(tmp_path) -> None:
+    def job(config: Config) -> None:
+        raise AssertionError("must not run")
+
+    result = run(tmp_path, "--dry-run", "train.beta=0.5", job=job)
+    assert result.exit_code == 0
+    assert "beta: 0.5" in result.stdout and "the plan" in result.stdout
+
+
+def test_only_and_skip_choose_sources(tmp_path) -> None:
+    seen: list[Config] = []
+    named = "curation.sources=[a, b, c]"
+    assert run(tmp_path, named, "--only", "a", "--only", "b", "--skip", "a", job=seen.append).exit_code == 0
+    assert seen[0].curation.sources == ["b"]
+    wrong = run(tmp_path, named, "--skip", "d")
+    assert wrong.exit_code == 2 and "'d' is not a source of this config" in only_line(wrong)
+
+
+def test_unbalanced_ledger_is_exit_code_1(tmp_path) -> None:
+    def job(config: Config) -> None:
+        raise LedgerError("3 rows in, 2 out")
+
+    result = run(tmp_path, job=job)
+    assert result.exit_code == 1
+    assert "3 rows in, 2 out" in only_line(result)
+
+
+def test_mistake_found_by_a_worker_is_still_one_line(tmp_path) -> None:
+    def job(config: Config) -> None:
+        try:
+            raise UserError("no such model", where="train.model")
+        except UserError as exc:
+            raise RuntimeError("a worker failed") from exc
+
+    result = run(tmp_path, job=job)
+    assert result.exit_code == 2
+    assert "train.model: no such model" in only_line(result)
+
+
+def test_unknown_failure_keeps_its_traceback(tmp_path) -> None:
+    def job(config: Config) -> None:
+        raise ZeroDivisionError
+
+    result = run(tmp_path, job=job)
+    assert result.exit_code == 1 and isinstance(result.exception, ZeroDivisionError)
+
+
+def test_stop_by_the_user_says_how_to_go_on(tmp_path) -> None:
+    def job(config: Config) -> None:
+        raise KeyboardInterrupt
+
+    result = run(tmp_path, job=job)
+    assert result.exit_code == 130
+    assert "same command again" in only_line(result)
+
+
+def test_relative_paths_become_absolute(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[Config] = []
+    assert run(tmp_path, job=seen.append).exit_code == 0
+    assert seen[0].out_dir == tmp_path / "out"
