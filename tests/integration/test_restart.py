@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,17 @@ SEEN = pa.field("seen", pa.int64())
 COUNT = 5 * BLOCK
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cluster(own_ray: None) -> Iterator[None]:
+    """Ended afterwards: a plan that failed keeps its actors, and their CPUs, as long as its exception is known."""
+    import ray
+
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(autouse=True)
-def local_ray(own_ray: None) -> None:
+def local_ray(own_cluster: None) -> None:
     """The local cluster of the other integration tests, whose workers cannot import these files."""
     import ray
 
