@@ -39,7 +39,7 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
             list[str] | None, typer.Option(metavar="SOURCE", help="Use only this source; repeatable.")
         ] = None,
         skip: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="Omit this source; repeatable.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would run.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the config and what would run.")] = False,
     ) -> None:
         def work() -> None:
             settings = choose_sources(load_config(config, overrides), only or [], skip or [])
