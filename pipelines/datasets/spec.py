@@ -15,14 +15,15 @@ on a record becomes that row's status: `adapt` never raises, and its `except Exc
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from pipelines.core.determinism import digest
 from pipelines.core.errors import UserError, one_line
@@ -39,6 +40,18 @@ FileFormat = Literal["json", "jsonl", "csv", "tsv", "xlsx", "parquet"]
 TEXTS = ("instruction", "context", "reference", "rubric", "verdict", "split", "license")
 NAMES = ("record", "item", "index", "key", "file", "tables")
 MOST_VERDICTS = 1000
+
+
+def _known_encoding(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            return codecs.lookup(name).name
+        except LookupError:
+            raise ValueError("no such encoding: use Python's names, such as cp1252, latin-1 or utf-16") from None
+    return None
+
+
+Encoding = Annotated[str | None, AfterValidator(_known_encoding)]
 
 
 class Hub(Strict):
@@ -58,6 +71,7 @@ class Table(Strict):
     file: str
     """Under data_root, or `package:`."""
     format: FileFormat | None = None
+    encoding: Encoding = None
     records: str | None = None
     key: str
     """Expression over `record`; the first record of a key counts."""
@@ -92,7 +106,9 @@ class DatasetSpec(Named):
     files: list[str] = Field(default_factory=list)
     """Globs under data_root, URLs (`s3://bucket/part-*.parquet`), or `package:pipelines.data.sample/pairwise.jsonl`."""
     format: FileFormat | None = None
-    """null takes the format from the file's suffix."""
+    """null takes the format from the file's suffix, without that of a compression (gz, bz2, xz, zst)."""
+    encoding: Encoding = None
+    """Of text files that are not UTF-8 and have no byte order mark, such as cp1252."""
     loader: str | None = None
     """`module:function` in place of the readers, for records spread over several files: called with the paths of
     `files` in their order, yields (where, record, problem)."""

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
-from pipelines.datasets import readers
+from pipelines.datasets import json_records
 from pipelines.datasets.readers import contents, inputs, read_file, read_raw
 from pipelines.datasets.sheets import sheets
 from pipelines.datasets.spec import DatasetSpec, adapt
@@ -174,7 +174,7 @@ def test_records_reach_into_a_nested_document(tmp_path: Path) -> None:
     assert [v["q"] for v, _ in values(path, "json", "document.columns | transpose")] == [4, 5]
     with pytest.raises(UserError, match="expression `records` fails"):
         values(path, "json", "document.gone")
-    with pytest.raises(UserError, match="dict, not a list"):
+    with pytest.raises(UserError, match="dict where a list is needed"):
         values(path, "json", "document.s")
     with pytest.raises(UserError, match=r"not a list of records .*`records`"):
         values(path, "json")
@@ -206,7 +206,7 @@ def test_streamed_json_is_what_the_library_reads(
 ) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps(listed, indent=indent, ensure_ascii=ascii), encoding="utf-8")
-    monkeypatch.setattr(readers, "CHUNK", chunk)
+    monkeypatch.setattr(json_records, "CHUNK", chunk)
     assert [value for value, _ in values(path, "json")] == listed
 
 
