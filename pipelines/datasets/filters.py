@@ -56,6 +56,7 @@ def install(environment: Environment) -> None:
         "text": written,
         "tojson": to_json,
         "transpose": transpose,
+        "unrepeated": unrepeated,
         "values": values,
     }
     environment.tests["number"] = lambda value: isinstance(value, int | float | Decimal) and not isinstance(value, bool)
@@ -181,6 +182,12 @@ def transpose(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Records from a mapping of equally long columns."""
     lists = [listed(column) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def unrepeated(texts: Iterable[str]) -> list[str]:
+    """The texts, without the first one where the second begins with it: a title above a text that repeats it."""
+    title, *others = listed(texts)
+    return others if others and others[0].startswith(title) else [title, *others]
 
 
 def majority(votes: Iterable[Any]) -> Any:

@@ -62,6 +62,10 @@ def test_what_is_no_number_does_not_become_one(name: str, key: str) -> None:
         ("'%s' % record.digits", "4"),
         ("'Aé<' | tojson", '"Aé<"'),
         ("record.half | string", "2.5"),
+        (
+            "[['X', 'X is', 'big'], ['X', 'It is'], ['X']] | map('unrepeated') | map('join', ' ') | join('/')",
+            "X is big/X It is/X",
+        ),
         ("'yes' if record.true else 'no'", "yes"),
         ("'none' if not record.null else 'some'", "none"),
         ("record.null or 'x'", "x"),
