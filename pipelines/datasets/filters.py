@@ -35,6 +35,8 @@ def install(environment: Environment) -> None:
     for name in LEFT_OUT:
         environment.filters.pop(name)
     environment.globals.pop("lipsum", None)
+    for name in ("select", "reject", "selectattr", "rejectattr"):
+        environment.filters[name] = tested(environment.filters[name], plain=2 if name.endswith("attr") else 1)
     for name in OF_TEXT:
         environment.filters[name] = guarded(environment.filters[name])
     environment.filters |= {
@@ -59,6 +61,7 @@ def install(environment: Environment) -> None:
         "unrepeated": unrepeated,
         "values": values,
     }
+    environment.tests["condition"] = condition
     environment.tests["number"] = lambda value: isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
@@ -154,6 +157,21 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         value, *others = arguments[before:]
         others = [_harmless(other) for other in others]
         return function(*arguments[:before], written(value), *others, **named)
+
+    return checked
+
+
+def tested(function: Callable[..., Any], plain: int) -> Callable[..., Any]:
+    """Jinja's filters that keep what counts as true: without a test of their own, they take `condition`.
+
+    Args:
+        function: the filter; it is handed the context first.
+        plain: arguments it has without a test: the members, and the attribute where it looks at one.
+    """
+
+    @wraps(function)
+    def checked(context: Any, *arguments: Any) -> Any:
+        return function(context, *arguments, *(["condition"] if len(arguments) == plain else []))
 
     return checked
 
