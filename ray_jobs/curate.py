@@ -50,7 +50,7 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
                 MarkDuplicates(Duplicates.file(run.work)),
                 *used(near.enabled, NotNearDuplicate(NearDuplicates.file(run.work))),
                 *cleaning_stages(clean),
-                *used(texts.enabled, Decontaminate(texts_file(run), texts.ngram)),
+                *used(texts.enabled, Decontaminate(texts_file(run), texts)),
                 Contrast(seed),
                 *used(reward.enabled, RewardStage(reward.scorer)),
             ],

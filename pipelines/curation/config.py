@@ -28,7 +28,11 @@ class DecontaminateConfig(Strict):
     enabled: bool = True
     """Filter them."""
     ngram: int = Field(8, ge=2)
-    """Words of a run that a prompt may not share with a benchmark's."""
+    """Least words of a run that counts as shared."""
+    coverage: float = Field(0.5, ge=0, le=1)
+    """Share of the shorter text's words, a row's or a benchmark's, in shared runs from which on they overlap."""
+    long_run: int = Field(20, ge=2)
+    """Words of a shared run from which on two texts overlap, however long they are."""
 
 
 class CleanConfig(Strict):

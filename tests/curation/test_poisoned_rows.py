@@ -18,7 +18,7 @@ from pipelines.core.records import EXAMPLE, PAIR, Row, kind
 from pipelines.core.stage import RowTask, Stage, check_columns, to_table
 from pipelines.curation.cap import SourceCap
 from pipelines.curation.clean import cleaning_stages
-from pipelines.curation.config import CleanConfig, Quantile
+from pipelines.curation.config import CleanConfig, DecontaminateConfig, Quantile
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.decontaminate import Decontaminate
 from pipelines.curation.duplicates import MarkDuplicates
@@ -49,7 +49,7 @@ def prepare(lists: Path) -> list[Stage]:
         MarkDuplicates(lists / "duplicates.parquet"),
         NotNearDuplicate(lists / "near.parquet"),
         *cleaning_stages(CleanConfig()),
-        Decontaminate(lists / "texts.parquet", 8),
+        Decontaminate(lists / "texts.parquet", DecontaminateConfig()),
         Contrast(3),
     ]
 
