@@ -19,7 +19,8 @@ class NearDuplicatesConfig(Strict):
     ngram: int = Field(5, ge=1)
     """Words of a shingle."""
     threshold: float = Field(0.9, gt=0, le=1)
-    """Least estimated Jaccard similarity of the shingles of two rows with the same label."""
+    """Least Jaccard similarity of the shingles of two rows with the same label, in every part: instruction, context,
+    reference, rubric and each response."""
 
 
 class DecontaminateConfig(Strict):

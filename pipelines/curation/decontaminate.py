@@ -9,15 +9,14 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import regex  # type: ignore[import-untyped]
 
 from pipelines.core import sql, storage
 from pipelines.core.records import OVERLAPS, Row, filtered
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import DecontaminateConfig
+from pipelines.curation.words import words_of
 
-WORD = regex.compile(r"\w+")
 # A run of words that so many texts of one benchmark share is its boilerplate, not a prompt.
 BOILERPLATE = 10
 QUOTED = 30  # words of a run that a row's status quotes
@@ -87,7 +86,7 @@ class Index:
 
     def overlaps(self, text: str) -> Iterator[Overlap]:
         """Every benchmark text that a text overlaps with."""
-        words = split(text)
+        words = words_of(text)
         for number in self.whole.get(hash(tuple(words)), []) if words else []:
             yield Overlap(self.benchmarks[number], " ".join(words))
         ngram = self.config.ngram
@@ -122,11 +121,6 @@ def _longest(starts: np.ndarray, ngram: int) -> tuple[int, int]:
     return int(longest[0]), len(longest) - 1 + ngram
 
 
-def split(text: str) -> list[str]:
-    """The words of a text, without case."""
-    return WORD.findall(text.casefold())
-
-
 def run_keys(words: list[str], ngram: int) -> np.ndarray:
     """A key of each run of `ngram` words.
 
@@ -152,7 +146,7 @@ def build_index(texts: Iterable[tuple[str, str]], config: DecontaminateConfig) -
     for _, group in groupby(enumerate(every), key=lambda item: item[1][0]):
         runs = []
         for number, (_, text) in group:
-            words = split(text)
+            words = words_of(text)
             lengths[number] = len(words)
             whole.setdefault(hash(tuple(words)), []).append(number)
             runs.append((number, run_keys(words, config.ngram)))
