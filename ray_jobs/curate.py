@@ -14,6 +14,7 @@ from pipelines.curation import job
 from pipelines.curation.cap import SourceCap
 from pipelines.curation.clean import cleaning_stages
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.conflicts import Conflicts, conflict_filter
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
@@ -44,11 +45,13 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
         Ingest(run, sources, curation.sample_per_source),
         Duplicates(order),
         *used(near.enabled, NearDuplicates(order, near)),
+        Conflicts(),
         segment(
             "prepare",
             [
                 MarkDuplicates(Duplicates.file(run.work)),
                 *used(near.enabled, NotNearDuplicate(NearDuplicates.file(run.work))),
+                *conflict_filter(Conflicts.file(run.work), clean.conflicts),
                 *cleaning_stages(clean),
                 *used(texts.enabled, Decontaminate(texts_file(run), texts)),
                 Contrast(seed),

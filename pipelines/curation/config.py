@@ -49,6 +49,9 @@ class CleanConfig(Strict):
     """Characters of all of a row's texts together."""
     excluded_splits: list[str] = Field(["test"])
     """Rows of these splits are filtered."""
+    conflicts: Literal["keep", "drop", "majority"] = "keep"
+    """Rows with the same content and contradicting labels, such as several annotators' [ours: the paper does not say]:
+    `keep` only counts them; `drop` filters them all; `majority` keeps those with the label of most rows."""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
 
