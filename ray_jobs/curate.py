@@ -20,6 +20,7 @@ from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
 from pipelines.curation.decontaminate import Decontaminate
 from pipelines.curation.duplicates import Duplicates, MarkDuplicates
+from pipelines.curation.fit import Fits
 from pipelines.curation.ingest import Ingest
 from pipelines.curation.mix import Pair
 from pipelines.curation.near_duplicates import NearDuplicates, NotNearDuplicate
@@ -38,8 +39,8 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
     clean, reward, critique, mix, seed = curation.clean, curation.reward, curation.critique, curation.mix, run.seed
     near, texts, sources = clean.near_duplicates, clean.decontaminate, load_sources(curation.sources)
     order = [source.name for source in sources]
-    prompts = [Critique(critique, seed), ConsistencyCheck(critique, seed)]
-    threshold = used(reward.enabled, RewardThreshold(reward.thresholds))
+    prompts, pair = (Critique(critique, seed), ConsistencyCheck(critique, seed)), Pair(mix, seed)
+    job.check_names(curation)
     segment = partial(Segment, rows_per_block=curation.rows_per_block, max_error_share=run.max_error_share)
     return [
         Ingest(run, sources, curation.sample_per_source),
@@ -59,16 +60,13 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
             ],
             id_column="raw_id",
         ),
+        segment("select", [*used(reward.enabled, RewardThreshold(reward.thresholds)), Fits(prompts[1], pair)]),
         segment(
             "synthesize",
-            [
-                *threshold,
-                SourceCap(mix.caps, seed, after=threshold),
-                PromptStage("synthesize", critique.engine, prompts),
-            ],
+            [SourceCap(mix.caps, seed), PromptStage("synthesize", critique.engine, prompts)],
             token_columns=["synthesis_tokens"],
         ),
-        segment("mix", [Pair(mix, seed)]),
+        segment("mix", [pair]),
         Publish(run, curation, sources),
     ]
 

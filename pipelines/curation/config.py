@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipelines.core.yaml_model import OPERATIONAL, Strict
 from pipelines.engines.config import EngineConfig, RewardModelConfig
@@ -114,11 +114,17 @@ class MixConfig(Strict):
     max_tokens: int = Field(2048, ge=16)
     """Tokens of prompt and the longer completion together; a longer row is quarantined, never cut."""
     templates: dict[str, str | list[str]] = Field(default_factory=lambda: dict[str, str | list[str]](_ORIGINAL))
-    """Task or source -> template, or several to choose from by the row's hash. A source's own comes first."""
-    caps: dict[str, int] = Field(default_factory=dict)
+    """Task or source -> template, or several to choose from by the row's hash. A source's own comes first; tasks that
+    are not named keep their own."""
+    caps: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Source -> most rows, chosen by hash before any critique is written."""
     tokenizer: str = "embedded"
     """Whose tokens are counted: the model that will be trained."""
+
+    @field_validator("templates")
+    @classmethod
+    def _with_originals(cls, value: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        return {**_ORIGINAL, **value}
 
 
 class CurationConfig(Strict):

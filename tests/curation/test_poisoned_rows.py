@@ -122,7 +122,7 @@ def test_whatever_leaves_cleaning_passes_the_filters_by_score_and_becomes_a_pair
     folder = tmp_path_factory.mktemp("scored")
     pq.write_table(to_table(rows, PAIR), folder / "0.parquet")
     threshold = RewardThreshold({"s": Quantile(quantile=0.5)})
-    stages: list[Stage] = [threshold, SourceCap({"s": 3}, 1, after=[threshold])]
+    stages: list[Stage] = [threshold, SourceCap({"s": 3}, 1)]
     for stage in stages:
         stage.open(folder)
     critiques = {"chosen_critique": "Good.", "rejected_critique": "Bad."}
