@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row
 from pipelines.core.registry import Named, Registry
+from pipelines.judging.closed_sets import choices, score_range
 
 Format = Literal["cot", "judgment_only"]
 READS = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task")  # of a row, by `render`
@@ -96,6 +96,7 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         "rubric": row["rubric"] or "",
         "allowed": list(row["allowed"]),
         "choices": choices(row["allowed"]),
+        "score_range": score_range(row["allowed"]),
         "task": row["task"],
         "cot": cot,
         **extra,
@@ -104,13 +105,6 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         return _compiled(template.text).render(values).strip()
     except UndefinedError as exc:
         raise UserError(f"the template asks for an unknown value: {exc}", where=template.name) from None
-
-
-def choices(allowed: Sequence[str]) -> str:
-    """The closed set of verdicts in words: `A or B`, `an integer between 1 and 5`, `Yes or No`."""
-    if len(allowed) > 2 and all(verdict.isdigit() for verdict in allowed):
-        return f"an integer between {allowed[0]} and {allowed[-1]}"
-    return f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
 
 
 @cache
