@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from pipelines.config import Config, choose_sources, load_config
-from pipelines.core.errors import LedgerError, TooManyErrors, UserError
+from pipelines.core.errors import LedgerError, TooManyErrors, UserError, WorkersFailed
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
 
@@ -85,7 +85,7 @@ def exit_code(work: Callable[[], None]) -> int:
 def _known(exc: BaseException | None) -> BaseException | None:
     """The project's own error behind an exception, if there is one: Ray wraps what its workers raise."""
     while exc is not None:
-        if isinstance(exc, UserError | LedgerError | TooManyErrors):
+        if isinstance(exc, UserError | LedgerError | TooManyErrors | WorkersFailed):
             return exc
         exc = getattr(exc, "cause", None) or exc.__cause__
     return None

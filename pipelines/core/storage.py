@@ -249,6 +249,14 @@ def row_count(folder: Place) -> int:
     return total
 
 
+def column_values(place: Place, column: str) -> list[Any] | None:
+    """A column of one parquet file; None where the file is being written right now."""
+    try:
+        return pq.read_table(place, columns=[column])[column].to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return None
+
+
 def column_sum(folder: Place, columns: Sequence[str]) -> int:
     """Sum of some integer columns over the rows of a folder."""
     batches = dataset(folder).to_batches(columns=list(columns)) if columns else []
