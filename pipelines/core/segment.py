@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from pipelines.core import step, storage
+from pipelines.core.commits import CHECKPOINT, ROWS, heal
 from pipelines.core.errors import TooManyErrors, WorkersFailed
 from pipelines.core.journal import Journal
 from pipelines.core.ledger import (
@@ -27,9 +28,6 @@ from pipelines.core.storage import Place
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-ROWS = "rows"  # the folder of a step's parquet files
-CHECKPOINT = "checkpoint"  # of the ids that are written
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Segment:
         Raises:
             UserError: the folder holds the work of another config.
         """
-        return step.finished(work / self.name, self.depends(before))
+        return step.finished(work / self.name, self.depends(before), resumes=True)
 
     def run(self, work: Place, before: Rows) -> Rows:
         """Run the segment, or what is left of it.
@@ -117,7 +115,8 @@ class Segment:
         if done := self.finished(work, before):
             say(f"{self.name}: already done, {done['rows']} rows")
         folder = work / self.name
-        result = step.once(folder, self.depends(before), lambda folder: self._write(folder, before.folder))
+        depends = self.depends(before)
+        result = step.once(folder, depends, lambda folder: self._write(folder, before.folder), resumes=True)
         return Rows(folder / ROWS, result["fingerprint"], (*before.earlier, before))
 
     def describe(self) -> list[str]:
@@ -127,6 +126,7 @@ class Segment:
     def _write(self, folder: Place, source: Place) -> step.Result:
         for stage in self.stages:
             stage.open(source)
+        heal(folder)
         rows = storage.make_folder(folder / ROWS)
         rows_in = count_rows(source, self.id_column, only_ok=True)
         total, before, start = sum(rows_in.values()), storage.row_count(rows), time.monotonic()
@@ -159,8 +159,7 @@ class Segment:
             WorkersFailed: no worker finishes anything.
             TooManyErrors: more than `max_error_share` of the rows so far are errors.
         """
-        journal, tally, stuck = Journal(folder / "journal"), Tally(self.name, folder / ROWS, self.max_error_share), 0
-        heal(folder)
+        journal, tally, stuck = Journal(folder / step.JOURNAL), Tally(self.name, folder / ROWS, self.max_error_share), 0
         start = left = total - storage.row_count(folder / ROWS)
 
         def rows_so_far() -> int:
@@ -221,26 +220,11 @@ class Segment:
         return dataset, schema
 
 
-def heal(folder: Place) -> None:
-    """Mend what a stop between two steps of a commit can leave: ids that are both committed and pending.
-
-    Ray deletes the data of pending ids and keeps the committed ones, and so would lose the rows. Without the committed
-    ids they are computed again.
-    """
-    pending = ".pending.parquet"
-    ids = {path.name: path for path in storage.files(folder / CHECKPOINT, ".parquet")}
-    for name in ids:
-        if name.endswith(pending) and (committed := ids.get(name.removesuffix(pending) + ".parquet")):
-            storage.remove(committed)
-
-
 def _no_worker(name: str, failed: int, said: str) -> str:
     stage, _, fault = said.strip().partition("\n")
     last = fault.rpartition("\n")[2] or "no exception: memory, a signal or an exit"
-    many = f"{failed} workers" if failed > 1 else "the worker"
-    return (
-        f"segment '{name}': {many} of '{stage}' failed again and again and finished nothing: {last}\n{fault}".rstrip()
-    )
+    said = f"segment '{name}': no worker of '{stage}' finishes anything, {failed} gave up: {last}"
+    return f"{said}\n{fault}".rstrip()
 
 
 def ledger_of(rows: Rows) -> Any:
