@@ -69,5 +69,5 @@ class Critique(PromptStep):
             seed=integer(self.seed, purpose, row["row_id"]),
         )
         spend(row, answer)
-        critique = without_verdict_lines(strip_label(answer.text))
+        critique = without_verdict_lines(strip_label(answer.text), row["allowed"])
         return whole_sentences(critique) if answer.output_tokens >= self.config.max_tokens else critique

@@ -11,8 +11,9 @@ from scipy.special import softmax
 from pipelines.core.records import JUDGED, Row
 from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep
-from pipelines.judging.parse import normalise, parse
+from pipelines.judging.parse import parse
 from pipelines.judging.templates import READS, load, render
+from pipelines.judging.verdict import normalise
 
 JudgeFormat = Literal["cot", "judgment_only", "one_token"]
 TOP = 10  # log-probabilities kept per token: enough for any closed set of verdicts here
