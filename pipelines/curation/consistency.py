@@ -42,8 +42,9 @@ class ConsistencyCheck(PromptStep):
         while not row["chosen_consistent"] and row["attempts"] < self.config.attempts:
             row["attempts"] += 1
             again = await self.critique.write(row, "chosen", row["verdict"], ask, row["attempts"])
-            if again and await self._agrees(row, again, row["verdict"], ask):
-                row["chosen_critique"], row["chosen_consistent"] = again, True
+            if again.critique and await self._agrees(row, again.critique, row["verdict"], ask):
+                row["chosen_critique"], row["chosen_thoughts"] = again.critique, again.thoughts
+                row["chosen_consistent"] = True
         if unit(self.seed, "checker probe", row["row_id"]) < self.config.probe_share:
             wrong, right = (
                 (row["chosen_critique"], row["rejected_verdict"]),

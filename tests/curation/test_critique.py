@@ -10,7 +10,7 @@ from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique, whole_sentences
 from pipelines.engines.llm.ask import Answer
 
-NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0}
+NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0, "thought_tokens": 0}
 
 
 class RecordedAsk:
@@ -91,7 +91,7 @@ def test_critique_that_the_token_limit_cut_keeps_its_whole_sentences() -> None:
 def test_cut_critique_without_a_sentence_is_filtered() -> None:
     class Cut(RecordedAsk):
         async def __call__(self, prompt: str, **options: Any) -> Answer:
-            return Answer("it goes on and", prompt_tokens=1, output_tokens=options["max_tokens"], seconds=0)
+            return Answer("it goes on and", prompt_tokens=1, output_tokens=8, seconds=0, finished=False)
 
     row = example()
     asyncio.run(Critique(CritiqueConfig(), 0).run(row, Cut(None)))
@@ -165,3 +165,28 @@ def test_an_inconsistent_chosen_critique_is_written_anew_up_to_k_times() -> None
     row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     run(ConsistencyCheck(config, seed=0), row, lambda prompt, options: "No" if "choices" in options else "draft")
     assert (row["chosen_critique"], row["attempts"]) == ("good", 3) and row["status"] == "filtered:inconsistent_chosen"
+
+
+def thinker(text: str, thoughts: str, *, cut: bool = False) -> Any:
+    """An engine that thinks first."""
+
+    async def ask(prompt: str, **options: Any) -> Answer:
+        said = text if "choices" not in options else "Yes"
+        return Answer(said, 10, 3, 0.1, thoughts=thoughts, thought_tokens=5, thoughts_cut=cut)
+
+    return ask
+
+
+def test_thoughts_of_the_generator_are_counted_and_kept_out_of_the_critique() -> None:
+    row = example()
+    asyncio.run(Critique(CritiqueConfig(), 0).run(row, thinker("It is a colour.", "The verdict was given.")))
+    assert row["chosen_critique"] == row["rejected_critique"] == "It is a colour."
+    assert row["chosen_thoughts"] == row["rejected_thoughts"] == "The verdict was given."
+    assert row["thought_tokens"] == 10
+
+
+def test_a_generator_that_was_cut_off_while_it_thought_wrote_no_critique() -> None:
+    row = example()
+    asyncio.run(Critique(CritiqueConfig(), 0).run(row, thinker("", "Hm.", cut=True)))
+    assert row["status"] == "filtered:unfinished_chosen_thoughts"
+    assert row["chosen_thoughts"] == "Hm." and "chosen_critique" not in row

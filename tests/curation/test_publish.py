@@ -83,7 +83,8 @@ def test_columns_are_a_pairs_then_those_of_further_stages_without_the_unpublishe
     schema = pa.schema([*PAIR, *further])
     first = written(tmp_path / "first", ["ok", "filtered:x"], {"in": 2}, schema, language="en", cost=1.0)
     publish(tmp_path / "out", [first], MANIFEST)
-    hidden = {column.name for column in CACHED}
+    hidden = {column.name for column in PAIR if column.metadata}
+    assert {column.name for column in CACHED} < hidden and "chosen_thoughts" in hidden
     for folder in ("data", "quarantine"):
         found = pq.read_table(tmp_path / "out" / folder)
         assert found.column_names == [name for name in PAIR.names if name not in hidden] + ["language"]
