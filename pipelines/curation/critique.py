@@ -54,7 +54,7 @@ class Critique(PromptStep):
     def depends(self) -> dict[str, Any]:
         config = self.config.identity()
         del config["engine"]  # the stage has it
-        return {"config": config, "seed": self.seed, "templates": identity("critique")}
+        return {"config": config, "seed": self.seed, "templates": identity(self.config.template)}
 
     async def run(self, row: Row, ask: Ask) -> None:
         row["generator"] = self.config.engine.model
@@ -72,7 +72,7 @@ class Critique(PromptStep):
         """One critique; empty if the generator wrote nothing but thoughts or a verdict, or no whole sentence."""
         purpose = f"{side}_critique" if attempt == 1 else f"{side}_critique, attempt {attempt}"
         answer = await ask(
-            render(load("critique"), row, verdict=verdict),
+            render(load(self.config.template), row, verdict=verdict),
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature if attempt == 1 else self.config.retry_temperature,
             top_p=self.config.top_p,
