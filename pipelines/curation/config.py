@@ -82,8 +82,10 @@ class CritiqueConfig(Strict):
     """Synthetic critiques (§2.2) and the consistency check (§2.3)."""
 
     engine: EngineConfig = EngineConfig()
+    template: str = "critique"
+    """Prompt template: `critique` asks for a paragraph, `critique_compact` for a sentence; or the path of your own."""
     max_tokens: int = Field(256, ge=8)
-    """Tokens of a critique."""
+    """Tokens of a critique, with the thoughts of a generator that thinks."""
     temperature: float = Field(0.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)

@@ -63,6 +63,6 @@ class ConsistencyCheck(PromptStep):
 
     async def _agrees(self, row: Row, critique: str, verdict: str, ask: Ask) -> bool:
         asked = self.question(row, critique, verdict)
-        answer = await ask(asked.prompt, max_tokens=16, choices=asked.choices)
+        answer = await ask(asked.prompt, max_tokens=asked.max_tokens, choices=asked.choices)
         spend(row, answer)
         return answer.text.strip() == asked.agrees

@@ -54,7 +54,7 @@ class Critique(PromptStep):
     def depends(self) -> dict[str, Any]:
         config = self.config.identity()
         del config["engine"]  # the stage has it
-        return {"config": config, "seed": self.seed, "templates": identity("critique")}
+        return {"config": config, "seed": self.seed, "templates": identity(self.config.template)}
 
     async def run(self, row: Row, ask: Ask) -> None:
         row["generator"] = self.config.engine.model
@@ -70,7 +70,7 @@ class Critique(PromptStep):
 
     def prompt(self, row: Row, verdict: str) -> str:
         """What the generator is asked."""
-        return render(load("critique"), row, verdict=verdict)
+        return render(load(self.config.template), row, verdict=verdict)
 
     async def write(self, row: Row, side: str, verdict: str, ask: Ask, attempt: int = 1) -> Draft:
         """One critique; empty if the generator wrote nothing but thoughts or a verdict, or no whole sentence."""

@@ -237,6 +237,8 @@ def test_the_same_files_in_another_folder_are_the_same_run(tmp_path: Path, given
 
 # Key -> another value, for all that cannot be derived from the first one.
 OTHER: dict[str, Any] = {
+    "critique.template": "critique_compact",
+    "critique.engine.reasoning": "none",
     "sources": ["sample_pairwise"],
     "sample_per_source": 7,
     "clean.near_duplicates.threshold": 0.8,
