@@ -60,3 +60,11 @@ class LedgerError(Exception):
 
 class TooManyErrors(Exception):
     """More rows ended as errors than `max_error_share` allows: the run is not to be trusted."""
+
+
+class SegmentStopped(Exception):
+    """The driver has told the workers of a segment to stop, and why."""
+
+
+class WorkersFailed(Exception):
+    """No process of a segment finishes anything any more: its program, model or machine is at fault, and no row."""

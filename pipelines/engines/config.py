@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.judging.thoughts import Reasoning
 
 
 def _least_and_most(pool: tuple[int, int]) -> tuple[int, int]:
@@ -42,6 +43,9 @@ class EngineConfig(Strict):
     """Blocks an engine works on at once, of each up to four batches; with many, none is done and written for long."""
     kv_cache_gb: Annotated[int, OPERATIONAL] = Field(1, ge=1)
     """Key-value cache of a CPU engine, in GiB."""
+    reasoning: Reasoning = "auto"
+    """Marks around a thinking model's thoughts, such as `["<think>", "</think>"]`, which are kept apart; `auto` finds
+    the common ones, `none` takes all that is written for the answer."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's AsyncEngineArgs, passed through."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
+from pipelines.core.hub import commit
 from pipelines.core.progress import say
 
 EMBEDDED = "embedded"
@@ -51,7 +52,7 @@ def resolve(model: str) -> str:
 
 
 def identity(model: str) -> str:
-    """What tells a model from all others: the digest of its folder's content, or its hub id.
+    """What tells a model from all others: the digest of its folder's content, or its hub id and commit.
 
     Args:
         model: as for `resolve`.
@@ -60,7 +61,20 @@ def identity(model: str) -> str:
         UserError: there is no such model.
     """
     source = resolve(model)
-    return source if HUB_ID.fullmatch(source) else storage.content_digest(storage.Place(source))
+    if HUB_ID.fullmatch(source):
+        return f"{source}@{commit(source, 'model') or 'unknown'}"
+    return storage.content_digest(storage.Place(source))
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of those packages that are installed: what a model computes depends on them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def require(model: str, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any, Literal
 
@@ -14,7 +15,9 @@ from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row
 from pipelines.core.registry import Named, Registry
 from pipelines.judging.closed_sets import choices, score_range
+from pipelines.judging.tasks import TASKS
 
+_FENCE = re.compile("`{3,}")
 Format = Literal["cot", "judgment_only"]
 READS = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task")  # of a row, by `render`
 
@@ -26,7 +29,8 @@ class Template(Named):
         name: what configs call it.
         task: `pairwise`, `absolute` or `classification`; `any` fits all three.
         origin: where the wording comes from.
-        text: Jinja text of the user message; its variable `cot` says which of the two formats to ask for.
+        text: Jinja text of the user message. Besides the row's texts it sees `cot`, which of the two formats to ask
+            for, and `fence`, a line of backticks that is longer than any within the texts.
         reasoning: label before the critique in an answer; may be empty.
         result: label before the verdict in an answer; empty if the verdict is alone on its line.
         around: text right before and right after the verdict.
@@ -79,7 +83,7 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         template: the format.
         row: a record with the Example columns.
         cot: ask for a critique and a judgment, else for the judgment alone.
-        extra: further values, such as the verdict to argue for.
+        extra: further values, such as the `verdict` to argue for, which adds its `statement` in words.
 
     Raises:
         RowFailure: the row has no responses, or no verdicts to choose from.
@@ -101,10 +105,18 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         "cot": cot,
         **extra,
     }
+    values["fence"] = fence(*values["responses"], *(text for text in values.values() if isinstance(text, str)))
+    if verdict := extra.get("verdict"):
+        values["statement"] = TASKS[row["task"]].statement(verdict)
     try:
         return _compiled(template.text).render(values).strip()
     except UndefinedError as exc:
         raise UserError(f"the template asks for an unknown value: {exc}", where=template.name) from None
+
+
+def fence(*texts: str) -> str:
+    """Backticks that open and close a text: more than stand together anywhere in the texts, and three at least."""
+    return "`" * max(3, *(len(run) + 1 for text in texts for run in _FENCE.findall(text)), 0)
 
 
 @cache
