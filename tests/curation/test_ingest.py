@@ -174,7 +174,7 @@ def test_a_dry_run_opens_the_files_and_shows_their_rows(tmp_path: Path) -> None:
         "ingest 1 sources",
         "  source mine: classification, CC0-1.0",
         "    first 31 rows: 30 can be used (No: 15, Yes: 15)",
-        "    1 times error:invalid_json",
+        "    1 times error:invalid_json (if the file is no JSON, say so with `format`)",
     ]
     assert told[4:] == [
         f"    {'Yes' if n % 2 else 'No'} of Yes, No | instruction: q{n} | response: a{n}" for n in range(3)

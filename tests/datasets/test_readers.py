@@ -314,7 +314,7 @@ def test_the_content_of_a_source_is_that_of_every_file_it_reads_wherever_they_li
     table = {"t": {"file": "t.json", "key": "record.id"}}
     one = dataset(files=["a.txt", "b.txt"], loader=f"{__name__}:join", tables=table)
     seen = [contents(one, root)]
-    assert [entry.split()[0] for entry in seen[0]] == ["a.txt", "b.txt", "t.json"]
+    assert [entry.split()[0] for entry in seen[0]] == ["a.txt", "b.txt", "t.json", "test_readers.py"]
     for name in files:
         (root / name).write_text("new")  # of the same length, for two of them
         seen.append(contents(one, root))
