@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.core.determinism import integer
@@ -10,9 +11,15 @@ from pipelines.core.records import CACHED, CRITIQUED, Row, filtered
 from pipelines.curation.config import CritiqueConfig
 from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep
-from pipelines.judging.parse import strip_label, without_verdict_lines
+from pipelines.judging.parse import normalise, parse, strip_label, without_verdict_lines
 from pipelines.judging.templates import READS, identity, load, render
 
+# A line that names the verdict, whether or not the parser would read it: a judge is to say it once, in its place.
+_NAMED = re.compile(
+    r"^\W*(?:(?:my|the|final|overall)\s+)*(?:result|verdict|judge?ment|decision|score|rating|answer|choice|winner)"
+    r"\b[\s*_]*(?::|=|(?<!answer )is\b)[\s*_]*(?P<verdict>.+)$",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
 
@@ -23,6 +30,27 @@ def whole_sentences(text: str) -> str:
     """
     ends = list(_SENTENCE_END.finditer(text))
     return text[: ends[-1].end()] if ends else ""
+
+
+def without_verdicts(text: str, allowed: Sequence[str]) -> str:
+    """What the generator wrote, without its label and without anything that is, or would be read as, a verdict.
+
+    The completion ends with the verdict: a second one in the critique would teach a judge to say it early, and another
+    one to contradict itself.
+    """
+    lines = without_verdict_lines(strip_label(text)).split("\n")
+    kept = [line for line in lines if not _is_verdict(line, allowed)]
+    critique = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    while (
+        found := parse(critique, allowed)
+    ).verdict is not None:  # one that takes two lines, such as label and verdict
+        critique = found.critique
+    return critique
+
+
+def _is_verdict(line: str, allowed: Sequence[str]) -> bool:
+    named = _NAMED.match(line)
+    return parse(line, allowed).verdict is not None or bool(named and normalise(named["verdict"], allowed))
 
 
 def spend(row: Row, answer: Answer) -> None:
@@ -73,5 +101,5 @@ class Critique(PromptStep):
             seed=integer(self.seed, purpose, row["row_id"]),
         )
         spend(row, answer)
-        critique = without_verdict_lines(strip_label(answer.text))
+        critique = without_verdicts(answer.text, row["allowed"])
         return whole_sentences(critique) if answer.output_tokens >= self.config.max_tokens else critique
