@@ -11,9 +11,11 @@ import typer
 import yaml
 
 from pipelines.config import Config, choose_sources, load_config
-from pipelines.core.errors import LedgerError, TooManyErrors, UserError
+from pipelines.core.errors import LedgerError, TooManyErrors, UserError, WorkersFailed
+from pipelines.core.lock import held
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
+from pipelines.core.retry import retry_errors
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="A YAML file, or the name of a packaged config such as local.")
@@ -40,6 +42,9 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
         ] = None,
         skip: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="Omit this source; repeatable.")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the config and what would run.")] = False,
+        again: Annotated[
+            bool, typer.Option("--retry-errors", help="First take back error rows and all that was made from them.")
+        ] = False,
     ) -> None:
         def work() -> None:
             settings = choose_sources(load_config(config, overrides), only or [], skip or [])
@@ -47,7 +52,9 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
                 print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
                 print("\n".join(plan(settings)))
             else:
-                with quiet_output():
+                with quiet_output(), held(settings.run.lock):
+                    if again:
+                        retry_errors(settings.run)
                     job(settings)
 
         sys.exit(exit_code(work))
@@ -85,7 +92,7 @@ def exit_code(work: Callable[[], None]) -> int:
 def _known(exc: BaseException | None) -> BaseException | None:
     """The project's own error behind an exception, if there is one: Ray wraps what its workers raise."""
     while exc is not None:
-        if isinstance(exc, UserError | LedgerError | TooManyErrors):
+        if isinstance(exc, UserError | LedgerError | TooManyErrors | WorkersFailed):
             return exc
         exc = getattr(exc, "cause", None) or exc.__cause__
     return None

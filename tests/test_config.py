@@ -186,3 +186,12 @@ def test_only_and_skip_choose_among_the_configs_sources() -> None:
         choose_sources(config, ["d"], [])
     with pytest.raises(UserError, match="no source is left"):
         choose_sources(config, ["a"], ["a"])
+
+
+def test_what_is_said_of_a_skipped_source_goes_with_it() -> None:
+    named = {"sources": ["a", "b"], "reward": {"thresholds": {"a": 1.0, "b": 2.0}}}
+    mix = {"caps": {"a": 3, "b": 4}, "templates": {"b": "pairwise_compact"}}
+    raw = {"out_dir": "out", "curation": {**named, "mix": mix}, "evaluation": {"benchmarks": []}}
+    left = choose_sources(parse_model(Config, raw, where="x"), [], ["b"]).curation
+    assert (left.reward.thresholds, left.mix.caps) == ({"a": 1.0}, {"a": 3})
+    assert "b" not in left.mix.templates and "pairwise" in left.mix.templates

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipelines.core.determinism import digest
+from pipelines.core.errors import RowFailure
 
 Row = dict[str, Any]
 Task = Literal["pairwise", "absolute", "classification"]
@@ -127,6 +128,12 @@ def filtered(reason: str) -> str:
 def error(reason: str) -> str:
     """Status of a row that something went wrong with."""
     return f"error:{reason}"
+
+
+def failure(stage: str, exc: RowFailure) -> str:
+    """Status of a row that failed in a stage; what the message quotes of a broken text can still be stored."""
+    said = " ".join(str(exc).split())[:200].encode("utf-8", "backslashreplace").decode()
+    return error(f"{stage}:{said}")
 
 
 def kind(status: str | None) -> str:

@@ -68,11 +68,15 @@ class Critique(PromptStep):
                 return
             row[f"{side}_critique"] = critique
 
+    def prompt(self, row: Row, verdict: str) -> str:
+        """What the generator is asked."""
+        return render(load(self.config.template), row, verdict=verdict)
+
     async def write(self, row: Row, side: str, verdict: str, ask: Ask, attempt: int = 1) -> Draft:
         """One critique; empty if the generator wrote nothing but thoughts or a verdict, or no whole sentence."""
         purpose = f"{side}_critique" if attempt == 1 else f"{side}_critique, attempt {attempt}"
         answer = await ask(
-            render(load(self.config.template), row, verdict=verdict),
+            self.prompt(row, verdict),
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature if attempt == 1 else self.config.retry_temperature,
             top_p=self.config.top_p,

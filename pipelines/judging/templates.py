@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row
 from pipelines.core.registry import Named, Registry
+from pipelines.judging.closed_sets import choices, score_range
 from pipelines.judging.tasks import TASKS
 
 _FENCE = re.compile("`{3,}")
@@ -100,6 +100,7 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         "rubric": row["rubric"] or "",
         "allowed": list(row["allowed"]),
         "choices": choices(row["allowed"]),
+        "score_range": score_range(row["allowed"]),
         "task": row["task"],
         "cot": cot,
         **extra,
@@ -116,13 +117,6 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
 def fence(*texts: str) -> str:
     """Backticks that open and close a text: more than stand together anywhere in the texts, and three at least."""
     return "`" * max(3, *(len(run) + 1 for text in texts for run in _FENCE.findall(text)), 0)
-
-
-def choices(allowed: Sequence[str]) -> str:
-    """The closed set of verdicts in words: `A or B`, `an integer between 1 and 5`, `Yes or No`."""
-    if len(allowed) > 2 and all(verdict.isdigit() for verdict in allowed):
-        return f"an integer between {allowed[0]} and {allowed[-1]}"
-    return f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
 
 
 @cache

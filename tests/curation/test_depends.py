@@ -113,14 +113,14 @@ def other_benchmark_texts(folder: Path, given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        (no_reward, {"prepare.reward", "synthesize.reward_threshold"}),
-        (other_wording, {"mix.pair"}),
+        (no_reward, {"prepare.reward", "select.reward_threshold"}),
+        (other_wording, {"mix.pair", "select.fit"}),
         (other_side_table, {"ingest.files"}),
         (other_label_in_the_middle, {"ingest.files"}),
         (other_engine_arguments, {"synthesize.synthesize"}),
         (retrained("reward"), {"prepare.reward"}),
-        (retrained("generator"), {"synthesize.synthesize"}),
-        (retrained("tokenizer"), {"mix.pair"}),
+        (retrained("generator"), {"synthesize.synthesize", "select.fit"}),
+        (retrained("tokenizer"), {"mix.pair", "select.fit"}),
         (other_benchmark_texts, {"prepare.decontaminate"}),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_change_behind_the_config_is_noticed_where_it_matters(
 def test_a_change_refuses_what_was_made_without_it(tmp_path: Path, given: dict[str, Any]) -> None:
     step.once(tmp_path / "work" / "mix", depends(tmp_path, given)["mix"], lambda folder: {})
     other_wording(tmp_path, given)
-    with pytest.raises(UserError, match=r"mix: holds a run of another config \(changed: pair\)"):
+    with pytest.raises(UserError, match=r"mix: holds a run of another config \(changed: before, pair\)"):
         step.finished(tmp_path / "work" / "mix", depends(tmp_path, given)["mix"])
 
 
@@ -154,7 +154,7 @@ def test_a_template_of_the_package_counts_with_its_text(
     after = depends(tmp_path, given)
     steps = [found["synthesize"]["synthesize"]["steps"] for found in (before, after)]
     assert all(steps[0][name]["templates"] != steps[1][name]["templates"] for name in ("critique", "consistency"))
-    assert changed(before, after) == ["synthesize.synthesize"]
+    assert set(changed(before, after)) == {"synthesize.synthesize", "select.fit"}
 
 
 def test_the_seed_is_noticed_where_something_is_drawn(tmp_path: Path, given: dict[str, Any]) -> None:
@@ -179,6 +179,7 @@ OTHER: dict[str, Any] = {
     "sources": ["sample_pairwise"],
     "sample_per_source": 7,
     "clean.near_duplicates.threshold": 0.8,
+    "clean.conflicts": "drop",
     "clean.scripts": ["Latin"],
     "clean.excluded_splits": [],
     "reward.thresholds": {"mine": 0.5},
@@ -241,4 +242,12 @@ def test_every_key_is_noticed_but_for_the_operational_ones(
 
 def test_thresholds_leave_the_scores_valid(tmp_path: Path, given: dict[str, Any]) -> None:
     found = changed(depends(tmp_path, given), depends(tmp_path, with_value(given, "reward.thresholds", {"mine": 0.5})))
-    assert found == ["synthesize.reward_threshold"]
+    assert found == ["select.reward_threshold"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("mix.cot_share", 0.5), ("mix.caps", {"mine": 3})])
+def test_the_mixture_may_change_without_another_choice_of_rows(
+    tmp_path: Path, given: dict[str, Any], key: str, value: Any
+) -> None:
+    found = changed(depends(tmp_path, given), depends(tmp_path, with_value(given, key, value)))
+    assert found and not any(name.startswith("select") for name in found)
