@@ -20,9 +20,9 @@ from pipelines.datasets.spec import RawRecord, adapt
 PUBLISHED: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "pandalm": ({"ok": 999}, {"A": 422, "B": 472, "Tie": 105}),
     "tulu1_human_eval": (
-        # One answer was a formula of a spreadsheet, which its cell has evaluated: the text is lost.
-        {"ok": 1150 - 1, "filtered:null_verdict": 152, "error:cell_error:#N/A": 1},
-        {"A": 188 + 235, "B": 191 + 160 - 1, "Tie": 376},
+        # Three rows asked for a formula of a spreadsheet, which the answer's cell has evaluated: the text is lost.
+        {"ok": 1150 - 3, "filtered:null_verdict": 152, "error:cell_error:#N/A": 1, "error:cell_error:#ERROR!": 2},
+        {"A": 188 + 235 - 2, "B": 191 + 160 - 1, "Tie": 376},
     ),
     "alce_human_eval": (
         {"ok": 800, "filtered:not_a_rating": 8},
