@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.records import TASKS, Row
-from pipelines.data.sample import contents
+from pipelines.data.sample import contents, scripts
 from pipelines.data.sample.families import CASES, GRADED, Case, Graded, fives, shuffled, sums, total
 from pipelines.data.sample.flaws import FRESH, plant
 
@@ -49,7 +49,7 @@ class Contents:
             "objects": list(contents.OBJECTS),
             "descriptions": list(contents.DESCRIPTIONS),
             "categories": list(contents.CATEGORIES),
-            "symbol": list(contents.SYMBOLS),
+            "symbol": list(scripts.SYMBOLS),
             "things": list(contents.THINGS),
         }
         self._banks = {name: shuffled(bank, name) for name, bank in banks.items()}
