@@ -25,7 +25,7 @@ from pipelines.curation.ingest import Ingest
 from pipelines.curation.mix import Pair
 from pipelines.curation.near_duplicates import NearDuplicates, NotNearDuplicate
 from pipelines.curation.publish import Publish
-from pipelines.curation.registry import load_sources
+from pipelines.curation.registry import check_years, load_sources
 from pipelines.curation.threshold import RewardThreshold
 from pipelines.engines.llm.vllm_stage import PromptStage
 from pipelines.engines.reward.stage import RewardStage
@@ -38,6 +38,7 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
     """The paper's Figure 2, top to bottom: each step hands its rows to the next."""
     clean, reward, critique, mix, seed = curation.clean, curation.reward, curation.critique, curation.mix, run.seed
     near, texts, sources = clean.near_duplicates, clean.decontaminate, load_sources(curation.sources)
+    check_years(sources, clean.min_year)
     order = [source.name for source in sources]
     prompts, pair = (Critique(critique, seed), ConsistencyCheck(critique, seed)), Pair(mix, seed)
     job.check_names(curation)

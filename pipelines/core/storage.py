@@ -66,6 +66,19 @@ def holds_files(folder: Place, but: Sequence[str] = ()) -> bool:
     return any(path.is_file() or holds_files(path) for path in own)
 
 
+def check_writable(folder: Place) -> None:
+    """Check that a folder is there or can be made, without making it.
+
+    Raises:
+        UserError: a file is in its way, or it may not be written to.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        raise UserError(f"cannot be made, because {nearest} is a file", where=str(folder))
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"cannot be written, because {nearest} may not be", where=str(folder))
+
+
 def make_folder(folder: Place) -> Place:
     """The folder, made where it is not there."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ OPERATIONAL = Operational()
 class Strict(BaseModel):
     """Base of every config model: an unknown key is an error, a value is never changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """The values that a result depends on: all but those marked OPERATIONAL, in JSON's types."""

@@ -39,8 +39,8 @@ class DecontaminateConfig(Strict):
 class CleanConfig(Strict):
     """What cleaning filters (§2.1)."""
 
-    min_year: int = 2023
-    """Rows published earlier are filtered."""
+    min_year: int | None = Field(2023, ge=1900, le=2200)
+    """Rows published earlier, or in a year unknown, are filtered; null keeps them."""
     scripts: list[str] = Field(["Latin", "Greek"])
     """Unicode scripts whose letters a row may use."""
     max_other_letters: int = Field(0, ge=0)
@@ -118,7 +118,7 @@ class MixConfig(Strict):
     templates: dict[str, str | list[str]] = Field(default_factory=lambda: dict[str, str | list[str]](_ORIGINAL))
     """Task or source -> template, or several to choose from by the row's hash. A source's own comes first; tasks that
     are not named keep their own."""
-    caps: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    caps: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Source -> most rows, chosen by hash before any critique is written."""
     tokenizer: str = "embedded"
     """Whose tokens are counted: the model that will be trained."""

@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError, one_line, unreadable
+from pipelines.core.hub import commit
+from pipelines.datasets.code import code
 from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
 from pipelines.datasets.json_records import Read, read_document, read_records
@@ -114,20 +116,23 @@ def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
 
 
 def contents(spec: DatasetSpec, data_root: Path | None) -> list[str]:
-    """Name and content digest of every file that a source reads, side tables included, in order.
+    """Name and content digest of every file that a source reads or runs, side tables included, in order.
 
-    A hub dataset has none: its id and revision are part of the specification.
+    Of a hub dataset, the commit that its revision is at.
 
     Raises:
         UserError: a file is missing.
     """
     found: list[tuple[str, Path]] = []
+    more = code(spec)
     for source in inputs(spec, data_root):
+        if source.path is None and spec.hub:
+            more.append(f"{spec.hub.id} {commit(spec.hub.id, 'dataset', spec.hub.revision)}")
         if source.path:
             found += [(source.name, source.path), *((path.name, path) for path in source.more)]
     for side in spec.tables.values():
         found += _table_files(spec, side, data_root)
-    return [f"{name} {storage.content_digest(path)}" for name, path in found]
+    return [*(f"{name} {storage.content_digest(path)}" for name, path in found), *more]
 
 
 def read_file(path: Path, file_format: FileFormat, records: str | None = None, encoding: str | None = None) -> Read:

@@ -21,6 +21,26 @@ CAPITALS = {
     "Cuba": "Havana",
     "Kenya": "Nairobi",
     "Hungary": "Budapest",
+    "Russia": "Moscow",
+    "China": "Beijing",
+    "Iceland": "Reykjavik",
+    "Belgium": "Brussels",
+    "Romania": "Bucharest",
+    "Bulgaria": "Sofia",
+    "Serbia": "Belgrade",
+    "Croatia": "Zagreb",
+    "Estonia": "Tallinn",
+    "Latvia": "Riga",
+    "Ukraine": "Kyiv",
+    "Turkey": "Ankara",
+    "Iraq": "Baghdad",
+    "Iran": "Tehran",
+    "Thailand": "Bangkok",
+    "Vietnam": "Hanoi",
+    "Nepal": "Kathmandu",
+    "Chile": "Santiago",
+    "Ghana": "Accra",
+    "Jamaica": "Kingston",
 }
 
 # No word occurs twice, so that the answer to one question is never right for another.
@@ -44,6 +64,20 @@ OPPOSITES = {
     "thick": "thin",
     "true": "false",
     "first": "last",
+    "heavy": "light",
+    "strong": "weak",
+    "clean": "dirty",
+    "long": "short",
+    "deep": "shallow",
+    "north": "south",
+    "east": "west",
+    "win": "lose",
+    "arrive": "leave",
+    "alive": "dead",
+    "inside": "outside",
+    "remember": "forget",
+    "cheap": "expensive",
+    "happy": "sad",
 }
 
 COLOURS = {
@@ -103,6 +137,27 @@ OBJECTS = (
     "passport",
     "candle",
     "phone",
+    "brown dog",
+    "silk tie",
+    "gold coin",
+    "tea pot",
+    "steel knife",
+    "paper kite",
+    "glass jar",
+    "spare tyre",
+    "yellow coat",
+    "cook book",
+    "camera",
+    "hammer",
+    "basket",
+    "violin",
+    "blanket",
+    "ticket",
+    "mirror",
+    "bottle",
+    "wallet",
+    "sponge",
+    "bicycle",
 )
 PLACES = (
     "in the box",
@@ -375,7 +430,14 @@ SYMBOLS = (
     ),
 )
 
-NO_ANSWERS = ("I do not know.", "Sorry, I do not know the answer.", "Sorry, I do not know that.")
+NO_ANSWERS = (
+    "I do not know.",
+    "Sorry, I do not know.",
+    "Sorry, I do not know that.",
+    "Sorry, I do not know the answer.",
+    "Sorry, I do not know the answer to that.",
+    "Sorry, I do not know the answer to that question.",
+)
 
 # kind -> (instruction, right text, wrong text) in a script that cleaning turns away.
 OTHER_SCRIPTS = {

@@ -264,7 +264,8 @@ class RewardStage(PooledStage):
         self.model: RewardModel | None = None
 
     def depends(self) -> dict[str, Any]:
-        return {"model": self.config.identity() | {"model": models.identity(resolve_reward(self.config))}}
+        model = self.config.identity() | {"model": models.identity(resolve_reward(self.config))}
+        return {"model": model, "packages": models.versions("torch", "transformers")}
 
     def setup(self) -> None:
         """Load the model, once in each actor."""

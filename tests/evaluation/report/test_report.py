@@ -53,7 +53,7 @@ def test_the_page_shows_what_it_must(written: tuple[Any, Results, Page]) -> None
             assert name in page.text and model in page.text
     for entry in found.comparison["trained"].tasks.values():
         assert entry.sentence in page.text
-    for words in ("sample of 20 of 30 rows", "No overall average", *found.settings.protocols.values()):
+    for words in ("sample of 20 of 60 rows", "No overall average", *found.settings.protocols.values()):
         assert words in page.text
     # The headline, a reliability diagram of the pairs, the training and the funnel.
     assert sum(tag == "svg" for tag, _ in page.elements) == 4
