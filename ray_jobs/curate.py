@@ -17,7 +17,7 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
-from pipelines.curation.decontaminate import Decontaminate
+from pipelines.curation.decontaminate import Decontaminate, still_clean
 from pipelines.curation.duplicates import Duplicates, MarkDuplicates
 from pipelines.curation.ingest import Ingest
 from pipelines.curation.mix import Pair
@@ -79,8 +79,13 @@ def curate(config: Config) -> None:
     """Run the job, or what is left of it."""
     connect(config.ray)
     steps = build(config.run, config.curation)
-    if config.curation.clean.decontaminate.enabled:
-        write_texts(config.run, config.evaluation.benchmarks)
+    if (texts := config.curation.clean.decontaminate).enabled:
+        # A benchmark that is added to a finished run locks nothing, if no training row overlaps with it.
+        write_texts(
+            config.run,
+            config.evaluation.benchmarks,
+            keep=lambda added: still_clean(config.run, Decontaminate(added, texts.ngram)),
+        )
     job.run(steps, config.run, config.curation)
 
 

@@ -8,10 +8,14 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+import pyarrow.compute as pc
 import regex  # type: ignore[import-untyped]
 
-from pipelines.core import sql, storage
-from pipelines.core.records import OVERLAPS, Row, filtered
+from pipelines.core import sql, step, storage
+from pipelines.core.commits import ROWS
+from pipelines.core.errors import UserError
+from pipelines.core.records import OK, OVERLAPS, Row, filtered
+from pipelines.core.run import Run
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place, Version
 
@@ -53,6 +57,38 @@ class Decontaminate(Stage):
         row["overlaps"] = sorted(found)
         if found:
             row["status"] = filtered(f"contaminated:{row['overlaps'][0]}")
+
+
+def still_clean(run: Run, added: Decontaminate) -> bool:
+    """Whether the rows that a run has begun to prepare are free of texts that were added since.
+
+    Args:
+        run: whose rows to look at.
+        added: the stage with those texts alone.
+
+    Returns:
+        False where nothing is prepared yet: such texts are then looked for like all others.
+
+    Raises:
+        UserError: rows have them.
+    """
+    prepared = run.work / "prepare"
+    if not storage.holds_files(prepared, but=(step.CLAIM, step.JOURNAL)):
+        return False
+    rows = (prepared if step.result_of(prepared) else run.work / "ingest") / ROWS
+    hits: Counter[str] = Counter()
+    for batch in storage.read_batches(rows, ["status", *added.reads], keep=pc.field("status") == OK):
+        for row in batch.to_pylist():
+            added.apply(row)
+            hits.update(row["overlaps"])
+    if hits:
+        named = ", ".join(f"{benchmark} ({n} rows)" for benchmark, n in hits.most_common(3))
+        raise UserError(
+            f"training rows overlap with benchmarks that have changed or were added since: {named}",
+            where=str(prepared),
+            fix="leave them out of evaluation.benchmarks, or choose another out_dir",
+        )
+    return True
 
 
 def keys(text: str, ngram: int) -> Iterator[int]:
