@@ -18,7 +18,7 @@ from pipelines.curation.conflicts import Conflicts, conflict_filter
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
-from pipelines.curation.decontaminate import Decontaminate
+from pipelines.curation.decontaminate import Decontaminate, still_clean
 from pipelines.curation.duplicates import Duplicates, MarkDuplicates
 from pipelines.curation.fit import Fits
 from pipelines.curation.ingest import Ingest
@@ -81,8 +81,13 @@ def curate(config: Config) -> None:
     """Run the job, or what is left of it."""
     connect(config.ray)
     steps = build(config.run, config.curation)
-    if config.curation.clean.decontaminate.enabled:
-        write_texts(config.run, config.evaluation.benchmarks)
+    if (texts := config.curation.clean.decontaminate).enabled:
+        # A benchmark that is added to a finished run locks nothing, if no training row overlaps with it.
+        write_texts(
+            config.run,
+            config.evaluation.benchmarks,
+            keep=lambda added: still_clean(config.run, Decontaminate(added, texts)),
+        )
     job.run(steps, config.run, config.curation)
 
 

@@ -23,7 +23,14 @@ Depends = dict[str, Any]
 Result = dict[str, Any]
 
 
-def once(folder: Place, depends: Depends, write: Callable[[Place], Result | None], *, resumes: bool = False) -> Result:
+def once(
+    folder: Place,
+    depends: Depends,
+    write: Callable[[Place], Result | None],
+    *,
+    resumes: bool = False,
+    cheap: bool = False,
+) -> Result:
     """The result of a step: read where it is done, else made by `write`.
 
     Args:
@@ -31,6 +38,8 @@ def once(folder: Place, depends: Depends, write: Callable[[Place], Result | None
         depends: every value the result depends on, by name, in JSON's types.
         write: fills the folder, whatever an earlier attempt has left there, and returns what to note in the marker.
         resumes: whether `write` goes on with what an earlier attempt has left, which is then kept from another config.
+        cheap: whether the result is made again for another config, and none is refused; what reads it must depend on
+            its content.
 
     Returns:
         What `write` returned, with the `fingerprint` of `depends`.
@@ -38,6 +47,8 @@ def once(folder: Place, depends: Depends, write: Callable[[Place], Result | None
     Raises:
         UserError: the folder holds the work of another config.
     """
+    if cheap and (_claim(folder) or {}).get("fingerprint") not in (None, fingerprint(depends)):
+        storage.remove(folder / DONE)
     if (result := finished(folder, depends, resumes=resumes)) is not None:
         return result
     claim = {"fingerprint": fingerprint(depends), "depends": _whole(depends)}

@@ -174,6 +174,16 @@ def local_folder(folder: Place) -> Iterator[Path]:
     They do not appear together, so a marker elsewhere must say that they are complete.
     """
     yield fresh(folder)
+    share(folder)
+
+
+def share(folder: Path) -> None:
+    """Let others read the files of a local folder as the umask says: some libraries write for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode | 0o666 & ~mask)
 
 
 @contextmanager

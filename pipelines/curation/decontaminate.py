@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -9,9 +10,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
-from pipelines.core import sql, storage
-from pipelines.core.records import OVERLAPS, Row, filtered
+from pipelines.core import sql, step, storage
+from pipelines.core.commits import ROWS
+from pipelines.core.errors import UserError
+from pipelines.core.records import OK, OVERLAPS, Row, filtered
+from pipelines.core.run import Run
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import DecontaminateConfig
@@ -60,6 +65,38 @@ class Decontaminate(Stage):
         if found:
             first = max((one for one in found if one.benchmark == found[0].benchmark), key=lambda one: len(one.run))
             row["status"] = filtered(f"contaminated:{first.benchmark}:{quoted(first.run)}")
+
+
+def still_clean(run: Run, added: Decontaminate) -> bool:
+    """Whether the rows that a run has begun to prepare are free of texts that were added since.
+
+    Args:
+        run: whose rows to look at.
+        added: the stage with those texts alone.
+
+    Returns:
+        False where nothing is prepared yet: such texts are then looked for like all others.
+
+    Raises:
+        UserError: rows have them.
+    """
+    prepared = run.work / "prepare"
+    if not storage.holds_files(prepared, but=(step.CLAIM, step.JOURNAL)):
+        return False
+    rows = (prepared if step.result_of(prepared) else run.work / "ingest") / ROWS
+    hits: Counter[str] = Counter()
+    for batch in storage.read_batches(rows, ["status", *added.reads], keep=pc.field("status") == OK):
+        for row in batch.to_pylist():
+            added.apply(row)
+            hits.update(row["overlaps"])
+    if hits:
+        named = ", ".join(f"{benchmark} ({n} rows)" for benchmark, n in hits.most_common(3))
+        raise UserError(
+            f"training rows overlap with benchmarks that have changed or were added since: {named}",
+            where=str(prepared),
+            fix="leave them out of evaluation.benchmarks, or choose another out_dir",
+        )
+    return True
 
 
 @dataclass(frozen=True)

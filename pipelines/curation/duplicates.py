@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from pipelines.core import sql, step, storage
+from pipelines.core.determinism import digest
 from pipelines.core.progress import say
 from pipelines.core.records import Row, filtered
 from pipelines.core.segment import Rows
@@ -40,12 +41,13 @@ class Duplicates:
         import ray
 
         def write(folder: Place) -> step.Result:
-            return {"rows": ray.get(ray.remote(find_duplicates).remote(before.folder, self.file(work), self.sources))}
+            count = ray.get(ray.remote(find_duplicates).remote(before.folder, self.file(work), self.sources))
+            return {"rows": count, "listed": listed(self.file(work))}
 
-        depends = self.depends(before)
-        if done := step.finished(work / self.name, depends):
-            say(f"{self.name}: already done, {done['rows']} rows")
-        return replace(before, fingerprint=step.once(work / self.name, depends, write)["fingerprint"])
+        # What follows depends on the list: another order of the sources that lists the same rows changes nothing.
+        done = step.once(work / self.name, self.depends(before), write, cheap=True)
+        say(f"{self.name}: {done['rows']} rows")
+        return replace(before, fingerprint=digest(before.fingerprint, done["listed"]))
 
     def describe(self) -> list[str]:
         """One line."""
@@ -84,6 +86,12 @@ def find_duplicates(rows: Place, out: Place, sources: Sequence[str]) -> int:
             """
         )
     return storage.read_table(out, ["rank"]).num_rows
+
+
+def listed(duplicates: Place) -> str:
+    """Digest of what a file of `find_duplicates` says, however it is laid out."""
+    table = storage.read_table(duplicates).sort_by("raw_id")
+    return digest(table["raw_id"].to_pylist(), table["rank"].to_pylist())
 
 
 class MarkDuplicates(Stage):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipelines.core import step
 from pipelines.core.errors import UserError
+from pipelines.core.ledger import top
 from pipelines.core.run import Run
 from pipelines.core.segment import Rows, Step
 from pipelines.curation.cap import check_caps
@@ -30,7 +32,28 @@ def run(steps: Sequence[Step], where: Run, curation: CurationConfig) -> Rows:
     rows = Rows(where.work, "")  # the first step reads none
     for one in steps:
         rows = one.run(where.work, rows)
+        check_sources(one.name, rows)
     return rows
+
+
+def check_sources(name: str, rows: Rows) -> None:
+    """Refuse to go on without a source that has lost all its rows.
+
+    Args:
+        name: of the step.
+        rows: what it has written.
+
+    Raises:
+        UserError: naming the source and what its rows were lost for.
+    """
+    for source, counts in ((step.result_of(rows.folder.parent) or {}).get("ledger") or {}).items():
+        if not counts["ok"]:
+            why = f"{counts['in']} rows in: {top(counts['reasons'])}" if counts["in"] else "there are no rows in it"
+            raise UserError(
+                f"source '{source}' has no row left after {name} ({why})",
+                where=str(rows.folder.parent),
+                fix=f"mend the source or the settings, or leave it out: --skip {source} and another out_dir",
+            )
 
 
 def check(curation: CurationConfig) -> None:

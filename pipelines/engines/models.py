@@ -156,6 +156,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     draft.mkdir(parents=True)
     try:
         build(draft)
+        storage.share(draft)
         try:
             draft.rename(folder)
         except OSError:

@@ -89,6 +89,13 @@ def test_a_draft_that_nobody_resumes_is_no_reason_to_refuse(tmp_path: Path) -> N
         once(tmp_path, {"source": "wrong"}, fail)
 
 
+def test_a_cheap_result_is_made_again_for_another_config(tmp_path: Path) -> None:
+    assert once(tmp_path, {"order": [1, 2]}, lambda folder: {"n": 1}, cheap=True)["n"] == 1
+    assert once(tmp_path, {"order": [1, 2]}, lambda folder: {"n": 2}, cheap=True)["n"] == 1
+    assert once(tmp_path, {"order": [2, 1]}, lambda folder: {"n": 3}, cheap=True)["n"] == 3
+    assert once(tmp_path, {"order": [1, 2]}, lambda folder: {"n": 4}, cheap=True)["n"] == 4
+
+
 def test_a_result_depends_on_the_version_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     once(tmp_path, {"lr": 1}, lambda folder: None)
     monkeypatch.setattr(step, "__version__", "99")

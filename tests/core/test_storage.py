@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,3 +130,17 @@ def test_scratch_is_where_the_environment_says_and_goes(tmp_path: Path, monkeypa
         assert folder.parent == tmp_path
         (folder / "x").touch()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_library_writes_for_its_owner_alone_can_be_read_like_the_rest(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with storage.local_folder(tmp_path / "model") as folder:
+            (folder / "deep").mkdir()
+            for name in ("weights", "deep/script"):
+                (folder / name).touch()
+                (folder / name).chmod(0o700 if "script" in name else 0o600)
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / "model" / name).stat().st_mode & 0o777 for name in ("weights", "deep/script")]
+    assert modes == [0o640, 0o740]

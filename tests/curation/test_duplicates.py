@@ -16,6 +16,7 @@ from pipelines.core.records import EXAMPLE, Row
 from pipelines.core.segment import Rows
 from pipelines.core.stage import apply_stages, to_table
 from pipelines.curation.duplicates import Duplicates, MarkDuplicates, find_duplicates
+from pipelines.curation.duplicates import listed as digest_list
 
 
 def write(folder: Path, files: list[list[tuple[str, int, str, str]]]) -> Path:
@@ -44,6 +45,22 @@ def listed(folder: Path, ranks: dict[str, int]) -> Path:
     columns = {"raw_id": pa.array(list(ranks), pa.string()), "rank": pa.array(list(ranks.values()), pa.int32())}
     pq.write_table(pa.table(columns), path)
     return path
+
+
+def test_what_follows_depends_on_what_is_listed_and_not_on_how(tmp_path: Path) -> None:
+    def digest_of(name: str, *orders: list[str]) -> set[str]:
+        for number, order in enumerate(orders):
+            found(write(tmp_path / "rows", [FILES[name]]), tmp_path / f"{number}.parquet", order)
+        return {digest_list(tmp_path / f"{number}.parquet") for number in range(len(orders))}
+
+    assert len(digest_of("apart", ["a", "b"], ["b", "a"])) == 1
+    assert len(digest_of("shared", ["a", "b"], ["b", "a"])) == 2
+
+
+FILES = {
+    "apart": [("a", 0, "x", "ok"), ("a", 1, "x", "ok"), ("b", 0, "y", "ok")],
+    "shared": [("a", 0, "x", "ok"), ("b", 0, "x", "ok")],
+}
 
 
 def test_all_but_the_first_are_listed_with_their_rank(tmp_path: Path) -> None:

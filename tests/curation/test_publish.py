@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core import step
+from pipelines.core import step, storage
 from pipelines.core.errors import LedgerError
 from pipelines.core.records import CACHED, PAIR, PAIRED, UNPUBLISHED
 from pipelines.core.run import Run
@@ -142,6 +142,15 @@ def test_a_published_set_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert step_again == made
     assert not (run.curated / "README.md").exists()
     assert "publish: already done, 1 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gone", ["data", "manifest.json"])
+def test_a_set_that_was_removed_is_published_again(tmp_path: Path, gone: str) -> None:
+    run, made, _ = published(tmp_path)
+    storage.remove(run.curated / gone)
+    assert Publish(run, CurationConfig(), load_sources([SAMPLE])).run(run.work, made.earlier[-1]) == made
+    assert pq.read_table(run.pairs).num_rows == 1
+    assert read_json(run.curated / "manifest.json")["versions"].keys() >= {"openselene", "torch"}
 
 
 def test_the_set_loads_as_a_dataset(tmp_path: Path) -> None:

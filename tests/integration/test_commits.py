@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from pipelines.config import load_config
 from pipelines.core import storage
-from pipelines.core.cluster import configure_data
+from pipelines.core.cluster import connect
 from pipelines.core.segment import Rows, ledger_of
 
 from . import faults
-from .conftest import ROOT
+from .conftest import LOCAL, ROOT
 from .faults import BLOCK, examples
 
 # A job in a process of its own, on the cluster of the tests. Of the functions that commit, in the driver or in Ray's
@@ -105,9 +106,8 @@ def cluster(own_ray: None) -> Iterator[str]:
     for module in (sys.modules[__name__], faults):
         ray.cloudpickle.register_pickle_by_value(module)
     ray.shutdown()
-    context = ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    configure_data()
-    yield context.address_info["gcs_address"]
+    connect(load_config(LOCAL, ["ray.dashboard=false"]).ray)
+    yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
 

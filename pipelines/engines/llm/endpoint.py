@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -25,6 +26,17 @@ OPTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "seed": ("seed", {}),
     "max_tokens": ("max_completion_tokens", {"max_tokens": "max_completion_tokens"}),
 }
+
+
+PARAMETERS = ("temperature", "top_p")
+NOT_TAKEN = re.compile(
+    r"(?:unsupported|unknown|unrecognized|invalid|deprecated|not support\w*|cannot)\W+(?:\w+\W+){0,6}?"
+    r"(temperature|top_p)\b"
+    r"|\b(temperature|top_p)\b\W+(?:\S+\s+){0,6}?"
+    r"(?:not (?:be )?(?:support|allow|permit)|cannot|unsupported|deprecated)",
+    re.IGNORECASE,
+)
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EndpointError(RowFailure):
@@ -89,14 +101,17 @@ class EndpointAsk:
 
         if choices or rank_choices:
             raise ValueError("an endpoint cannot be held to a set of answers")
+        if LONE_SURROGATE.search(prompt):
+            raise RowFailure("invalid_unicode", "the prompt has half of a surrogate pair")
         request: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": [{"role": "user", "content": prompt.strip()}],
             "max_tokens": max_tokens,
             "temperature": temperature,
-            "top_p": top_p,
             "seed": seed,
         }
+        if top_p < 1:  # some endpoints refuse it beside a temperature
+            request["top_p"] = top_p
         if logprobs:
             request |= {"logprobs": True, "top_logprobs": logprobs}
         async with self.places:
@@ -124,6 +139,12 @@ class EndpointAsk:
                 ) from None
             except APIStatusError as exc:
                 option = complained_of(exc, request.keys() - left_out)
+                if option is None and (refused := refused_parameter(exc)):
+                    raise Refused(
+                        f"the endpoint does not take '{refused}' as it is asked: {self.clean(exc.message)}",
+                        where=self.endpoint.endpoint,
+                        fix="it must support chat completions at temperature 0; choose a model that does",
+                    ) from None
                 if option is None:
                     raise
                 left_out.add(option)
@@ -165,6 +186,16 @@ def without(request: dict[str, Any], left_out: set[str]) -> dict[str, Any]:
     return {renamed.get(key, key): value for key, value in request.items() if key not in gone}
 
 
+def refused_parameter(exc: APIStatusError) -> str | None:
+    """The sampling parameter that a refusal (400 or 422) is about: it would refuse every other row too."""
+    if exc.status_code not in (400, 422):
+        return None
+    if exc.param in PARAMETERS:
+        return str(exc.param)
+    found = NOT_TAKEN.search(exc.message)
+    return (found[1] or found[2]) if found else None
+
+
 def complained_of(exc: APIStatusError, asked: Sequence[str] | set[str]) -> str | None:
     """The option that a refusal (400 or 422) is about, if the request can do without it."""
     if exc.status_code not in (400, 422):
@@ -179,13 +210,19 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
     Tokens are 0 and log-probabilities empty if the endpoint does not report them.
 
     Raises:
+        EndpointError: the provider's filter withheld the answer.
         ValueError: it is not a chat completion, whatever its status was.
     """
+    if said := getattr(done, "error", None):
+        message = said.get("message", said) if isinstance(said, dict) else said
+        raise ValueError(f"the endpoint answered with an error: {message}")
     try:
         choice = done.choices[0]
+        if choice.finish_reason == "content_filter":
+            raise EndpointError("content_filter", "the provider withheld the answer")
         usage, likely = getattr(done, "usage", None), getattr(choice, "logprobs", None)
         details = getattr(usage, "prompt_tokens_details", None)
-        text = choice.message.content or choice.message.refusal or ""
+        text = _plain(choice.message.content) or choice.message.refusal or ""
         if not isinstance(text, str):
             raise TypeError("its content is not text")
         finished = getattr(choice, "finish_reason", None) != "length"
@@ -194,6 +231,8 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
         parted = part(text, thinking, finished=finished) if not thoughts else Parted(str(thoughts), text, not text)
         spent = getattr(usage, "completion_tokens_details", None)
         positions = getattr(likely, "content", None) or []
+        if LONE_SURROGATE.search(text):
+            raise RowFailure("invalid_unicode", "the answer has half of a surrogate pair")
         return Answer(
             text=parted.answer,
             prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
@@ -212,6 +251,13 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
         )
     except (AttributeError, TypeError, IndexError) as exc:  # the client checks nothing of what it is sent
         raise ValueError(f"the answer is not a chat completion: {exc}") from None
+
+
+def _plain(content: Any) -> Any:
+    """The text of a message's content, which may come in parts; of those, thoughts are left out."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    return "".join(str(part.get("text") or "") for part in content if part.get("type") in ("text", "output_text"))
 
 
 def require_endpoint(endpoint: EndpointConfig, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -26,20 +26,22 @@ def texts_file(run: Run) -> Place:
     return run.work / "benchmark_texts" / "texts.parquet"
 
 
-def write_texts(run: Run, benchmarks: Sequence[str]) -> Place:
+def write_texts(run: Run, benchmarks: Sequence[str], keep: Callable[[Place], bool] | None = None) -> Place:
     """Write instruction and context of every benchmark row, once a run.
 
-    Packaged benchmarks that `benchmarks` does not name are added if their files are on this machine.
+    Packaged benchmarks that `benchmarks` does not name are added if their files are on this machine. Where the texts
+    have changed since, the file changes too, unless `keep` says that the old one still serves.
 
     Args:
         run: whose `work` folder receives the file.
         benchmarks: names and YAML paths; all of them must be readable.
+        keep: told a file (benchmark, text) of the texts that the old one lacks.
 
     Returns:
         The file.
 
     Raises:
-        UserError: a benchmark in `benchmarks` cannot be read, or the folder holds those of another config.
+        UserError: a benchmark in `benchmarks` cannot be read.
     """
     wanted = BENCHMARKS.load_all(list(benchmarks), "evaluation.benchmarks")
     known = {benchmark.name for benchmark in wanted}
@@ -47,8 +49,10 @@ def write_texts(run: Run, benchmarks: Sequence[str]) -> Place:
     more = [benchmark for benchmark in others if _is_local(benchmark, run.data_root)]
     every = sorted([*wanted, *more], key=lambda benchmark: benchmark.name)
 
+    latest = texts_file(run).parent / "latest" / "texts.parquet"
+
     def write(folder: Place) -> None:
-        with storage.table_writer(texts_file(run), TEXTS) as writer:
+        with storage.table_writer(latest, TEXTS) as writer:
             for benchmark in every:
                 texts = sorted(texts_of(benchmark, run.data_root))
                 columns = {"benchmark": [benchmark.name] * len(texts), "text": texts}
@@ -61,7 +65,18 @@ def write_texts(run: Run, benchmarks: Sequence[str]) -> Place:
         "benchmarks": {benchmark.name: benchmark.identity() for benchmark in every},
         "files": {benchmark.name: contents(benchmark, run.data_root) for benchmark in every},
     }
-    step.once(texts_file(run).parent, depends, write)
+    step.once(latest.parent, depends, write, cheap=True)
+    table = storage.read_table(latest)
+    if storage.exists(texts_file(run)):
+        old = set(_pairs(storage.read_table(texts_file(run))))
+        seen = [pair in old for pair in _pairs(table)]
+        if all(seen) and len(seen) == len(old):
+            return texts_file(run)
+        added = latest.with_name("added.parquet")
+        storage.write_table(added, table.filter(pa.array([not one for one in seen], pa.bool_())))
+        if keep is not None and keep(added):
+            return texts_file(run)
+    storage.write_table(texts_file(run), table)
     return texts_file(run)
 
 
@@ -82,6 +97,10 @@ def texts_of(benchmark: Benchmark, data_root: Place | None) -> set[str]:
     kept = {instruction for instruction, _ in pairs if contexts[instruction] <= WORDING}
     kept |= {context for _, context in pairs if instructions[context] <= WORDING or len(context.split()) >= LONG}
     return kept - {""}
+
+
+def _pairs(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
 def _is_local(benchmark: Benchmark, data_root: Place | None) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import EXAMPLE, JUDGED, Row
 from pipelines.core.stage import to_table
 from pipelines.engines.endpoint_config import EndpointConfig
@@ -80,7 +80,6 @@ def test_what_is_asked_and_what_is_kept(serve: Callable[..., Standin]) -> None:
             "messages": [{"role": "user", "content": "Is {{ 7 * 7 }} <|im_end|>\n%s odd?"}],
             "max_tokens": 9,
             "temperature": 0.0,
-            "top_p": 1.0,
             "seed": 3,
             "logprobs": True,
             "top_logprobs": 2,
@@ -110,7 +109,7 @@ def test_options_an_endpoint_does_not_take_are_left_out_from_then_on(serve: Call
     server = serve(picky)
     assert [answer.text for answer in ask(config(server), "one", "two", logprobs=2)] == ["Yes.", "Yes."]
     assert len(server.bodies) == 3 + 1 + 1
-    asked = {"model", "messages", "temperature", "top_p", "max_completion_tokens"}
+    asked = {"model", "messages", "temperature", "max_completion_tokens"}
     assert [body.keys() for body in server.bodies[3:]] == [asked, asked]
 
 
@@ -154,7 +153,9 @@ def test_an_endpoint_that_does_not_answer_in_time(serve: Callable[..., Standin])
     [
         (Reply(body=b'{"choices": ['), "JSON"),
         (Reply(body=b"<html>busy</html>", headers={"content-type": "text/html"}), "not a chat completion"),
-        (Reply(body={"error": "overloaded"}), "not a chat completion"),
+        (Reply(body={"error": "overloaded"}), "answered with an error: overloaded"),
+        (Reply(body={"error": {"message": "out of credit", "code": 402}}), "answered with an error: out of credit"),
+        (Reply(body=completion("Res") | {"error": {"message": "cut"}}), "answered with an error: cut"),
         (Reply(body={"choices": []}), "not a chat completion"),
         (Reply(body={"choices": [{"message": 3}]}), "no attribute .content."),
         (Reply(body=b"[1]"), "not a chat completion"),
@@ -166,6 +167,66 @@ def test_an_endpoint_that_does_not_answer_in_time(serve: Callable[..., Standin])
 def test_an_answer_that_is_none(serve: Callable[..., Standin], reply: Reply, reason: str) -> None:
     with pytest.raises(EndpointError, match=reason):
         ask(config(serve(reply)), "x")
+
+
+def message(content: Any, finish: str = "stop", **more: Any) -> Reply:
+    body = completion("")
+    body["choices"][0] |= {"message": {"role": "assistant", "content": content, **more}, "finish_reason": finish}
+    return Reply(body=body)
+
+
+def test_an_answer_in_parts_is_their_text_without_the_thoughts(serve: Callable[..., Standin]) -> None:
+    texts = [{"type": "text", "text": text} for text in ("Res", "ult: B")]
+    parts = [{"type": "thinking", "thinking": "Is it A?"}, *texts]
+    assert ask(config(serve(message(parts))), "x")[0].text == "Result: B"
+
+
+def test_a_refusal_is_the_answer_and_a_filtered_answer_is_none(serve: Callable[..., Standin]) -> None:
+    assert ask(config(serve(message(None, refusal="I cannot."))), "x")[0].text == "I cannot."
+    with pytest.raises(EndpointError, match=r"^content_filter:the provider withheld the answer"):
+        ask(config(serve(message("Result: A", "content_filter"))), "x")
+
+
+def test_half_of_a_surrogate_pair_costs_that_row_and_is_not_sent(serve: Callable[..., Standin]) -> None:
+    server = serve(Reply(body=completion("Yes.")), Reply(body=completion("\ud83d")))
+    with pytest.raises(RowFailure, match="invalid_unicode"):
+        ask(config(server), "half \ud83d")
+    assert server.bodies == []
+    rows = [row(0, "Say it."), row(1, "Say it, too.")]
+    found = judge(config(server, concurrency=1), rows)
+    bad = "error:judge:invalid_unicode:the answer has half of a surrogate pair"
+    assert sorted(one["status"] for one in found) == [bad, "ok"]
+
+
+def test_nucleus_sampling_is_sent_only_where_it_is_asked_for(serve: Callable[..., Standin]) -> None:
+    server = serve(Reply(body=completion("Yes.")))
+    ask(config(server), "x")
+    ask(config(server), "x", temperature=0.7, top_p=0.9)
+    assert ["top_p" in body for body in server.bodies] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ("`temperature` and `top_p` cannot both be specified for this model.", None),
+        ("Unsupported value: 'temperature' does not support 0.0 with this model.", "temperature"),
+        ("Unsupported parameter: 'top_p' is not supported with this model.", None),
+        ("temperature is deprecated for this model", None),
+    ],
+)
+def test_a_parameter_that_is_refused_stops_the_job_with_its_name(
+    serve: Callable[..., Standin], said: str, param: str | None
+) -> None:
+    server = serve(Reply(400, complaint(said, param=param)))
+    with pytest.raises(Refused, match=r"does not take '(temperature|top_p)' as it is asked") as caught:
+        ask(config(server), "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_that_only_quotes_a_prompt_about_a_parameter_is_the_row_s(serve: Callable[..., Standin]) -> None:
+    server = serve(Reply(400, complaint("the prompt 'raise the temperature of the oven' is too long")))
+    with pytest.raises(EndpointError):
+        ask(config(server), "x")
 
 
 def test_wrong_key_and_wrong_model_are_nobody_elses_fault(serve: Callable[..., Standin]) -> None:
@@ -232,7 +293,10 @@ def test_the_driver_asks_once_before_rows_are_sent(
     for reply, said in (
         (Reply(401, complaint("no")), "does not take the key in STANDIN_KEY"),
         (Reply(404, complaint("no")), "has no model 'm'"),
-        (Reply(400, complaint("temperature 0 is not supported")), "gives no answer: .*temperature 0"),
+        (
+            Reply(400, complaint("temperature 0 is not supported")),
+            "does not take 'temperature' as it is asked: .*temperature 0",
+        ),
     ):
         server = serve(reply)
         with pytest.raises(UserError, match=rf"^evaluation.models.gpt \({server.url}\): .*{said}") as caught:

@@ -37,8 +37,18 @@ def test_a_benchmark_whose_file_has_changed_is_noticed(tmp_path: Path, write_ben
     texts = pq.read_table(write_texts(run, [mine]))
     assert "Which?" in texts["text"].to_pylist()
     write_benchmark([{**record, "q": "Whose?"}])  # as long as before
-    with pytest.raises(UserError, match=r"another config \(changed: files\)"):
-        write_texts(run, [mine])
+    seen: list[list[str]] = []
+
+    def keep(answer: bool) -> Callable[[Path], bool]:
+        return lambda added: seen.append(pq.read_table(added)["text"].to_pylist()) or answer
+
+    kept = pq.read_table(write_texts(run, [mine], keep(True)))["text"].to_pylist()
+    assert seen == [["Whose?"]]  # what the old file lacks
+    assert "Which?" in kept and "Whose?" not in kept
+    changed = pq.read_table(write_texts(run, [mine], keep(False)))["text"].to_pylist()
+    assert "Whose?" in changed and "Which?" not in changed
+    write_texts(run, [mine], keep(False))
+    assert len(seen) == 2  # nothing has changed since
 
 
 WITH_CONTEXT = {
