@@ -13,7 +13,7 @@ from pipelines.core.storage import Place
 from pipelines.evaluation.asking.benchmark_rows import BENCHMARK_ROW
 
 JUDGMENT = pa.schema([*BENCHMARK_ROW, *JUDGED])
-SKIPPED, FAILED = "unasked", "failed"  # further values of parse_status
+SKIPPED, FAILED, TOO_LONG = "unasked", "failed", "too_long"  # further values of parse_status
 _ORDER = [(name, "ascending") for name in ("benchmark", "row_id", "order", "template")]
 _SCORED = (
     "judgment_id",
