@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,15 @@ import typer
 import yaml
 
 from pipelines.config import Config, choose_sources, load_config
-from pipelines.core.errors import LedgerError, TooManyErrors, UserError
+from pipelines.core import storage
+from pipelines.core.errors import LedgerError, TooManyErrors, UserError, WorkersFailed
+from pipelines.core.lock import held
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
+from pipelines.core.retry import retry_errors
 
+# What a user can mend: rights, a read-only or full disk, a quota, a file in the place of a folder.
+DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="A YAML file, or the name of a packaged config such as local.")
 ]
@@ -39,15 +45,23 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
             list[str] | None, typer.Option(metavar="SOURCE", help="Use only this source; repeatable.")
         ] = None,
         skip: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="Omit this source; repeatable.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the config and what would run.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Print the config, the first rows of each source and what would run.")
+        ] = False,
+        again: Annotated[
+            bool, typer.Option("--retry-errors", help="First take back error rows and all that was made from them.")
+        ] = False,
     ) -> None:
         def work() -> None:
             settings = choose_sources(load_config(config, overrides), only or [], skip or [])
+            storage.check_writable(settings.out_dir)
             if dry_run:
                 print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
                 print("\n".join(plan(settings)))
             else:
-                with quiet_output():
+                with quiet_output(), held(settings.run.lock):
+                    if again:
+                        retry_errors(settings.run)
                     job(settings)
 
         sys.exit(exit_code(work))
@@ -85,7 +99,9 @@ def exit_code(work: Callable[[], None]) -> int:
 def _known(exc: BaseException | None) -> BaseException | None:
     """The project's own error behind an exception, if there is one: Ray wraps what its workers raise."""
     while exc is not None:
-        if isinstance(exc, UserError | LedgerError | TooManyErrors):
+        if isinstance(exc, UserError | LedgerError | TooManyErrors | WorkersFailed):
             return exc
+        if isinstance(exc, OSError) and exc.errno in DISK:
+            return UserError(exc.strerror or "cannot be written", where=str(exc.filename or "disk"))
         exc = getattr(exc, "cause", None) or exc.__cause__
     return None

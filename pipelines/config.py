@@ -20,6 +20,7 @@ from pipelines.core.progress import say
 from pipelines.core.run import Run
 from pipelines.core.yaml_model import OPERATIONAL, Strict, parse_model, read_yaml
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.sweep.config import SweepConfig
@@ -114,7 +115,21 @@ def choose_sources(config: Config, only: Sequence[str], skip: Sequence[str]) -> 
     left = [name for name in sources if (not only or name in only) and name not in skip]
     if sources and not left:
         raise UserError("no source is left", where="--only, --skip")
-    return config.model_copy(update={"curation": config.curation.model_copy(update={"sources": left})})
+    # A file's source has the name that the file gives it.
+    gone = {SOURCES.load(one).name if one.endswith((".yaml", ".yml")) else one for one in sources if one not in left}
+    curation = config.curation
+    reward = {"thresholds": _without(curation.reward.thresholds, gone)}
+    mix = {"caps": _without(curation.mix.caps, gone), "templates": _without(curation.mix.templates, gone)}
+    chosen = {
+        "sources": left,
+        "reward": curation.reward.model_copy(update=reward),
+        "mix": curation.mix.model_copy(update=mix),
+    }
+    return config.model_copy(update={"curation": curation.model_copy(update=chosen)})
+
+
+def _without(named: dict[str, Any], gone: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in named.items() if name not in gone}
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

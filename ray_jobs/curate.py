@@ -14,16 +14,18 @@ from pipelines.curation import job
 from pipelines.curation.cap import SourceCap
 from pipelines.curation.clean import cleaning_stages
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.conflicts import Conflicts, conflict_filter
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.critique import Critique
 from pipelines.curation.decontaminate import Decontaminate
 from pipelines.curation.duplicates import Duplicates, MarkDuplicates
+from pipelines.curation.fit import Fits
 from pipelines.curation.ingest import Ingest
 from pipelines.curation.mix import Pair
 from pipelines.curation.near_duplicates import NearDuplicates, NotNearDuplicate
 from pipelines.curation.publish import Publish
-from pipelines.curation.registry import load_sources
+from pipelines.curation.registry import check_years, load_sources
 from pipelines.curation.threshold import RewardThreshold
 from pipelines.engines.llm.vllm_stage import PromptStage
 from pipelines.engines.reward.stage import RewardStage
@@ -36,36 +38,36 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
     """The paper's Figure 2, top to bottom: each step hands its rows to the next."""
     clean, reward, critique, mix, seed = curation.clean, curation.reward, curation.critique, curation.mix, run.seed
     near, texts, sources = clean.near_duplicates, clean.decontaminate, load_sources(curation.sources)
+    check_years(sources, clean.min_year)
     order = [source.name for source in sources]
-    prompts = [Critique(critique, seed), ConsistencyCheck(critique, seed)]
-    threshold = used(reward.enabled, RewardThreshold(reward.thresholds))
+    prompts, pair = (Critique(critique, seed), ConsistencyCheck(critique, seed)), Pair(mix, seed)
+    job.check_names(curation)
     segment = partial(Segment, rows_per_block=curation.rows_per_block, max_error_share=run.max_error_share)
     return [
         Ingest(run, sources, curation.sample_per_source),
         Duplicates(order),
         *used(near.enabled, NearDuplicates(order, near)),
+        Conflicts(),
         segment(
             "prepare",
             [
                 MarkDuplicates(Duplicates.file(run.work)),
                 *used(near.enabled, NotNearDuplicate(NearDuplicates.file(run.work))),
+                *conflict_filter(Conflicts.file(run.work), clean.conflicts),
                 *cleaning_stages(clean),
-                *used(texts.enabled, Decontaminate(texts_file(run), texts.ngram)),
+                *used(texts.enabled, Decontaminate(texts_file(run), texts)),
                 Contrast(seed),
                 *used(reward.enabled, RewardStage(reward.scorer)),
             ],
             id_column="raw_id",
         ),
+        segment("select", [*used(reward.enabled, RewardThreshold(reward.thresholds)), Fits(prompts[1], pair)]),
         segment(
             "synthesize",
-            [
-                *threshold,
-                SourceCap(mix.caps, seed, after=threshold),
-                PromptStage("synthesize", critique.engine, prompts),
-            ],
+            [SourceCap(mix.caps, seed), PromptStage("synthesize", critique.engine, prompts)],
             token_columns=["synthesis_tokens"],
         ),
-        segment("mix", [Pair(mix, seed)]),
+        segment("mix", [pair]),
         Publish(run, curation, sources),
     ]
 

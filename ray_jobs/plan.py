@@ -14,6 +14,7 @@ from pipelines.config import load_config
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.core.yaml_model import read_model
+from pipelines.curation.job import check_names
 from pipelines.experiments.estimate.estimate import Constants, Devices, RowSizes, estimate
 from pipelines.experiments.estimate.measured import rows_like, seconds_of
 from pipelines.experiments.estimate.table import show
@@ -36,6 +37,7 @@ def main(
     def work() -> None:
         known = read_model(Constants, constants)
         settings = load_config(config, overrides)
+        check_names(settings.curation)
         if check and like is None:
             raise UserError("--check compares with a finished run", fix="name it: --check --like OUT")
         finished = Run(like) if like else None

@@ -46,10 +46,14 @@ class Request(BaseModel):
 
 
 class Judgment(BaseModel):
-    """The judge's answer; `verdict` is null if it does not follow the format (`parse_status` says how)."""
+    """The judge's answer; `verdict` is null if it does not follow the format (`parse_status` says how).
+
+    `thoughts` are what a thinking model wrote before its answer.
+    """
 
     verdict: str | None
     critique: str
+    thoughts: str | None
     parse_status: str
     verdict_probs: dict[str, float]
     model: str
@@ -95,6 +99,7 @@ class JudgeService:
         return Judgment(
             verdict=row["predicted"],
             critique=row["critique"],
+            thoughts=row["thoughts"],
             parse_status=row["parse_status"],
             verdict_probs=dict(row["verdict_probs"]),
             model=self.model,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +49,27 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, text, override, message) 
     result = run(tmp_path, *([override] if override else []), text=text)
     assert result.exit_code == 2
     assert message in only_line(result)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_folder_that_cannot_be_made_is_one_line_before_any_work(tmp_path, flags: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(tmp_path, f"out_dir={tmp_path / 'file' / 'out'}", *flags, job=lambda config: pytest.fail("ran"))
+    assert result.exit_code == 2
+    assert f"file/out: cannot be made, because {tmp_path / 'file'} is a file" in only_line(result)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR])
+def test_a_disk_that_refuses_is_one_line(tmp_path, number: int) -> None:
+    def job(config: Config) -> None:
+        try:
+            raise OSError(number, os.strerror(number), "out/work/rows")
+        except OSError as exc:
+            raise RuntimeError("a task failed") from exc
+
+    result = run(tmp_path, job=job)
+    assert result.exit_code == 2
+    assert only_line(result).endswith(f"out/work/rows: {os.strerror(number)}")
 
 
 def test_a_later_override_replaces_an_earlier_one(tmp_path) -> None:

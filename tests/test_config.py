@@ -64,6 +64,15 @@ def test_overrides_replace_values_and_make_groups(tmp_path: Path) -> None:
             "curation.qqqqqqqqqqqqqq=1",
             ["unknown key 'curation.qqqqqqqqqqqqqq'", "known here:", "curation.sources"],
         ),
+        ("curation.critique.engine.engines=[4,1]", ["key 'curation.critique.engine.engines'", "1 <= least <= most"]),
+        ("curation.critique.engine.engines=[0,0]", ["1 <= least <= most", "got [0, 0]"]),
+        ("curation.reward.actors=[3,1]", ["key 'curation.reward.actors': must be [least, most]"]),
+        ("data_map.actors=[0,1]", ["key 'data_map.actors'"]),
+        ("curation.clean.min_year=-3", ["key 'curation.clean.min_year'", "greater than or equal to 1900"]),
+        ("curation.mix.caps={mine: -4}", ["key 'curation.mix.caps.mine'", "got -4"]),
+        ("curation.reward.thresholds={mine: .nan}", ["key 'curation.reward.thresholds.mine'", "finite"]),
+        ("curation.reward.thresholds={mine: {quantile: 2}}", ["key 'curation.reward.thresholds.mine"]),
+        ("train.beta=.inf", ["key 'train.beta'", "finite"]),
         ("train.epochs=many", ["key 'train.epochs'", "'many'"]),
         ("train.epochs=-1", ["key 'train.epochs'", "greater than 0", "-1"]),
         ("train.learning_rate=0", ["key 'train.learning_rate'", "greater than 0"]),
@@ -186,3 +195,12 @@ def test_only_and_skip_choose_among_the_configs_sources() -> None:
         choose_sources(config, ["d"], [])
     with pytest.raises(UserError, match="no source is left"):
         choose_sources(config, ["a"], ["a"])
+
+
+def test_what_is_said_of_a_skipped_source_goes_with_it() -> None:
+    named = {"sources": ["a", "b"], "reward": {"thresholds": {"a": 1.0, "b": 2.0}}}
+    mix = {"caps": {"a": 3, "b": 4}, "templates": {"b": "pairwise_compact"}}
+    raw = {"out_dir": "out", "curation": {**named, "mix": mix}, "evaluation": {"benchmarks": []}}
+    left = choose_sources(parse_model(Config, raw, where="x"), [], ["b"]).curation
+    assert (left.reward.thresholds, left.mix.caps) == ({"a": 1.0}, {"a": 3})
+    assert "b" not in left.mix.templates and "pairwise" in left.mix.templates

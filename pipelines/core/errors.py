@@ -46,7 +46,12 @@ class RowFailure(Exception):
 
 def unreadable(path: Path, what: str, exc: Exception) -> UserError:
     """The error for a file that is not what its format says."""
-    return UserError(f"not a readable {what} file: {' '.join(str(exc).split())[:200]}", where=str(path))
+    return UserError(f"not a readable {what} file: {one_line(exc)}", where=str(path))
+
+
+def one_line(exc: BaseException) -> str:
+    """What an exception of a library says, on one line of bounded length."""
+    return " ".join(str(exc).split())[:200]
 
 
 class LedgerError(Exception):
@@ -55,3 +60,11 @@ class LedgerError(Exception):
 
 class TooManyErrors(Exception):
     """More rows ended as errors than `max_error_share` allows: the run is not to be trusted."""
+
+
+class SegmentStopped(Exception):
+    """The driver has told the workers of a segment to stop, and why."""
+
+
+class WorkersFailed(Exception):
+    """No process of a segment finishes anything any more: its program, model or machine is at fault, and no row."""

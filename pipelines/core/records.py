@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipelines.core.determinism import digest
+from pipelines.core.errors import RowFailure
 
 Row = dict[str, Any]
 Task = Literal["pairwise", "absolute", "classification"]
@@ -45,13 +46,17 @@ SCORED = [
     pa.field("reward_model", TEXT),
 ]
 CONTRASTED = [pa.field("swapped", pa.bool_()), pa.field("rejected_verdict", TEXT)]
+UNPUBLISHED = {"published": "no"}  # metadata of a column that stays in the run's own folders
 CRITIQUED = [
     pa.field("chosen_critique", TEXT),
     pa.field("rejected_critique", TEXT),
     pa.field("generator", TEXT),
     pa.field("synthesis_tokens", pa.int64()),  # read and written by the engine for this row
+    # What a generator that thinks wrote before its critiques, and the tokens of that; no later stage reads it.
+    pa.field("chosen_thoughts", TEXT, metadata=UNPUBLISHED),
+    pa.field("rejected_thoughts", TEXT, metadata=UNPUBLISHED),
+    pa.field("thought_tokens", pa.int64(), metadata=UNPUBLISHED),
 ]
-UNPUBLISHED = {"published": "no"}  # metadata of a column that stays in the run's own folders
 # What the cache holds differs from run to run.
 CACHED = [
     pa.field("synthesis_prompt_tokens", pa.int64(), metadata=UNPUBLISHED),  # read by the engine for this row
@@ -78,10 +83,12 @@ PAIRED = [
 # What curation makes of an Example; columns of further stages come after these.
 PAIR = pa.schema([*EXAMPLE, *OVERLAPS, *SCORED, *CONTRASTED, *CRITIQUED, *CACHED, *CHECKED, *PAIRED])
 JUDGED = [
-    pa.field("raw", TEXT),
+    pa.field("raw", TEXT),  # without thoughts
+    pa.field("thoughts", TEXT),  # of a judge that thinks before it answers; never parsed
+    pa.field("thought_tokens", pa.int32()),
     pa.field("critique", TEXT),
     pa.field("predicted", TEXT),  # the judge's verdict, in the letters of the order shown
-    pa.field("parse_status", TEXT),  # ok | no_verdict | not_allowed
+    pa.field("parse_status", TEXT),  # ok | no_verdict | not_allowed | thoughts_cut
     pa.field("verdict_probs", pa.map_(TEXT, pa.float64())),
     pa.field("latency", pa.float64()),  # seconds
     pa.field("prompt_tokens", pa.int32()),
@@ -121,6 +128,12 @@ def filtered(reason: str) -> str:
 def error(reason: str) -> str:
     """Status of a row that something went wrong with."""
     return f"error:{reason}"
+
+
+def failure(stage: str, exc: RowFailure) -> str:
+    """Status of a row that failed in a stage; what the message quotes of a broken text can still be stored."""
+    said = " ".join(str(exc).split())[:200].encode("utf-8", "backslashreplace").decode()
+    return error(f"{stage}:{said}")
 
 
 def kind(status: str | None) -> str:

@@ -29,6 +29,11 @@ class Run:
         return self.out / "work"
 
     @property
+    def lock(self) -> Place:
+        """Who is at work."""
+        return self.out / "lock"
+
+    @property
     def curated(self) -> Place:
         """The products of curation."""
         return self.out / "curated"

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from pipelines.core import step, storage
-from pipelines.core.ledger import balance, check_error_share, count_rows, count_status
+from pipelines.core.commits import CHECKPOINT, ROWS, heal
+from pipelines.core.errors import TooManyErrors, WorkersFailed
+from pipelines.core.journal import Journal
+from pipelines.core.ledger import (
+    Tally,
+    balance,
+    check_error_share,
+    common_reasons,
+    commonest_error,
+    count_rows,
+    count_status,
+)
 from pipelines.core.progress import clock, say, short, watch
 from pipelines.core.stage import Stage, check_columns, fuse
 from pipelines.core.storage import Place
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-ROWS = "rows"  # the folder of a step's parquet files
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Segment:
         Raises:
             UserError: the folder holds the work of another config.
         """
-        return step.finished(work / self.name, self.depends(before))
+        return step.finished(work / self.name, self.depends(before), resumes=True)
 
     def run(self, work: Place, before: Rows) -> Rows:
         """Run the segment, or what is left of it.
@@ -106,7 +115,8 @@ class Segment:
         if done := self.finished(work, before):
             say(f"{self.name}: already done, {done['rows']} rows")
         folder = work / self.name
-        result = step.once(folder, self.depends(before), lambda folder: self._write(folder, before.folder))
+        depends = self.depends(before)
+        result = step.once(folder, depends, lambda folder: self._write(folder, before.folder), resumes=True)
         return Rows(folder / ROWS, result["fingerprint"], (*before.earlier, before))
 
     def describe(self) -> list[str]:
@@ -116,22 +126,24 @@ class Segment:
     def _write(self, folder: Place, source: Place) -> step.Result:
         for stage in self.stages:
             stage.open(source)
+        heal(folder)
         rows = storage.make_folder(folder / ROWS)
         rows_in = count_rows(source, self.id_column, only_ok=True)
         total, before, start = sum(rows_in.values()), storage.row_count(rows), time.monotonic()
         say(f"{self.name}: {total} rows" + (f", {before} of them already written" if before else ""))
         if total > before:
-            with watch(self.name, total, lambda: storage.row_count(rows)):
-                self._stream(folder, source)
+            self._fill(folder, source, total)
         elif not total:
             storage.write_empty(rows, check_columns(storage.folder_schema(source), self.stages))
         count_rows(rows, self.id_column)  # each id once
         entry = balance(self.name, rows_in, count_status(rows))
-        check_error_share(self.name, entry, self.max_error_share)
+        check_error_share(self.name, entry, self.max_error_share, commonest_error(rows) if total else None)
         seconds, tokens = time.monotonic() - start, storage.column_sum(rows, self.token_columns)
         each = seconds / max(total - before, 1)
         cost = f", {short(seconds / tokens)} a token" if tokens and not before else ""
         say(f"{self.name}: done in {clock(seconds)}, {short(each)} a row{cost}")
+        for line in common_reasons(entry):
+            say(f"  {line}")
         return {
             "rows": total,
             "resumed_from": before,
@@ -140,7 +152,42 @@ class Segment:
             "ledger": entry,
         }
 
-    def _stream(self, folder: Place, source: Place) -> None:
+    def _fill(self, folder: Place, source: Place, total: int) -> None:
+        """Stream the rows that are not written yet; those that workers at fault gave back, again, on fresh workers.
+
+        Raises:
+            WorkersFailed: no worker finishes anything.
+            TooManyErrors: more than `max_error_share` of the rows so far are errors.
+        """
+        journal, tally, stuck = Journal(folder / step.JOURNAL), Tally(self.name, folder / ROWS, self.max_error_share), 0
+        start = left = total - storage.row_count(folder / ROWS)
+
+        def rows_so_far() -> int:
+            if why := tally.too_many(total):
+                journal.stop(why)
+            return tally.rows
+
+        while left:
+            journal.clear()
+            try:
+                with watch(self.name, total, rows_so_far):
+                    self._stream(folder, source, journal)
+            except Exception:
+                if why := journal.stopped():
+                    raise TooManyErrors(why) from None
+                raise
+            missing, failed = total - storage.row_count(folder / ROWS), journal.notes("gave_up")
+            if not failed or not missing:
+                break  # rows that are missing for another reason are for the ledger to find
+            stuck = 0 if missing < left else stuck + 1
+            said = max((storage.read_text(note) for note in failed), key=len)
+            if missing == start or stuck > 1:
+                raise WorkersFailed(_no_worker(self.name, len(failed), said))
+            say(f"{self.name}: {len(failed)} workers failed for good and gave back {missing} rows: others try them")
+            left = missing
+        journal.clear()
+
+    def _stream(self, folder: Place, source: Place, journal: Journal) -> None:
         import ray
         from ray.data.checkpoint import CheckpointConfig
 
@@ -149,15 +196,15 @@ class Segment:
         # Ray commits ids and data file together in two phases: a killed job leaves no row half written.
         context.checkpoint_config = CheckpointConfig(
             id_column=self.id_column,
-            checkpoint_path=str(storage.make_folder(folder / "checkpoint")),
+            checkpoint_path=str(storage.make_folder(folder / CHECKPOINT)),
             delete_checkpoint_on_success=False,
         )
         try:
-            self.dataset(source)[0].write_parquet(str(folder / ROWS))
+            self.dataset(source, journal)[0].write_parquet(str(folder / ROWS))
         finally:
             context.checkpoint_config = previous
 
-    def dataset(self, source: Place) -> tuple[Dataset, pa.Schema]:
+    def dataset(self, source: Place, journal: Journal | None = None) -> tuple[Dataset, pa.Schema]:
         """The Ray Data plan over the rows of a folder, and the schema of what comes out."""
         import ray
         from ray.data.expressions import col
@@ -169,8 +216,15 @@ class Segment:
         dataset = dataset.repartition(target_num_rows_per_block=self.rows_per_block)
         for stage in fuse(self.stages):
             schema = check_columns(schema, stage.parts())
-            dataset = stage.attach(dataset, schema)
+            dataset = stage.attach(dataset, schema, journal)
         return dataset, schema
+
+
+def _no_worker(name: str, failed: int, said: str) -> str:
+    stage, _, fault = said.strip().partition("\n")
+    last = fault.rpartition("\n")[2] or "no exception: memory, a signal or an exit"
+    said = f"segment '{name}': no worker of '{stage}' finishes anything, {failed} gave up: {last}"
+    return f"{said}\n{fault}".rstrip()
 
 
 def ledger_of(rows: Rows) -> Any:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipelines.core.errors import RowFailure, UserError
-from pipelines.core.records import Row, error, filtered, kind
-from pipelines.core.restart import restart_on_fault
+from pipelines.core.journal import Journal, Worker
+from pipelines.core.records import Row, error, failure, filtered, kind
 from pipelines.core.storage import Place
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class Stage(ABC):
     def open(self, source: Place) -> None:  # noqa: B027 - most stages need not know
         """Told, before any row, which folder the segment's rows come from; for stages that look at all of them."""
 
-    def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
+    def attach(self, dataset: Dataset, schema: pa.Schema, journal: Journal | None = None) -> Dataset:
         """Add the stage to a Ray Data plan whose rows then have `schema`: here, as one pass over each block."""
         return dataset.map_batches(
-            RowTask(self.parts(), schema), batch_format="pyarrow", batch_size=None, num_cpus=self.num_cpus
+            RowTask(self.parts(), schema, journal), batch_format="pyarrow", batch_size=None, num_cpus=self.num_cpus
         )
 
     def parts(self) -> Sequence[Stage]:
@@ -109,14 +109,14 @@ class PooledStage(BatchStage):
         """The class that holds the stage in Ray Data."""
         return PooledActor
 
-    def attach(self, dataset: Dataset, schema: pa.Schema) -> Dataset:
+    def attach(self, dataset: Dataset, schema: pa.Schema, journal: Journal | None = None) -> Dataset:
         """Add the stage to a Ray Data plan whose rows then have `schema`: as a pool of actors that hold it."""
         import ray
 
         variables = self.environment()
         return dataset.map_batches(
             self.actor(),
-            fn_constructor_args=(self, schema),
+            fn_constructor_args=(self, schema, journal),
             batch_format="pyarrow",
             batch_size=self.rows_per_batch,
             compute=ray.data.ActorPoolStrategy(
@@ -192,12 +192,6 @@ def guard(name: str, row: Row, call: Callable[[], Any]) -> None:
         row["status"] = failure(name, exc)
 
 
-def failure(name: str, exc: RowFailure) -> str:
-    """Status of a row that failed in a stage; what the message quotes of a broken text can still be stored."""
-    said = " ".join(str(exc).split())[:200].encode("utf-8", "backslashreplace").decode()
-    return error(f"{name}:{said}")
-
-
 def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     """Rows as an Arrow table of exactly `schema`; absent columns become null.
 
@@ -242,25 +236,36 @@ def _involved(stages: Sequence[Stage]) -> set[str]:
 class RowTask:
     """The light stages that stand beside each other, fused into one pass over a batch."""
 
-    def __init__(self, stages: Sequence[Stage], schema: pa.Schema) -> None:
-        self.stages, self.schema = list(stages), schema
+    def __init__(self, stages: Sequence[Stage], schema: pa.Schema, journal: Journal | None = None) -> None:
+        self.stages, self.schema, self.journal = list(stages), schema, journal
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = read_rows(batch, self.stages)
-        apply_stages(self.stages, rows)
+        worker = Worker(self.journal, [stage.name for stage in self.stages])
+        for part in worker.parts(rows, batch):
+            with worker.at(part) as at:
+                for stage in self.stages:
+                    at(stage.name)
+                    apply_stage(stage, part.rows)
         return write_rows(batch, rows, self.stages, self.schema)
 
 
 class StageActor:
     """A Ray Data actor that holds one pooled stage."""
 
-    def __init__(self, stage: PooledStage, schema: pa.Schema) -> None:
+    def __init__(self, stage: PooledStage, schema: pa.Schema, journal: Journal | None = None) -> None:
         self.stage, self.schema = stage, schema
+        self.worker = Worker(journal, [stage.name], actor=True)
         self.mistake: UserError | None = None
+        if self.worker.gave_up:
+            return
         try:
             stage.setup()
         except UserError as mistake:  # for the first batch: of an actor that does not start, Ray gives only the text
             self.mistake = mistake
+        except Exception as exc:
+            self.worker.setup_failed(exc)
+            raise
 
     def read(self, batch: pa.Table) -> list[Row]:
         """The rows of a batch, with the columns of the stage.
@@ -281,7 +286,11 @@ class PooledActor(StageActor):
     """Runs its stage on one batch at a time."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        if self.worker.gave_up:
+            self.worker.hold()
+            return self.schema.empty_table()
         rows = self.read(batch)
-        with restart_on_fault(batch):
-            apply_stage(self.stage, rows)
+        for part in self.worker.parts(rows, batch):
+            with self.worker.at(part):
+                apply_stage(self.stage, part.rows)
         return self.write(batch, rows)

@@ -1,7 +1,8 @@
 """Do a step once: claim its folder, write, and commit by a marker that is written last.
 
 A folder without the marker holds a draft: the next run with the same dependencies resumes it or starts it again, as
-the step sees fit. A run with other dependencies is refused, so that no result is taken for another config's.
+the step sees fit. A run with other dependencies is refused, so that no result is taken for another config's; but not
+where there is nothing to lose: no result, and no draft that can be resumed.
 """
 
 from __future__ import annotations
@@ -9,24 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pipelines import __version__
 from pipelines.core import storage
 from pipelines.core.determinism import digest
 from pipelines.core.errors import UserError
 from pipelines.core.storage import Place
 
 CLAIM, DONE = "depends.json", "done.json"
+JOURNAL = "journal"  # notes of workers, which nobody resumes
 
 Depends = dict[str, Any]
 Result = dict[str, Any]
 
 
-def once(folder: Place, depends: Depends, write: Callable[[Place], Result | None]) -> Result:
+def once(folder: Place, depends: Depends, write: Callable[[Place], Result | None], *, resumes: bool = False) -> Result:
     """The result of a step: read where it is done, else made by `write`.
 
     Args:
         folder: the step's own.
         depends: every value the result depends on, by name, in JSON's types.
         write: fills the folder, whatever an earlier attempt has left there, and returns what to note in the marker.
+        resumes: whether `write` goes on with what an earlier attempt has left, which is then kept from another config.
 
     Returns:
         What `write` returned, with the `fingerprint` of `depends`.
@@ -34,33 +38,43 @@ def once(folder: Place, depends: Depends, write: Callable[[Place], Result | None
     Raises:
         UserError: the folder holds the work of another config.
     """
-    if (result := finished(folder, depends)) is not None:
+    if (result := finished(folder, depends, resumes=resumes)) is not None:
         return result
-    if not storage.exists(folder / CLAIM):
-        storage.write_json(folder / CLAIM, {"fingerprint": fingerprint(depends), "depends": depends})
-    result = {"fingerprint": fingerprint(depends), **(write(folder) or {})}
+    claim = {"fingerprint": fingerprint(depends), "depends": _whole(depends)}
+    if (_claim(folder) or {}).get("fingerprint") != claim["fingerprint"]:
+        storage.write_json(folder / CLAIM, claim)
+    result = {"fingerprint": claim["fingerprint"], **(write(folder) or {})}
     storage.write_json(folder / DONE, result)
     return result
 
 
-def finished(folder: Place, depends: Depends) -> Result | None:
+def finished(folder: Place, depends: Depends, *, resumes: bool = False) -> Result | None:
     """The result of a step that is done; None where it is not begun, or begun and not done.
+
+    Args:
+        folder: the step's own.
+        depends: every value the result depends on.
+        resumes: whether a draft has a value.
 
     Raises:
         UserError: the folder holds the work of another config.
     """
-    if not storage.exists(folder / CLAIM):
-        return None
-    claim = storage.read_json(folder / CLAIM)
-    if claim["fingerprint"] != fingerprint(depends):
-        old = claim["depends"]
-        changed = sorted(name for name in depends.keys() | old.keys() if _differs(depends.get(name), old.get(name)))
-        raise UserError(
-            f"holds a run of another config (changed: {', '.join(changed)})",
-            where=str(folder),
-            fix="choose another out_dir, or remove that folder",
-        )
-    return result_of(folder)
+    claim = _claim(folder)
+    if claim is None or claim["fingerprint"] == fingerprint(depends):
+        return result_of(folder) if claim else None
+    if not storage.exists(folder / DONE) and not (resumes and storage.holds_files(folder, but=(CLAIM, JOURNAL))):
+        return None  # a mistake, corrected before there was anything to lose
+    new, old = _whole(depends), claim["depends"]
+    changed = sorted(name for name in new.keys() | old.keys() if _differs(new.get(name), old.get(name)))
+    raise UserError(
+        f"holds a run of another config (changed: {', '.join(changed)})",
+        where=str(folder),
+        fix="choose another out_dir, or remove that folder",
+    )
+
+
+def _claim(folder: Place) -> Any:
+    return storage.read_json(folder / CLAIM) if storage.exists(folder / CLAIM) else None
 
 
 def result_of(folder: Place) -> Result | None:
@@ -85,7 +99,12 @@ def require_whole(folder: Place, fix: str) -> None:
 
 def fingerprint(depends: Depends) -> str:
     """Hash of all that a result depends on."""
-    return digest(depends)
+    return digest(_whole(depends))
+
+
+def _whole(depends: Depends) -> Depends:
+    """With the version of the program, on which every result depends."""
+    return {"openselene": __version__, **depends}
 
 
 def _differs(new: Any, old: Any) -> bool:

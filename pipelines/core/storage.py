@@ -55,6 +55,30 @@ def files(folder: Place, suffix: str = "") -> list[Place]:
     return sorted(path for path in found if path.is_file())
 
 
+def find(folder: Place, name: str) -> list[Place]:
+    """The files of a name in a folder and all below it, sorted."""
+    return sorted(path for path in folder.rglob(name) if path.is_file())
+
+
+def holds_files(folder: Place, but: Sequence[str] = ()) -> bool:
+    """Whether there is a file in a folder or below it, but for what some names in it hold."""
+    own = (path for path in folder.iterdir() if path.name not in but) if folder.is_dir() else ()
+    return any(path.is_file() or holds_files(path) for path in own)
+
+
+def check_writable(folder: Place) -> None:
+    """Check that a folder is there or can be made, without making it.
+
+    Raises:
+        UserError: a file is in its way, or it may not be written to.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        raise UserError(f"cannot be made, because {nearest} is a file", where=str(folder))
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"cannot be written, because {nearest} may not be", where=str(folder))
+
+
 def make_folder(folder: Place) -> Place:
     """The folder, made where it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +133,26 @@ def write_text(place: Place, text: str) -> None:
 
 def write_json(place: Place, value: Any) -> None:
     """Write a JSON file, keys in the order given."""
-    write_text(place, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(place, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def create(place: Place, text: str) -> bool:
+    """Write a text file where there is none; of several that try, one succeeds. Whether this one did."""
+    make_folder(place.parent)
+    local = place.with_name(f".{place.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        local.write_text(text, encoding="utf-8")
+        os.link(local, place)  # whole from its first moment on
+    except FileExistsError:
+        return False
+    finally:
+        local.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager
@@ -247,6 +290,14 @@ def row_count(folder: Place) -> int:
         except (OSError, pa.ArrowInvalid):
             continue  # being written right now
     return total
+
+
+def column_values(place: Place, column: str) -> list[Any] | None:
+    """A column of one parquet file; None where the file is being written right now."""
+    try:
+        return pq.read_table(place, columns=[column])[column].to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def column_sum(folder: Place, columns: Sequence[str]) -> int:

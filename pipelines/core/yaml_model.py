@@ -24,7 +24,7 @@ OPERATIONAL = Operational()
 class Strict(BaseModel):
     """Base of every config model: an unknown key is an error, a value is never changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """The values that a result depends on: all but those marked OPERATIONAL, in JSON's types."""
@@ -62,13 +62,34 @@ def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
         return model.model_validate(raw)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(_path(raw, first["loc"], first["type"] == "missing"))
         if first["type"] == "extra_forbidden":
             raise UserError(f"unknown key '{key}'", where=where, fix=_nearest(model, key)) from None
         if first["type"] == "missing":
             raise UserError(f"missing key '{key}'", where=where, fix="add it") from None
-        got = f", got {first['input']!r}"
-        raise UserError(f"key '{key}': {first['msg']}{got}", where=where) from None
+        said = str(first["msg"]).removeprefix("Value error, ")
+        named = f"key '{key}': " if key else ""
+        raise UserError(f"{named}{said}{_got(first['input'])}", where=where) from None
+
+
+def _path(raw: Any, parts: tuple[int | str, ...], missing: bool) -> list[str]:
+    """The keys that lead to a value, without what pydantic adds: which member of a union it tried."""
+    found = []
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        if isinstance(raw, dict) and (part in raw or (last and missing)):
+            found.append(str(part))
+            raw = raw.get(part)
+        elif isinstance(raw, list) and isinstance(part, int):
+            found.append(str(part))
+            raw = raw[part] if part < len(raw) else None
+    return found
+
+
+def _got(value: Any) -> str:
+    """The value at fault, where a line has room for it."""
+    shown = repr(value)
+    return "" if isinstance(value, dict) or len(shown) > 100 else f", got {shown}"
 
 
 def read_model(model: type[M], path: Path) -> M:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
 
 from pipelines.core import storage
 from pipelines.core.determinism import unit
+from pipelines.core.errors import UserError
 from pipelines.core.records import OK, Row
-from pipelines.core.stage import Filter, apply_stages
+from pipelines.core.stage import Filter
 from pipelines.core.storage import Place
 
 
 class SourceCap(Filter):
     """Keeps at most `caps[source]` rows of a source: those with the smallest hash.
 
+    It is the first stage of its segment, so that only rows that the filters before the segment keep count.
+
     Args:
         caps: source -> most rows.
         seed: of the hash.
-        after: the filters before it in its segment: only rows that they keep count.
     """
 
     name = "cap"
     reads = ("source", "row_id")
 
-    def __init__(self, caps: Mapping[str, int], seed: int, after: Sequence[Filter] = ()) -> None:
-        self.caps, self.seed, self.after = dict(caps), seed, list(after)
+    def __init__(self, caps: Mapping[str, int], seed: int) -> None:
+        self.caps, self.seed = dict(caps), seed
         self.limits: dict[str, float] = {}
 
     def depends(self) -> dict[str, Any]:
@@ -46,9 +48,17 @@ class SourceCap(Filter):
         return "over_cap" if unit(self.seed, "cap", row["row_id"]) > self.limits[row["source"]] else None
 
     def _hashes(self, rows: Place, source: str) -> Iterator[float]:
-        columns = {"row_id", "status"}.union(*(stage.reads for stage in self.after))
         wanted = (pc.field("source") == source) & (pc.field("status") == OK)
-        for batch in storage.read_batches(rows, sorted(columns), keep=wanted):
-            found = batch.to_pylist()
-            apply_stages(self.after, found)
-            yield from (unit(self.seed, "cap", row["row_id"]) for row in found if row["status"] == OK)
+        for batch in storage.read_batches(rows, ["row_id"], keep=wanted):
+            yield from (unit(self.seed, "cap", name) for name in batch["row_id"].to_pylist())
+
+
+def check_caps(caps: Mapping[str, int], sources: Collection[str]) -> None:
+    """Check that `curation.mix.caps` names sources that are read.
+
+    Raises:
+        UserError: one is not.
+    """
+    for source in caps:
+        if source not in sources:
+            raise UserError("no such source", where=f"curation.mix.caps.{source}", fix=f"known: {', '.join(sources)}")

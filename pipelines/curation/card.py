@@ -53,6 +53,8 @@ def card(
         generator=manifest["generator"],
         reward_model=manifest.get("reward_model"),
         synthesis=manifest.get("synthesis"),
+        conflicts=manifest.get("conflicts"),
+        policy=manifest.get("config", {}).get("clean", {}).get("conflicts", "keep"),
         reasons=sorted(reasons),
         labels=labels,
         quality=quality,

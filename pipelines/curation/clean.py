@@ -27,7 +27,7 @@ def cleaning_stages(config: CleanConfig) -> list[Filter]:
     """
     return [
         NotExcludedSplit(config.excluded_splits),
-        Year(config.min_year),
+        *([] if config.min_year is None else [Year(config.min_year)]),
         AllowedLabel(),
         NotNull(),
         DifferentResponses(),

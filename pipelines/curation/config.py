@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipelines.core.yaml_model import OPERATIONAL, Strict
 from pipelines.engines.config import EngineConfig, RewardModelConfig
@@ -19,7 +19,8 @@ class NearDuplicatesConfig(Strict):
     ngram: int = Field(5, ge=1)
     """Words of a shingle."""
     threshold: float = Field(0.9, gt=0, le=1)
-    """Least estimated Jaccard similarity of the shingles of two rows with the same label."""
+    """Least Jaccard similarity of the shingles of two rows with the same label, in every part: instruction, context,
+    reference, rubric and each response."""
 
 
 class DecontaminateConfig(Strict):
@@ -28,14 +29,18 @@ class DecontaminateConfig(Strict):
     enabled: bool = True
     """Filter them."""
     ngram: int = Field(8, ge=2)
-    """Words of a run that a prompt may not share with a benchmark's."""
+    """Least words of a run that counts as shared."""
+    coverage: float = Field(0.5, ge=0, le=1)
+    """Share of the shorter text's words, a row's or a benchmark's, in shared runs from which on they overlap."""
+    long_run: int = Field(20, ge=2)
+    """Words of a shared run from which on two texts overlap, however long they are."""
 
 
 class CleanConfig(Strict):
     """What cleaning filters (§2.1)."""
 
-    min_year: int = 2023
-    """Rows published earlier are filtered."""
+    min_year: int | None = Field(2023, ge=1900, le=2200)
+    """Rows published earlier, or in a year unknown, are filtered; null keeps them."""
     scripts: list[str] = Field(["Latin", "Greek"])
     """Unicode scripts whose letters a row may use."""
     max_other_letters: int = Field(0, ge=0)
@@ -44,6 +49,9 @@ class CleanConfig(Strict):
     """Characters of all of a row's texts together."""
     excluded_splits: list[str] = Field(["test"])
     """Rows of these splits are filtered."""
+    conflicts: Literal["keep", "drop", "majority"] = "keep"
+    """Rows with the same content and contradicting labels, such as several annotators' [ours: the paper does not say]:
+    `keep` only counts them; `drop` filters them all; `majority` keeps those with the label of most rows."""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
 
@@ -74,8 +82,10 @@ class CritiqueConfig(Strict):
     """Synthetic critiques (§2.2) and the consistency check (§2.3)."""
 
     engine: EngineConfig = EngineConfig()
+    template: str = "critique"
+    """Prompt template: `critique` asks for a paragraph, `critique_compact` for a sentence; or the path of your own."""
     max_tokens: int = Field(256, ge=8)
-    """Tokens of a critique."""
+    """Tokens of a critique, with the thoughts of a generator that thinks."""
     temperature: float = Field(0.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
@@ -106,11 +116,17 @@ class MixConfig(Strict):
     max_tokens: int = Field(2048, ge=16)
     """Tokens of prompt and the longer completion together; a longer row is quarantined, never cut."""
     templates: dict[str, str | list[str]] = Field(default_factory=lambda: dict[str, str | list[str]](_ORIGINAL))
-    """Task or source -> template, or several to choose from by the row's hash. A source's own comes first."""
-    caps: dict[str, int] = Field(default_factory=dict)
+    """Task or source -> template, or several to choose from by the row's hash. A source's own comes first; tasks that
+    are not named keep their own."""
+    caps: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Source -> most rows, chosen by hash before any critique is written."""
     tokenizer: str = "embedded"
     """Whose tokens are counted: the model that will be trained."""
+
+    @field_validator("templates")
+    @classmethod
+    def _with_originals(cls, value: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        return {**_ORIGINAL, **value}
 
 
 class CurationConfig(Strict):

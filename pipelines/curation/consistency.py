@@ -10,7 +10,7 @@ from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.critique import Critique, spend
 from pipelines.engines.llm.ask import Ask
 from pipelines.engines.llm.steps import PromptStep
-from pipelines.judging.consistency import question
+from pipelines.judging.consistency import Question, question
 from pipelines.judging.tasks import TASKS
 from pipelines.judging.templates import READS, identity
 
@@ -42,8 +42,9 @@ class ConsistencyCheck(PromptStep):
         while not row["chosen_consistent"] and row["attempts"] < self.config.attempts:
             row["attempts"] += 1
             again = await self.critique.write(row, "chosen", row["verdict"], ask, row["attempts"])
-            if again and await self._agrees(row, again, row["verdict"], ask):
-                row["chosen_critique"], row["chosen_consistent"] = again, True
+            if again.critique and await self._agrees(row, again.critique, row["verdict"], ask):
+                row["chosen_critique"], row["chosen_thoughts"] = again.critique, again.thoughts
+                row["chosen_consistent"] = True
         if unit(self.seed, "checker probe", row["row_id"]) < self.config.probe_share:
             wrong, right = (
                 (row["chosen_critique"], row["rejected_verdict"]),
@@ -56,8 +57,12 @@ class ConsistencyCheck(PromptStep):
         elif self.config.drop_inconsistent_rejected and not row["rejected_consistent"]:
             row["status"] = filtered("inconsistent_rejected")
 
+    def question(self, row: Row, critique: str, verdict: str) -> Question:
+        """What the checker is asked."""
+        return question(self.config.check_mode, row, critique, verdict)
+
     async def _agrees(self, row: Row, critique: str, verdict: str, ask: Ask) -> bool:
-        asked = question(self.config.check_mode, row, critique, verdict)
-        answer = await ask(asked.prompt, max_tokens=16, choices=asked.choices)
+        asked = self.question(row, critique, verdict)
+        answer = await ask(asked.prompt, max_tokens=asked.max_tokens, choices=asked.choices)
         spend(row, answer)
         return answer.text.strip() == asked.agrees

@@ -33,6 +33,8 @@ class Contrast(Stage):
         if problem := task.problem_of_verdicts(row["allowed"]):
             # A verdict that does not name a response by position could not change places with it.
             raise RowFailure("verdicts_do_not_suit_the_task", problem)
+        if row["verdict"] not in row["allowed"]:
+            raise RowFailure("verdict_not_allowed", row["verdict"])
         row["swapped"] = task.ordered and unit(self.seed, "swap", row["row_id"]) < 0.5
         if row["swapped"]:
             row["responses"] = row["responses"][::-1]

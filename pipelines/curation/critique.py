@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.core.determinism import integer
 from pipelines.core.records import CACHED, CRITIQUED, Row, filtered
@@ -30,6 +30,15 @@ def spend(row: Row, answer: Answer) -> None:
     row["synthesis_tokens"] += answer.prompt_tokens + answer.output_tokens
     row["synthesis_prompt_tokens"] += answer.prompt_tokens
     row["synthesis_cached_tokens"] += answer.cached_tokens
+    row["thought_tokens"] += answer.thought_tokens
+
+
+class Draft(NamedTuple):
+    """A critique, what the generator thought before it, and whether it was cut off while it thought."""
+
+    critique: str
+    thoughts: str | None
+    cut: bool
 
 
 class Critique(PromptStep):
@@ -45,29 +54,35 @@ class Critique(PromptStep):
     def depends(self) -> dict[str, Any]:
         config = self.config.identity()
         del config["engine"]  # the stage has it
-        return {"config": config, "seed": self.seed, "templates": identity("critique")}
+        return {"config": config, "seed": self.seed, "templates": identity(self.config.template)}
 
     async def run(self, row: Row, ask: Ask) -> None:
         row["generator"] = self.config.engine.model
-        row |= {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0}
+        row |= {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0, "thought_tokens": 0}
         # One after the other: the second prompt finds the first one's prefix in the cache.
         for side, verdict in (("chosen", row["verdict"]), ("rejected", row["rejected_verdict"])):
-            critique = await self.write(row, side, verdict, ask)
+            critique, thoughts, cut = await self.write(row, side, verdict, ask)
+            row[f"{side}_thoughts"] = thoughts
             if not critique:
-                row["status"] = filtered(f"empty_{side}_critique")
+                row["status"] = filtered(f"unfinished_{side}_thoughts" if cut else f"empty_{side}_critique")
                 return
             row[f"{side}_critique"] = critique
 
-    async def write(self, row: Row, side: str, verdict: str, ask: Ask, attempt: int = 1) -> str:
-        """One critique; empty if the generator wrote nothing but a verdict, or no whole sentence."""
+    def prompt(self, row: Row, verdict: str) -> str:
+        """What the generator is asked."""
+        return render(load(self.config.template), row, verdict=verdict)
+
+    async def write(self, row: Row, side: str, verdict: str, ask: Ask, attempt: int = 1) -> Draft:
+        """One critique; empty if the generator wrote nothing but thoughts or a verdict, or no whole sentence."""
         purpose = f"{side}_critique" if attempt == 1 else f"{side}_critique, attempt {attempt}"
         answer = await ask(
-            render(load("critique"), row, verdict=verdict),
+            self.prompt(row, verdict),
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature if attempt == 1 else self.config.retry_temperature,
             top_p=self.config.top_p,
             seed=integer(self.seed, purpose, row["row_id"]),
         )
         spend(row, answer)
-        critique = without_verdict_lines(strip_label(answer.text))
-        return whole_sentences(critique) if answer.output_tokens >= self.config.max_tokens else critique
+        critique = without_verdict_lines(strip_label(answer.text), row["allowed"])
+        critique = critique if answer.finished else whole_sentences(critique)
+        return Draft(critique, answer.thoughts or None, answer.thoughts_cut)

@@ -1,82 +1,166 @@
-"""Decontamination: filter rows whose prompt is a benchmark's, or shares a long run of words with one."""
+"""Decontamination: filter rows whose prompt is a benchmark's, or shares most of its words in long runs with one."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
-import regex  # type: ignore[import-untyped]
+import numpy as np
 
 from pipelines.core import sql, storage
 from pipelines.core.records import OVERLAPS, Row, filtered
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place, Version
+from pipelines.curation.config import DecontaminateConfig
+from pipelines.curation.words import words_of
 
-WORD = regex.compile(r"\w+")
-# A text or a run of words that so many rows of one benchmark share is its boilerplate, not a prompt.
+# A run of words that so many texts of one benchmark share is its boilerplate, not a prompt.
 BOILERPLATE = 10
+QUOTED = 30  # words of a run that a row's status quotes
 
-Index = dict[int, frozenset[str]]
+
+class Overlap(NamedTuple):
+    """What a text shares with a benchmark's: the longest run of words, in lower case."""
+
+    benchmark: str
+    run: str
 
 
 class Decontaminate(Stage):
-    """Filters rows that overlap with a benchmark, and notes with which.
+    """Filters rows that overlap with a benchmark, notes with which, and quotes what they share.
 
     Instruction and context are looked up apart: the prompt of a chat, the document of a fact check. A text overlaps
-    if it equals a benchmark's (words alone, without case), or has a run of `ngram` words in common with one.
+    if it equals a benchmark's (words alone, without case), or has runs of at least `ngram` words in common with one
+    that make up `coverage` of the shorter of the two, or one run of `long_run` words. A phrase such as the greeting
+    of a letter is neither.
 
     Args:
         texts: parquet file (benchmark, text) of the benchmarks' instructions and contexts.
-        ngram: words of a run. Runs of 13, as GPT-3 used on web pages (arXiv 2005.14165, appendix C), miss 4 of the 14
-            prompts that PandaLM shares with InFoBench; runs of 8 find all.
+        config: what counts as shared. Runs of 13, as GPT-3 used on web pages (arXiv 2005.14165, appendix C), miss 4 of
+            the 14 prompts that PandaLM shares with InFoBench; runs of 8 find all.
     """
 
     name = "decontaminate"
     reads = ("instruction", "context")
     adds = tuple(OVERLAPS)
 
-    def __init__(self, texts: Place, ngram: int) -> None:
-        self.texts, self.ngram = texts, ngram
+    def __init__(self, texts: Place, config: DecontaminateConfig) -> None:
+        self.texts, self.config = texts, config
 
     def depends(self) -> dict[str, Any]:
-        return {"texts": storage.content_digest(self.texts), "ngram": self.ngram}
+        return {"texts": storage.content_digest(self.texts), "config": self.config.identity()}
 
     def apply(self, row: Row) -> None:
-        index = _index(storage.version(self.texts), self.ngram)
-        found: set[str] = set()
-        for text in (row["instruction"], row["context"]):
-            for key in index.keys() & set(keys(text or "", self.ngram)):
-                found |= index[key]
-        row["overlaps"] = sorted(found)
+        index = _index(storage.version(self.texts), self.config)
+        found = sorted({one for text in (row["instruction"], row["context"]) for one in index.overlaps(text or "")})
+        row["overlaps"] = sorted({one.benchmark for one in found})
         if found:
-            row["status"] = filtered(f"contaminated:{row['overlaps'][0]}")
+            first = max((one for one in found if one.benchmark == found[0].benchmark), key=lambda one: len(one.run))
+            row["status"] = filtered(f"contaminated:{first.benchmark}:{quoted(first.run)}")
 
 
-def keys(text: str, ngram: int) -> Iterator[int]:
-    """A key of a text's words as a whole, and of each run of `ngram` of them.
+@dataclass(frozen=True)
+class Index:
+    """The runs of all texts of the benchmarks, boilerplate left out.
+
+    Attributes:
+        config: what counts as shared.
+        benchmarks: of each text.
+        lengths: words of each text, shape (texts,).
+        whole: a key of all words of a text -> numbers of the texts.
+        keys: of the runs, ascending, shape (runs,).
+        texts: number of each run's text, shape (runs,).
+        starts: place of each run's first word in its text, shape (runs,).
+    """
+
+    config: DecontaminateConfig
+    benchmarks: list[str]
+    lengths: np.ndarray
+    whole: dict[int, list[int]]
+    keys: np.ndarray
+    texts: np.ndarray
+    starts: np.ndarray
+
+    def overlaps(self, text: str) -> Iterator[Overlap]:
+        """Every benchmark text that a text overlaps with."""
+        words = words_of(text)
+        for number in self.whole.get(hash(tuple(words)), []) if words else []:
+            yield Overlap(self.benchmarks[number], " ".join(words))
+        ngram = self.config.ngram
+        # Each run is looked up once: a text that repeats one a thousand times has no million pairs with another such.
+        own, which = np.unique(run_keys(words, ngram), return_inverse=True)
+        first, last = np.searchsorted(self.keys, own, "left"), np.searchsorted(self.keys, own, "right")
+        known = np.flatnonzero(last > first)
+        if not len(known):
+            return
+        at = np.concatenate([np.arange(first[run], last[run]) for run in known])
+        runs = np.repeat(known, (last - first)[known])
+        order = np.argsort(self.texts[at], kind="stable")
+        runs, at = runs[order], at[order]
+        numbers, begins = np.unique(self.texts[at], return_index=True)
+        for number, shared, found in zip(numbers, np.split(runs, begins[1:]), np.split(at, begins[1:]), strict=True):
+            here, length = np.flatnonzero(np.isin(which, shared)), int(self.lengths[number])
+            covered = _covered(here if len(words) <= length else np.sort(self.starts[found]), ngram)
+            start, size = _longest(here, ngram)
+            if size >= self.config.long_run or covered >= self.config.coverage * min(len(words), length):
+                yield Overlap(self.benchmarks[number], " ".join(words[start : start + size]))
+
+
+def _covered(starts: np.ndarray, ngram: int) -> int:
+    """Words in the runs that begin at `starts`, which ascend."""
+    return int(np.minimum(np.diff(starts), ngram).sum()) + ngram
+
+
+def _longest(starts: np.ndarray, ngram: int) -> tuple[int, int]:
+    """First word and length of the longest run: runs that begin at neighbouring words are one."""
+    chains = np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1)
+    longest = max(chains, key=len)
+    return int(longest[0]), len(longest) - 1 + ngram
+
+
+def run_keys(words: list[str], ngram: int) -> np.ndarray:
+    """A key of each run of `ngram` words.
 
     Keys are Python's own hashes of 64 bits, quick to make and other ones in every process: they are never written.
     With ten million runs in the index and a billion looked up, one job in 2,000 meets a chance match.
     """
-    words = WORD.findall(text.casefold())
     runs = zip(*(words[i:] for i in range(ngram)), strict=False)
-    return chain([hash(("whole", *words))] if words else [], map(hash, runs))
+    return np.fromiter(map(hash, runs), np.int64, max(len(words) - ngram + 1, 0))
 
 
-def build_index(texts: Iterable[tuple[str, str]], ngram: int) -> Index:
-    """Key -> the benchmarks that have it in at most BOILERPLATE different texts."""
-    counts: dict[str, Counter[int]] = defaultdict(Counter)
-    for benchmark, text in sorted(set(texts)):
-        counts[benchmark].update(set(keys(text, ngram)))
-    index: dict[int, set[str]] = defaultdict(set)
-    for benchmark, seen in counts.items():
-        for key, n in seen.items():
-            if n <= BOILERPLATE:
-                index[key].add(benchmark)
-    return {key: frozenset(names) for key, names in index.items()}
+def quoted(run: str) -> str:
+    """A run as a status shows it."""
+    words = run.split()
+    return " ".join(words[:QUOTED]) + (" ..." if len(words) > QUOTED else "")
+
+
+def build_index(texts: Iterable[tuple[str, str]], config: DecontaminateConfig) -> Index:
+    """The index of the benchmarks' (benchmark, text)."""
+    every = sorted(set(texts))
+    lengths = np.zeros(len(every), np.int64)
+    whole: dict[int, list[int]] = {}
+    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for _, group in groupby(enumerate(every), key=lambda item: item[1][0]):
+        runs = []
+        for number, (_, text) in group:
+            words = words_of(text)
+            lengths[number] = len(words)
+            whole.setdefault(hash(tuple(words)), []).append(number)
+            runs.append((number, run_keys(words, config.ngram)))
+        keys = np.concatenate([found for _, found in runs])
+        numbers = np.concatenate([np.full(len(found), number, np.int32) for number, found in runs])
+        starts = np.concatenate([np.arange(len(found), dtype=np.int32) for _, found in runs])
+        # In how many texts each run is: one that a text repeats counts once.
+        seen, counts = np.unique(np.concatenate([np.unique(found) for _, found in runs]), return_counts=True)
+        rare = np.isin(keys, seen[counts <= BOILERPLATE])
+        kept.append((keys[rare], numbers[rare], starts[rare]))
+    joined = [np.concatenate(parts) for parts in zip(*kept, strict=True)] if kept else [np.zeros(0, np.int64)] * 3
+    order = np.argsort(joined[0], kind="stable")
+    benchmarks = [benchmark for benchmark, _ in every]
+    return Index(config, benchmarks, lengths, whole, *(part[order] for part in joined))
 
 
 def overlap_table(rows: Place) -> dict[str, dict[str, dict[str, int]]]:
@@ -95,6 +179,6 @@ def overlap_table(rows: Place) -> dict[str, dict[str, dict[str, int]]]:
 
 
 @cache
-def _index(texts: Version, ngram: int) -> Index:
+def _index(texts: Version, config: DecontaminateConfig) -> Index:
     table = storage.read_table(texts.place)
-    return build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)
+    return build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), config)

@@ -25,6 +25,7 @@ from pipelines.core.run import Run
 from pipelines.core.segment import ROWS, Rows
 from pipelines.core.stage import to_table
 from pipelines.core.storage import Place
+from pipelines.datasets.preview import preview
 from pipelines.datasets.readers import Input, contents, inputs, read_input
 from pipelines.datasets.spec import DatasetSpec, RawRecord, adapt, expand
 
@@ -112,9 +113,16 @@ class Ingest:
         return Rows(folder / ROWS, step.once(folder, depends, self._write)["fingerprint"])
 
     def describe(self) -> list[str]:
-        """The sources."""
-        lines = [f"  source {source.name}: {source.task}, {source.license}" for source in self.sources]
-        return [f"ingest {len(lines)} sources", *lines]
+        """The sources, and what the first rows of each become.
+
+        Raises:
+            UserError: a source's file is missing or cannot be read.
+        """
+        lines = [f"ingest {len(self.sources)} sources"]
+        for source in self.sources:
+            lines.append(f"  source {source.name}: {source.task}, {source.license}")
+            lines += [f"    {line}" for line in preview(source, self.settings.data_root)]
+        return lines
 
     def _write(self, folder: Place) -> step.Result:
         start = time.monotonic()

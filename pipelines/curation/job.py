@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.core.segment import Rows, Step
+from pipelines.curation.cap import check_caps
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.fit import check_room
 from pipelines.curation.mix import check_templates
 from pipelines.curation.registry import load_sources
 from pipelines.curation.threshold import check_thresholds
@@ -39,13 +42,27 @@ def check(curation: CurationConfig) -> None:
     from pipelines.engines.models import require
     from pipelines.engines.reward.stage import resolve_reward
 
-    tasks = {source.name: source.task for source in load_sources(curation.sources)}
-    check_thresholds(curation.reward.thresholds, tasks)
-    check_templates(curation.mix.templates, tasks)
+    check_names(curation)
     if curation.reward.enabled:
         resolve_reward(curation.reward)
     require(curation.critique.engine.model, "curation.critique.engine.model")
     require(curation.mix.tokenizer, "curation.mix.tokenizer")
+
+
+def check_names(curation: CurationConfig) -> None:
+    """Find what needs no model to be found wrong in a config: names, templates, and the room for a critique.
+
+    Raises:
+        UserError: a source, threshold, cap or template does not fit the others.
+    """
+    tasks = {source.name: source.task for source in load_sources(curation.sources)}
+    if curation.reward.thresholds and not curation.reward.enabled:
+        fix = "enable curation.reward, or remove the thresholds"
+        raise UserError("there are thresholds, but no reward model", where="curation.reward.thresholds", fix=fix)
+    check_thresholds(curation.reward.thresholds, tasks)
+    check_caps(curation.mix.caps, tasks)
+    check_templates(curation.mix.templates, tasks)
+    check_room(curation.critique.max_tokens, curation.critique.engine.max_model_len)
 
 
 def describe(steps: Sequence[Step]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipelines.core.stage import BatchStage
 from pipelines.curation.config import MixConfig
 from pipelines.engines import models
 from pipelines.judging.count_tokens import TokenCounter
+from pipelines.judging.tasks import TASKS
 from pipelines.judging.templates import READS, identity, load, render
 
 SIDES = ("chosen", "rejected")
@@ -48,6 +49,25 @@ class Pair(BatchStage):
         """Of the model's tokens."""
         return _counter(self.config.tokenizer)
 
+    def shortest(self, row: Row) -> Iterator[tuple[str, list[str]]]:
+        """Prompt and completions of every form the row can take, with empty critiques: no pair of it is shorter."""
+        for name in _named(self.config.templates, row["source"], row["task"]):
+            template = load(name)
+            for cot in (True, False):
+                verdicts = (row["verdict"], row["rejected_verdict"])
+                ends = [template.completion(verdict, "" if cot else None) for verdict in verdicts]
+                yield render(template, row, cot=cot), ends
+
+    def shortest_depends(self) -> dict[str, Any]:
+        """What `shortest` and the limit depend on: not the share of critiques, nor the caps."""
+        depends = self.depends()
+        return {
+            "max_tokens": self.config.max_tokens,
+            "tokenizer": depends["config"]["tokenizer"],
+            "names": self.config.templates,
+            "templates": depends["templates"],
+        }
+
     def _pair(self, row: Row) -> None:
         cot = unit(self.seed, "format", row["row_id"]) < self.config.cot_share
         template = load(self._template(row))
@@ -62,18 +82,25 @@ class Pair(BatchStage):
 
 
 def check_templates(templates: Mapping[str, str | list[str]], tasks: Mapping[str, str]) -> None:
-    """Check that `curation.mix.templates` has a template for every source.
+    """Check `curation.mix.templates` against the sources that are read.
 
     Args:
         templates: task or source -> template, or several.
         tasks: source -> its task.
 
     Raises:
-        UserError: a source has no template, or one is unknown or not well formed.
+        UserError: a key is neither a task nor a source; a source has no template; a template is unknown, not well
+            formed, or another task's.
     """
+    for key, value in templates.items():
+        where = f"curation.mix.templates.{key}"
+        if (task := tasks.get(key) or (key if key in TASKS else None)) is None:
+            raise UserError("no such task or source", where=where, fix=f"known: {', '.join([*TASKS, *sorted(tasks)])}")
+        for name in _listed(value):
+            if (found := load(name)).task != task:
+                raise UserError(f"the template '{name}' is for {found.task} rows, not for {task}", where=where)
     for source, task in tasks.items():
-        for name in _named(templates, source, task):
-            load(name)
+        _named(templates, source, task)
 
 
 def _named(templates: Mapping[str, str | list[str]], source: str, task: str) -> list[str]:

@@ -1,17 +1,17 @@
-"""Near duplicates: rows with the same label whose texts share nearly all of their word n-grams."""
+"""Near duplicates: rows with the same label, every part of which shares nearly all of its word n-grams."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import regex  # type: ignore[import-untyped]
 
 from pipelines.core import sql, step, storage
+from pipelines.core.determinism import integer
 from pipelines.core.progress import say
 from pipelines.core.records import Row
 from pipelines.core.segment import Rows
@@ -19,20 +19,20 @@ from pipelines.core.stage import Filter
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import NearDuplicatesConfig
 from pipelines.curation.duplicates import Duplicates
+from pipelines.curation.words import words_of
 from pipelines.judging.tasks import TASKS
 
-WORD = regex.compile(r"\w+")
-# 128 slots in 16 bands of 8: a pair of similarity 0.8 shares a band with a chance of 0.95, one of 0.9 of 0.9999
-# (1 − (1 − s⁸)¹⁶). What the bands propose is measured on all slots.
-SLOTS, BANDS = 128, 16
-SIGNATURES = pa.schema(
-    [
-        ("raw_id", pa.string()),
-        ("source", pa.string()),
-        ("label", pa.string()),
-        ("digest", pa.list_(pa.uint32())),
-    ]
+TEXTS = ("instruction", "context", "reference", "rubric")
+PARTS = (*TEXTS, "response", "better", "worse")
+# Bands of two MinHash slots of each part. Rows with two parts of similarity 0.9, the others equal, share one of the 32
+# with a chance of 1 - (1 - 0.9^4)^32 > 0.9999; the bands only propose, and what they propose is compared exactly. As
+# every part counts, the claims on one document fall into different bands, and none hides another's twin.
+BANDS, WIDTH = 32, 2
+LABEL, MULTIPLIERS = np.split(
+    np.random.default_rng(0).integers(2**64, size=1 + len(PARTS) * WIDTH, dtype=np.uint64), [1]
 )
+SIGNATURES = pa.schema([("raw_id", pa.string()), ("source", pa.string()), ("bands", pa.list_(pa.uint64()))])
+NEAR = pa.schema([("raw_id", pa.string()), ("twin", pa.string()), ("similarity", pa.float64())])
 
 
 class NearDuplicates:
@@ -66,9 +66,8 @@ class NearDuplicates:
             signing = task(sign)
             paths = storage.files(before.folder, ".parquet")
             ray.get([signing.remote(path, signatures / path.name, self.config.ngram) for path in paths])
-            exact = Duplicates.file(work)
-            listed = task(match).remote(signatures, exact, self.file(work), self.config.threshold, self.sources)
-            count = ray.get(listed)
+            files = (signatures, before.folder, Duplicates.file(work), self.file(work))
+            count = ray.get(task(match).remote(*files, self.config, self.sources))
             storage.remove(signatures)
             return {"rows": count}
 
@@ -79,32 +78,53 @@ class NearDuplicates:
 
     def describe(self) -> list[str]:
         """One line."""
-        return [f"near duplicates: similarity of at least {self.config.threshold:g}, same label"]
+        return [f"near duplicates: every part of a similarity of at least {self.config.threshold:g}, same label"]
 
 
-def shingles(row: Row, n: int) -> list[str]:
-    """The word n-grams of a row, each marked with the part it comes from.
+def parts(row: Row) -> dict[str, list[str]]:
+    """The texts of each part of a row that has one.
 
     What distinguishes the responses of a pair is which one is preferred, not their position: a pair whose sides and
     label are swapped is the same pair, and one with the other label is not.
     """
-    parts = {name: row[name] for name in ("instruction", "context", "rubric")}
-    responses = row["responses"] or []
-    if better := _preferred(row):
-        order = (better[0], 1 - better[0])
-        names = ("response", "response") if len(better) > 1 else ("better", "worse")
-        for name, i in zip(names, order, strict=True):
-            parts[name] = " ".join(filter(None, (parts.get(name), responses[i] if i < len(responses) else None)))
-    else:
-        parts["response"] = " ".join(filter(None, responses))
-    found: list[str] = []
-    for name, text in parts.items():
-        words = WORD.findall((text or "").casefold())
-        if words:
-            # Zipped with itself moved by one, two, ... words: the n-grams, without a loop in Python.
-            grams = zip(*(words[i:] for i in range(n)), strict=False) if len(words) > n else [tuple(words)]
-            found += map(f"{name}\t".__add__, map(" ".join, grams))
+    better = _preferred(row)
+    names = ("worse", "better") if len(better) == 1 else ("response", "response")
+    found = {name: [row[name]] for name in TEXTS if row[name]}
+    for place, text in enumerate(row["responses"] or []):
+        found.setdefault(names[place in better], []).append(text or "")
     return found
+
+
+def shingles(text: str, n: int) -> frozenset[str]:
+    """The word n-grams of a text; of a shorter one all words, of one without words its characters."""
+    words = words_of(text)
+    if len(words) <= n:
+        return frozenset(filter(None, [" ".join(words) or text.strip()]))
+    # Zipped with itself moved by one, two, ... words: the n-grams, without a loop in Python.
+    return frozenset(map(" ".join, zip(*(words[i:] for i in range(n)), strict=False)))
+
+
+def similarity(one: Row, other: Row, n: int) -> float:
+    """The Jaccard similarity of the n-grams of two rows with the same label, in the part that is least alike.
+
+    A long document that two rows share says nothing of the claims on it, nor a long response of the short one beside
+    it. The responses of a tie are compared in the order that suits.
+    """
+    first, second = parts(one), parts(other)
+    return min((_alike(first.get(name, []), second.get(name, []), n) for name in PARTS), default=1.0)
+
+
+def _alike(texts: list[str], others: list[str], n: int) -> float:
+    if texts == others:
+        return 1.0
+    if len(texts) != len(others):
+        return 0.0
+    mine, theirs = ([shingles(text, n) for text in side] for side in (texts, others))
+    return max(min(map(_jaccard, mine, order)) for order in (theirs, theirs[::-1]))
+
+
+def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other) if one or other else 1.0
 
 
 def label(row: Row) -> str:
@@ -120,23 +140,36 @@ def _preferred(row: Row) -> list[int]:
 
 
 def sign(rows: Place, target: Place, ngram: int) -> None:
-    """Write the MinHash signatures of the ok rows of one ingested file."""
-    from rensa import RMinHash  # type: ignore[import-untyped]
-
-    columns = ["raw_id", "source", "task", "instruction", "context", "rubric", "responses", "verdict", "status"]
+    """Write the bands of the ok rows of one ingested file: rows that are alike agree in one of them at least."""
+    columns = ["raw_id", "source", "task", *TEXTS, "responses", "verdict", "status"]
     # Not compressed: signatures are noise, and soon removed.
     with storage.table_writer(target, SIGNATURES, compression="none", use_dictionary=False) as writer:
         for batch in storage.read_batches(rows, columns, keep=pc.field("status") == "ok"):
-            # Rows without a word have nothing to compare: to MinHash they would all be alike.
-            kept = [(row, words) for row in batch.to_pylist() if (words := shingles(row, ngram))]
-            digests = RMinHash.digests_from_token_sets([words for _, words in kept], num_perm=SLOTS, seed=0)
+            found = batch.to_pylist()
             signed = {
-                "raw_id": [row["raw_id"] for row, _ in kept],
-                "source": [row["source"] for row, _ in kept],
-                "label": [label(row) for row, _ in kept],
-                "digest": lists(np.array(digests, dtype=np.uint32).ravel(), SLOTS),
+                "raw_id": [row["raw_id"] for row in found],
+                "source": [row["source"] for row in found],
+                "bands": lists(bands(found, ngram).ravel(), BANDS),
             }
             writer.write_table(pa.table(signed, schema=SIGNATURES))
+
+
+def bands(rows: Sequence[Row], ngram: int) -> np.ndarray:
+    """One number for each band of each row, equal for rows that agree in it and in the label; (rows, BANDS)."""
+    from rensa import RMinHash  # type: ignore[import-untyped]
+
+    labels = [label(row) for row in rows]
+    numbers = {text: integer(0, "label", text) for text in set(labels)}
+    sums = np.array([[numbers[text]] for text in labels], np.uint64) * LABEL + np.arange(BANDS, dtype=np.uint64)
+    split = [parts(row) for row in rows]
+    for place, name in enumerate(PARTS):
+        having = [number for number, found in enumerate(split) if name in found]
+        sets = [list(frozenset().union(*(shingles(text, ngram) for text in split[number][name]))) for number in having]
+        slots = np.array(RMinHash.digests_from_token_sets(sets, num_perm=BANDS * WIDTH, seed=place), np.uint64)
+        factors = MULTIPLIERS[place * WIDTH : (place + 1) * WIDTH]
+        # The products overflow, as they should: sums modulo 2^64 are a universal hash.
+        sums[having] += (slots.reshape(-1, BANDS, WIDTH) * factors).sum(axis=2, dtype=np.uint64)
+    return sums
 
 
 def lists(values: np.ndarray, size: int) -> pa.ListArray:
@@ -144,59 +177,72 @@ def lists(values: np.ndarray, size: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, size, dtype=np.int32), values)
 
 
-def match(signatures: Place, duplicates: Place, out: Place, threshold: float, sources: Sequence[str]) -> int:
-    """Write a parquet file (raw_id, twin, similarity) of the rows that nearly repeat an earlier one.
+def match(
+    signatures: Place, rows: Place, duplicates: Place, out: Place, config: NearDuplicatesConfig, sources: Sequence[str]
+) -> int:
+    """Write a parquet file (raw_id, twin, similarity) of the rows that nearly repeat an earlier one that stays.
 
     Each row is compared with the first row of every band it falls into, so the work grows with the rows and not with
     their pairs, however often one text comes up. Exact duplicates are left out: they are filtered already.
 
     Args:
         signatures: folder that `sign` wrote into.
+        rows: folder of the ingested rows.
         duplicates: file of `find_duplicates`.
         out: the file to write.
-        threshold: least share of equal slots, which estimates the Jaccard similarity.
+        config: what counts as similar.
         sources: their order comes before the position in a source.
 
     Returns:
         How many rows it lists.
     """
-    width = SLOTS // BANDS
-    with storage.draft(out) as local, sql.connect(signatures=signatures, duplicates=duplicates) as connection:
+    listed: dict[str, tuple[str, float]] = {}
+    for row, earlier in _proposed(signatures, rows, duplicates, sources):
+        if row["raw_id"] in listed or earlier["raw_id"] in listed:
+            continue
+        if (alike := similarity(row, earlier, config.ngram)) >= config.threshold:
+            listed[row["raw_id"]] = (earlier["raw_id"], alike)
+    found = [{"raw_id": one, "twin": twin, "similarity": alike} for one, (twin, alike) in sorted(listed.items())]
+    storage.write_table(out, pa.Table.from_pylist(found, schema=NEAR))
+    return len(found)
+
+
+def _proposed(signatures: Place, rows: Place, duplicates: Place, sources: Sequence[str]) -> Iterator[tuple[Row, Row]]:
+    """Pairs of a row and an earlier one with a band in common, in the order of the later and then of the earlier."""
+    columns = ("raw_id", "task", *TEXTS, "responses", "verdict")
+    with sql.connect(signatures=signatures, duplicates=duplicates, rows=rows) as connection:
         connection.execute("create table sources (source varchar, place integer)")
         for place, source in enumerate(sources):
             connection.execute("insert into sources values (?, ?)", [source, place])
         connection.execute(
-            f"""
+            """
             create table signed as
-            select row_number() over (order by place nulls last, source, raw_id) as number, raw_id, digest,
-                -- One number for each band; equal for rows that agree on the band and on the label.
-                list_transform(
-                    range({BANDS}), lambda i: hash(label, i, digest[i * {width} + 1 : (i + 1) * {width}])
-                ) as bands
+            select row_number() over (order by place nulls last, source, raw_id) as number, raw_id, bands
             from signatures left join sources using (source)
             where raw_id not in (select raw_id from duplicates)
             """
         )
         connection.execute(
-            f"""
-            copy (
-                with spread as (select number, unnest(bands) as band from signed),
-                heads as (select band, min(number) as head from spread group by band having count(*) > 1),
-                proposed as (select distinct number, head from spread join heads using (band) where number > head),
-                measured as (
-                    select later.raw_id, earlier.raw_id as twin, earlier.number as place,
-                        len(list_filter(list_zip(later.digest, earlier.digest), lambda x: x[1] = x[2])) / {SLOTS}
-                            as similarity
-                    from proposed
-                    join signed as later on later.number = proposed.number
-                    join signed as earlier on earlier.number = proposed.head
-                )
-                select raw_id, arg_min(twin, place) as twin, arg_min(similarity, place) as similarity
-                from measured where similarity >= {threshold} group by raw_id order by raw_id
-            ) to {sql.quoted(str(local))} (format parquet)
+            """
+            create table proposed as
+            with spread as (select number, unnest(bands) as band from signed),
+            heads as (select band, min(number) as head from spread group by band having count(*) > 1)
+            select distinct number, head from spread join heads using (band) where number > head
             """
         )
-    return storage.read_table(out, ["raw_id"]).num_rows
+        read = ", ".join(f"{side}.{name}" for side in ("later", "earlier") for name in columns)
+        found = connection.execute(
+            f"""
+            select {read} from proposed
+            join signed as a using (number) join rows as later on later.raw_id = a.raw_id
+            join signed as b on b.number = head join rows as earlier on earlier.raw_id = b.raw_id
+            order by number, head
+            """
+        )
+        while batch := found.fetchmany(1000):
+            for values in batch:
+                later, earlier = values[: len(columns)], values[len(columns) :]
+                yield dict(zip(columns, later, strict=True)), dict(zip(columns, earlier, strict=True))
 
 
 class NotNearDuplicate(Filter):

@@ -19,6 +19,7 @@ from pipelines.core.storage import Place
 from pipelines.curation.card import card, label_counts
 from pipelines.curation.checker_quality import checker_quality
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.conflicts import Conflicts
 from pipelines.curation.decontaminate import overlap_table
 from pipelines.datasets.spec import DatasetSpec
 
@@ -68,6 +69,8 @@ class Publish:
             storage.write_json(out / "checker.json", quality)
         if rows := first_with("synthesis_tokens", passed):
             manifest["synthesis"] = engine_cost(rows)
+        if found := step.result_of(self.target.work / Conflicts.name):
+            manifest["conflicts"] = found["sources"]
         publish(out, passed, manifest, quality)
         say(f"curated set: {self.target.pairs}")
         return {"rows": storage.row_count(self.target.pairs)}

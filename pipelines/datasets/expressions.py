@@ -1,19 +1,20 @@
 """Sandboxed Jinja expressions over data: how a YAML file says where a field comes from.
 
 An expression sees values and a few filters, nothing else: no files, no imports, no attribute that starts with
-an underscore. The content of a record is only data and is never compiled.
+an underscore. The content of a record is only data and is never compiled. No operator and no filter makes up a value:
+null, true or a list in a text, or a text such as `False` as a condition, raise.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+from pipelines.datasets import filters
 
 
 class MissingValue(Exception):
@@ -37,10 +38,28 @@ class _Missing(StrictUndefined):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
+
+    def from_string(self, source: str | nodes.Template, *arguments: Any, **named: Any) -> Template:
+        """`compile_expression` ends here with its tree, whose texts and conditions are then checked."""
+        if isinstance(source, nodes.Template):
+            _check_conversions(source)
+        return super().from_string(source, *arguments, **named)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic: true and false are no numbers, and `%` fills a pattern as the filter `format` does."""
+        if operator == "%" and isinstance(left, str):
+            return filters.formatted(left, *(right if isinstance(right, tuple) else (right,)))
+        if isinstance(left, bool) or isinstance(right, bool):
+            raise TypeError(f"true or false in a calculation with {operator}")
+        return super().call_binop(context, operator, left, right)
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`record.items` is the record's own key of that name before it is the method of a dict."""
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
+        if isinstance(obj, str) and attribute in ("format", "format_map"):
+            raise SecurityError("would write Python's form of anything: use `~` or the filter `format`")
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -108,65 +127,26 @@ def _compiled(text: str) -> Callable[[dict[str, Any]], Any]:
 @cache
 def _environment() -> _Environment:
     environment = _Environment(undefined=_Missing, autoescape=False)
-    for function in (values, flatten, transpose, majority, mean, between, from_json, dialogue):
-        environment.filters[function.__name__] = function
+    filters.install(environment)
     return environment
 
 
-def values(mapping: Mapping[Any, Any]) -> list[Any]:
-    """The values of a mapping, in order."""
-    return list(mapping.values())
+def _check_conversions(tree: nodes.Node) -> None:
+    """Have what `~` joins checked to be text, and what `if`, `and`, `or` and `not` test to be a condition."""
+    for node in list(tree.find_all((nodes.Concat, nodes.CondExpr, nodes.Not, nodes.And, nodes.Or))):
+        if isinstance(node, nodes.Concat):
+            node.nodes = [_filter(part, "text") for part in node.nodes]
+        elif isinstance(node, nodes.CondExpr):
+            node.test = _filter(node.test, "condition")
+        elif isinstance(node, nodes.Not):
+            node.node = _filter(node.node, "condition")
+        elif isinstance(node, nodes.And | nodes.Or):
+            node.left = _filter(node.left, "not_misleading")
 
 
-def flatten(lists: Iterable[Iterable[Any]]) -> list[Any]:
-    """The members of the lists in one list."""
-    return [member for members in lists for member in members]
-
-
-def transpose(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Records from a mapping of equally long columns."""
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def majority(votes: Iterable[Any]) -> Any:
-    """The value that more than half of the votes have, or null."""
-    counts = Counter(votes)
-    value, n = counts.most_common(1)[0]
-    return value if 2 * n > counts.total() else None
-
-
-def mean(numbers: Iterable[float]) -> float:
-    """The arithmetic mean."""
-    listed = [float(number) for number in numbers]
-    return sum(listed) / len(listed)
-
-
-def between(text: str, start: str, end: str = "") -> str:
-    """The text after the first `start` up to the next `end` (up to the text's end without one), stripped.
-
-    Raises:
-        ValueError: the text has not both.
-    """
-    _, found, rest = text.partition(start)
-    if not found:
-        raise ValueError(f"the text has no {start!r}")
-    if not end:
-        return rest.strip()
-    inside, found, _ = rest.partition(end)
-    if not found:
-        raise ValueError(f"the text has no {end!r} after {start!r}")
-    return inside.strip()
-
-
-def from_json(text: str) -> Any:
-    """The value of a JSON text."""
-    return json.loads(text)
-
-
-def dialogue(turns: Iterable[Mapping[str, Any]]) -> str:
-    """Turns (`role` and `content`, or `from` and `value`) as one text; a single turn is its content alone."""
-    named = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns]
-    if len(named) == 1:
-        return str(named[0][1])
-    words = {"human": "User", "gpt": "Assistant"}
-    return "\n\n".join(f"{words.get(role, str(role).capitalize())}: {content}" for role, content in named)
+def _filter(node: nodes.Expr, name: str) -> nodes.Expr:
+    if isinstance(node, nodes.Const):
+        return node
+    checked = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    checked.set_environment(_environment())
+    return checked

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
+import lzma
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 from pipelines.core import storage
-from pipelines.core.errors import UserError, unreadable
+from pipelines.core.errors import UserError, one_line, unreadable
+from pipelines.core.hub import commit
+from pipelines.datasets.code import code
+from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
+from pipelines.datasets.json_records import Read, read_document, read_records
+from pipelines.datasets.opened import binary, plain_name
 from pipelines.datasets.sheets import sheets
 from pipelines.datasets.spec import DatasetSpec, FileFormat, Hub, RawRecord, Table, function
 
@@ -27,11 +32,8 @@ SUFFIXES: dict[str, FileFormat] = {
     ".parquet": "parquet",
 }
 PACKAGE = "package:"
-CHUNK = 1 << 20  # characters read at once from a JSON file
 BATCH = 256  # rows read at once from a parquet file
-WHITE = " \t\r\n"  # what JSON takes for white space
-
-Read = Iterator[tuple[str, Any, str | None]]  # where in the file, value, problem
+CELL_ERRORS = {"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"}  # of formulas that failed
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def read_input(spec: DatasetSpec, source: Input, data_root: Path | None) -> Iter
     elif spec.loader:
         records = function(spec.loader)([source.path, *source.more])
     else:
-        records = read_file(source.path, _format(spec, source.path, spec.format), spec.records)
-    stem = source.path.stem if source.path else ""
+        records = read_file(source.path, _format(spec, source.path, spec.format), spec.records, spec.encoding)
+    stem = plain_name(source.path).stem if source.path else ""
     for index, (where, value, problem) in enumerate(records):
         yield RawRecord(
             position=f"{source.number:04d}.{index:09d}",
@@ -91,8 +93,10 @@ def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
     """The files a source names, sorted within each glob; its hub dataset where they do not exist.
 
     Raises:
-        UserError: a glob matches nothing and no hub dataset is named.
+        UserError: a glob matches nothing and no hub dataset is named; code that it names cannot be imported.
     """
+    for name in filter(None, (spec.python, spec.loader)):
+        function(name)  # now, and not on the first row
     found: list[tuple[str, Path]] = []
     for pattern in spec.files:
         matches = _matches(pattern, data_root)
@@ -112,36 +116,51 @@ def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
 
 
 def contents(spec: DatasetSpec, data_root: Path | None) -> list[str]:
-    """Name and content digest of every file that a source reads, side tables included, in order.
+    """Name and content digest of every file that a source reads or runs, side tables included, in order.
 
-    A hub dataset has none: its id and revision are part of the specification.
+    Of a hub dataset, the commit that its revision is at.
 
     Raises:
         UserError: a file is missing.
     """
     found: list[tuple[str, Path]] = []
+    more = code(spec)
     for source in inputs(spec, data_root):
+        if source.path is None and spec.hub:
+            more.append(f"{spec.hub.id} {commit(spec.hub.id, 'dataset', spec.hub.revision)}")
         if source.path:
             found += [(source.name, source.path), *((path.name, path) for path in source.more)]
     for side in spec.tables.values():
         found += _table_files(spec, side, data_root)
-    return [f"{name} {storage.content_digest(path)}" for name, path in found]
+    return [*(f"{name} {storage.content_digest(path)}" for name, path in found), *more]
 
 
-def read_file(path: Path, file_format: FileFormat, records: str | None = None) -> Read:
-    """(where, value, problem) of each record of a file.
+def read_file(path: Path, file_format: FileFormat, records: str | None = None, encoding: str | None = None) -> Read:
+    """(where, value, problem) of each record of a file, compressed or not.
 
     Raises:
         UserError: the file as a whole cannot be read as its format.
     """
-    if records is not None:
-        if file_format != "json":
-            raise UserError(f"`records` is for JSON, this file is read as {file_format}", where=str(path))
-        return _read_document(path, records)
-    if file_format in ("csv", "tsv"):
-        return _read_csv(path, "," if file_format == "csv" else "\t")
-    readers = {"json": _read_json, "jsonl": _read_jsonl, "xlsx": _read_xlsx, "parquet": _read_parquet}
-    return readers[file_format](path)
+    try:
+        yield from _reader(path, file_format, records, encoding)
+    except (EOFError, OSError, UnicodeError, zlib.error, lzma.LZMAError) as exc:
+        raise unreadable(path, file_format, exc) from None
+
+
+def _reader(path: Path, file_format: FileFormat, records: str | None, encoding: str | None) -> Read:
+    if records is not None and file_format != "json":
+        raise UserError(f"`records` is for JSON, this file is read as {file_format}", where=str(path))
+    match file_format:
+        case "json" | "jsonl":
+            if records is not None:
+                return read_document(path, records, encoding)
+            return read_records(path, encoding, lines=file_format == "jsonl")
+        case "csv" | "tsv":
+            return read_delimited(path, "," if file_format == "csv" else "\t", encoding)
+        case "xlsx":
+            return _read_xlsx(path)
+        case "parquet":
+            return _read_parquet(path)
 
 
 def _hub_input(hub: Hub) -> Input:
@@ -174,7 +193,7 @@ def _urls(pattern: str) -> list[Path]:
     except ImportError as exc:
         raise UserError(f"cannot read this kind of URL: {exc}", where=pattern) from None
     except Exception as exc:  # no network, no access, no bucket: every store has errors of its own
-        why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
+        why = f"{type(exc).__name__}: {one_line(exc)}"
         raise UserError(
             f"cannot be listed ({why})", where=pattern, fix="check the URL, the network and access"
         ) from None
@@ -190,6 +209,8 @@ def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserE
     where = f"source '{spec.name}'"
     if pattern.startswith(PACKAGE) or "://" in pattern or Path(pattern).is_absolute():
         return UserError(f"no such file: {pattern}", where=where)
+    if data_root is not None and not data_root.is_dir():
+        return UserError(f"data_root {data_root} is not a folder", where=where, fix="correct it")
     if data_root is None:
         fix = "set data_root, or the variable OPENSELENE_DATA_ROOT, to the folder that holds it"
         return UserError(f"no data_root to find {pattern} under", where=where, fix=fix)
@@ -197,7 +218,7 @@ def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserE
 
 
 def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFormat:
-    known = stated or SUFFIXES.get(path.suffix.lower())
+    known = stated or SUFFIXES.get(plain_name(path).suffix.lower())
     if known is None:
         fix = f"set `format` in the YAML file of {spec.name}"
         raise UserError("cannot tell the format from the suffix", where=str(path), fix=fix)
@@ -207,7 +228,7 @@ def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFor
 def _table(spec: DatasetSpec, name: str, data_root: Path | None) -> dict[Any, Any]:
     side, table = spec.tables[name], dict[Any, Any]()
     for _, path in _table_files(spec, side, data_root):
-        for where, value, problem in read_file(path, _format(spec, path, side.format), side.records):
+        for where, value, problem in read_file(path, _format(spec, path, side.format), side.records, side.encoding):
             if problem:
                 raise UserError(f"{problem.replace('_', ' ')} in a side table", where=f"{path} {where}")
             try:
@@ -223,126 +244,24 @@ def _table_files(spec: DatasetSpec, side: Table, data_root: Path | None) -> list
     return matches
 
 
-def _read_jsonl(path: Path) -> Read:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if not line.strip():
-                continue
-            where = f"line {number}"
-            try:
-                yield where, json.loads(line.decode("utf-8")), None
-            except UnicodeDecodeError:
-                yield where, line.decode("utf-8", "replace").rstrip("\r\n"), "invalid_utf8"
-            except (ValueError, RecursionError):
-                yield where, line.decode("utf-8").rstrip("\r\n"), "invalid_json"
-
-
-def _read_document(path: Path, records: str) -> Read:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
-    except (ValueError, RecursionError) as exc:
-        raise unreadable(path, "JSON", exc) from None
-    try:
-        listed = evaluate(records, {"document": document})
-        if isinstance(listed, (str, dict)):
-            raise TypeError(f"it gives a {type(listed).__name__}, not a list")
-        listed = list(listed)
-    except Exception as exc:
-        raise UserError(f"the expression `records` fails: {exc}", where=str(path)) from None
-    for index, value in enumerate(listed):
-        yield f"record {index}", value, None
-
-
-def _read_json(path: Path) -> Read:
-    """The members of a JSON list, without ever holding the whole file."""
-    try:
-        # Undecodable bytes become surrogates, so that they spoil one record and not the file.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-            first = file.read(1)
-            while first and first in WHITE:
-                first = file.read(1)
-            if first and first != "[":
-                fix = "say where its records are with `records`"
-                raise UserError("not a list of records", where=str(path), fix=fix)
-            for index, value in enumerate(_members(file)):
-                yield f"record {index}", value, None
-    except (ValueError, RecursionError) as exc:
-        raise unreadable(path, "JSON", exc) from None
-
-
-def _members(file: TextIO) -> Iterator[Any]:
-    """The members of a JSON list whose opening bracket has been read.
-
-    Raises:
-        ValueError: what follows is not the rest of a list.
-    """
-    decoder, text, at, empty = json.JSONDecoder(), "", 0, True
-    while True:
-        try:
-            at = _skip(text, at)
-            if empty and text[at : at + 1] == "]":
-                at += 1
-                break
-            value, end = decoder.raw_decode(text, at)
-            end = _skip(text, end)
-            if text[end : end + 1] not in (",", "]"):  # or a number goes on: `1` of `1.5`
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
-        except json.JSONDecodeError:
-            # Read as much again as is held: a long member is decoded a few times, not once a chunk.
-            more = file.read(max(CHUNK, len(text) - at))
-            if not more:
-                raise
-            text, at = text[at:] + more, 0
-            continue
-        yield value
-        at, empty = end + 1, False
-        if text[end] == "]":
-            break
-    if text[at:].strip(WHITE) or file.read().strip(WHITE):
-        raise ValueError("there is more after the end of the list")
-
-
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in WHITE:
-        at += 1
-    return at
-
-
-def _read_csv(path: Path, delimiter: str) -> Read:
-    csv.field_size_limit(2**31 - 1)  # the default refuses a response of 128 kB
-    # Undecodable bytes become surrogates, so that they spoil one row and not the file.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        try:
-            header = next(reader, None)
-            if header is None or len(set(header)) != len(header):
-                raise UserError("the header row is missing or names a column twice", where=str(path))
-            for cells in reader:
-                if not cells:
-                    continue
-                where = f"line {reader.line_num}"
-                if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
-                    yield where, delimiter.join(cells), "invalid_utf8"
-                elif len(cells) != len(header):
-                    yield where, delimiter.join(cells), "wrong_number_of_cells"
-                else:
-                    yield where, dict(zip(header, cells, strict=True)), None
-        except csv.Error as exc:
-            raise unreadable(path, "CSV", exc) from None
-
-
 def _read_xlsx(path: Path) -> Read:
     """The rows of the first sheet, under the names in its first row."""
     for _, rows in sheets(path):
-        header: list[str] | None = None
+        header = [None if cell is None else str(cell) for cell in next(rows, (0, ()))[1]]
+        while header and header[-1] is None:
+            header.pop()
+        if None in header or not header or len(set(header)) != len(header):
+            raise UserError("the first row must name every column, each once", where=f"{path} row 1")
         for number, cells in rows:
-            if header is None:
-                header = [str(cell) for cell in cells]
-                continue
             # A blank row is a record of nulls: real sheets have them where an annotation is missing.
             padded = [*cells, *[None] * (len(header) - len(cells))]
-            yield f"row {number}", dict(zip(header, padded, strict=False)), None
+            where, shown = f"row {number}", " ".join(str(cell) for cell in cells if cell is not None)
+            if any(cell is not None for cell in padded[len(header) :]):
+                yield where, shown, "wrong_number_of_cells"
+            elif failed := next((cell for cell in padded if cell in CELL_ERRORS), None):
+                yield where, shown, f"cell_error:{failed}"
+            else:
+                yield where, dict(zip(header, padded, strict=False)), None
         return
 
 
@@ -352,25 +271,30 @@ def _read_parquet(path: Path) -> Read:
 
     index = 0
     try:
-        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
+        with binary(path, whole=True) as raw, pq.ParquetFile(raw) as file:
+            names = file.schema_arrow.names
+            if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+                raise UserError(f"the column '{twice[0]}' is there twice", where=str(path))
             for batch in file.iter_batches(batch_size=BATCH):
-                for value in _decoded(batch):
-                    yield (f"row {index}", "", "invalid_utf8") if value is None else (f"row {index}", value, None)
+                for value, problem in _decoded(batch):
+                    yield f"row {index}", value, problem
                     index += 1
-    except (pa.ArrowException, OSError) as exc:
+    except pa.ArrowException as exc:
         raise unreadable(path, "parquet", exc) from None
 
 
-def _decoded(batch: Any) -> Iterator[dict[str, Any] | None]:
-    """The rows of an Arrow batch; None for one with text that is not UTF-8."""
+def _decoded(batch: Any) -> Iterator[tuple[Any, str | None]]:
+    """(row, problem) of an Arrow batch: a row may hold bytes that are no text, or a date that Python does not have."""
     try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:  # raised before the first row: find those at fault
+        yield from ((row, None) for row in batch.to_pylist(maps_as_pydicts="strict"))
+    except (ValueError, OverflowError, KeyError):  # raised before the first row: find those at fault
         for index in range(batch.num_rows):
             try:
-                yield batch.slice(index, 1).to_pylist()[0]
+                yield batch.slice(index, 1).to_pylist(maps_as_pydicts="strict")[0], None
             except UnicodeDecodeError:
-                yield None
+                yield "", "invalid_utf8"
+            except (ValueError, OverflowError, KeyError) as exc:
+                yield "", f"unreadable_value:{one_line(exc)}"
 
 
 def _read_hub(hub: Hub, files: list[str]) -> Read:
@@ -386,5 +310,5 @@ def _read_hub(hub: Hub, files: list[str]) -> Read:
         raise UserError("needs the package datasets", where=where, fix="pip install datasets") from None
     except Exception as exc:  # offline, unknown id, no access, bad config: datasets raises a dozen types
         fix = "check the id and the network, or download its files and name them with `files`"
-        why = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
+        why = f"{type(exc).__name__}: {one_line(exc)}"
         raise UserError(f"cannot be read ({why}){missing}", where=where, fix=fix) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import unreadable
+from pipelines.datasets.opened import binary
 
 Rows = Iterator[tuple[int, tuple[Any, ...]]]  # number as a spreadsheet shows it, cells
 
@@ -19,7 +20,7 @@ def sheets(path: Path) -> Iterator[tuple[str, Rows]]:
     """
     import openpyxl
 
-    with path.open("rb") as raw:
+    with binary(path, whole=True) as raw:
         try:
             book = openpyxl.load_workbook(raw, read_only=True, data_only=True)
         except Exception as exc:  # a zip, an XML or a key error, depending on what is broken

@@ -15,27 +15,43 @@ on a record becomes that row's status: `adapt` never raises, and its `except Exc
 
 from __future__ import annotations
 
+import codecs
 import importlib
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from pipelines.core.determinism import digest
+from pipelines.core.errors import UserError, one_line
 from pipelines.core.records import EXAMPLE, OK, Row, content_hash, error, filtered, group_id, row_id
 from pipelines.core.registry import Named
 from pipelines.core.yaml_model import Strict
+from pipelines.datasets.columns import listed, storable, text, text_or_texts, texts, year
 from pipelines.datasets.expressions import MissingValue, belongs_to, check, evaluate, require
+from pipelines.datasets.filters import condition
+from pipelines.judging import closed_sets
 from pipelines.judging.tasks import TASKS
 
 FileFormat = Literal["json", "jsonl", "csv", "tsv", "xlsx", "parquet"]
+TEXTS = ("instruction", "context", "reference", "rubric", "verdict", "split", "license")
 NAMES = ("record", "item", "index", "key", "file", "tables")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_VERDICTS = 1000
+
+
+def _known_encoding(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            return codecs.lookup(name).name
+        except LookupError:
+            raise ValueError("no such encoding: use Python's names, such as cp1252, latin-1 or utf-16") from None
+    return None
+
+
+Encoding = Annotated[str | None, AfterValidator(_known_encoding)]
 
 
 class Hub(Strict):
@@ -55,6 +71,7 @@ class Table(Strict):
     file: str
     """Under data_root, or `package:`."""
     format: FileFormat | None = None
+    encoding: Encoding = None
     records: str | None = None
     key: str
     """Expression over `record`; the first record of a key counts."""
@@ -89,7 +106,9 @@ class DatasetSpec(Named):
     files: list[str] = Field(default_factory=list)
     """Globs under data_root, URLs (`s3://bucket/part-*.parquet`), or `package:pipelines.data.sample/pairwise.jsonl`."""
     format: FileFormat | None = None
-    """null takes the format from the file's suffix."""
+    """null takes the format from the file's suffix, without that of a compression (gz, bz2, xz, zst)."""
+    encoding: Encoding = None
+    """Of text files that are not UTF-8 and have no byte order mark, such as cp1252."""
     loader: str | None = None
     """`module:function` in place of the readers, for records spread over several files: called with the paths of
     `files` in their order, yields (where, record, problem)."""
@@ -117,16 +136,22 @@ class DatasetSpec(Named):
 
     @field_validator("allowed", mode="before")
     @classmethod
-    def _closed_set(cls, value: Any) -> Any:
-        if isinstance(value, str) and (span := re.fullmatch(r"(\d+)\.\.(\d+)", value)):
-            value = list(range(int(span[1]), int(span[2]) + 1))
-        if isinstance(value, list):
-            if any(isinstance(verdict, bool) for verdict in value):
-                raise ValueError("quote 'Yes' and 'No': YAML reads the bare words as true and false")
-            value = [str(verdict) if isinstance(verdict, int) else verdict for verdict in value]
-            if len(value) < 2 or len(set(value)) != len(value):
-                raise ValueError("must be at least two different verdicts")
-        return value
+    def _closed_set(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and (span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", value)):
+            low, high = sorted((int(span[1]), int(span[2])))
+            value = list(range(low, min(high, low + MOST_VERDICTS) + 1))
+        if not isinstance(value, list):
+            raise ValueError("must be a list of verdicts, or a range such as 1..5")
+        if any(isinstance(verdict, bool) for verdict in value):
+            raise ValueError("quote 'Yes' and 'No': YAML reads the bare words as true and false")
+        if None in value or len(value) > MOST_VERDICTS:
+            raise ValueError(f"must be at most {MOST_VERDICTS} verdicts, and none of them null")
+        if (task := TASKS.get(info.data.get("task", ""))) is None:
+            return value  # the task has a complaint of its own
+        labels = task.listed([text(verdict) or "" for verdict in value])
+        if problem := task.problem_of_verdicts(labels):
+            raise ValueError(problem)
+        return labels
 
     @field_validator("where")
     @classmethod
@@ -157,11 +182,11 @@ class DatasetSpec(Named):
         wanted: list[tuple[str, str, tuple[str, ...]]] = [(key, text, NAMES) for key, text in named.items()]
         wanted += [(f"tables.{name}.key", table.key, ("record",)) for name, table in self.tables.items()]
         wanted += [("each", self.each, ("record", "file", "tables"))] if self.each else []
-        for text in (self.records, *(table.records for table in self.tables.values())):
-            wanted += [("records", text, ("document",))] if text else []
-        for key, text, names in wanted:
+        for records in (self.records, *(table.records for table in self.tables.values())):
+            wanted += [("records", records, ("document",))] if records else []
+        for key, expression, names in wanted:
             try:
-                check(text, names)
+                check(expression, names)
             except ValueError as exc:
                 raise ValueError(f"{key}: {exc}") from None
         return self
@@ -189,15 +214,21 @@ class RawRecord:
 
 
 def adapt(spec: DatasetSpec, raw: RawRecord) -> list[Row]:
-    """The rows of one raw record: at least one, every Example column, each with a status; never raises."""
+    """The rows of one raw record: at least one, every Example column, each with a status.
+
+    Raises:
+        UserError: the specification's `python` cannot be imported; nothing else.
+    """
     if raw.problem:
-        shown = _clean_text(str(raw.value)[:2000])[0]
+        shown = storable(str(raw.value)[:2000])[0]
         return [_finish(spec, raw, None, {"instruction": shown}, error(raw.problem))]
     try:
         items = expand(spec, raw)
+    except UserError:  # code that cannot be imported is no row's fault
+        raise
     except Exception as exc:
         name = "python" if spec.python else "each"
-        return [_finish(spec, raw, None, {}, _failure(name, exc, raw.value))]
+        return [_finish(spec, raw, None, {}, _failure(spec, name, exc, raw.value))]
     if not items:
         return [_finish(spec, raw, None, {}, filtered("no_items"))]
     expands = spec.each is not None or spec.python is not None
@@ -214,7 +245,7 @@ def expand(spec: DatasetSpec, raw: RawRecord) -> list[tuple[Any, Any]]:
         Exception: whatever the specification's expression or function raises.
     """
     if spec.python:
-        return [(None, item) for item in function(spec.python)(raw.value)]
+        return [(None, item) for item in listed(function(spec.python)(raw.value))]
     if not spec.each:
         return [(None, raw.value)]
     items = evaluate(spec.each, {"record": raw.value, "file": raw.file, "tables": raw.tables})
@@ -222,9 +253,7 @@ def expand(spec: DatasetSpec, raw: RawRecord) -> list[tuple[Any, Any]]:
         return []
     if isinstance(items, Mapping):
         return list(items.items())
-    if isinstance(items, str):
-        raise TypeError("a text is not a list of items")
-    return [(None, item) for item in items]
+    return [(None, item) for item in listed(items)]
 
 
 def _row(spec: DatasetSpec, raw: RawRecord, number: int | None, scope: dict[str, Any]) -> Row:
@@ -240,51 +269,65 @@ def _row(spec: DatasetSpec, raw: RawRecord, number: int | None, scope: dict[str,
             values[name] = convert(found[name])
     except Exception:
         # Again, one by one: the quarantine shows every field that can be filled, although the row is lost.
-        for name, convert, text in columns:
+        for name, convert, expression in columns:
             try:
-                values[name] = convert(evaluate(text, scope))
+                values[name] = convert(evaluate(expression, scope))
             except Exception as exc:
-                status = _failure(name, exc, data) if status == OK else status
-    if status != OK:
-        pass
-    elif values["verdict"] in (None, ""):
-        status = filtered("null_verdict")
-    elif len(values["responses"]) != TASKS[spec.task].responses:
-        status = error(f"mapping:responses:{len(values['responses'])} responses for a {spec.task} row")
+                status = _failure(spec, name, exc, data) if status == OK else status
+    if status == OK:
+        status = _settle(spec, values)
     return _finish(spec, raw, number, values, status)
+
+
+def _settle(spec: DatasetSpec, values: dict[str, Any]) -> str:
+    """Bring a row's own closed set and its verdict into their usual form; the row's status by them."""
+    task = TASKS[spec.task]
+    if values["verdict"] is None or not values["verdict"].strip():
+        return filtered("null_verdict")
+    if (found := len(values["responses"])) != task.responses:
+        return error(f"mapping:responses:{found} responses for a {spec.task} row")
+    if "allowed" in values:
+        if None in values["allowed"]:
+            return error("unusable_verdicts:one is null")
+        values["allowed"] = task.listed(values["allowed"])
+        if problem := task.problem_of_verdicts(values["allowed"]):
+            return error(f"unusable_verdicts:{storable(problem)[0]}")
+    values["verdict"] = closed_sets.as_listed(values["verdict"], values.get("allowed", spec.allowed))
+    return OK
 
 
 def _columns(spec: DatasetSpec) -> tuple[list[tuple[str, Any, str]], str]:
     """(name, conversion, expression) of each column, and one expression for all: calls cost more than fields."""
     if (known := spec._compiled) is None:
-        lists, years = ("responses", "allowed"), ("published",)
-        columns = [
-            (name, _texts if name in lists else _year if name in years else _text, text)
-            for name, text in spec.fields
-            if text is not None
-        ]
-        columns += [(name, _plain, text) for name, text in spec.extra.items()]
+        of: dict[str, Callable[[Any], Any]] = {"responses": texts, "allowed": texts, "published": year}
+        columns = [(name, of.get(name, text), each) for name, each in spec.fields if each is not None]
+        columns += [(name, text_or_texts, each) for name, each in spec.extra.items()]
         known = spec._compiled = (
             columns,
-            "{" + ", ".join(f"'{name}': ({text}\n)" for name, _, text in columns) + "}",
+            "{" + ", ".join(f"'{name}': ({expression}\n)" for name, _, expression in columns) + "}",
         )
     return known
 
 
 def _turned_away(spec: DatasetSpec, scope: dict[str, Any], data: Any) -> str | None:
-    for reason, condition in spec.where.items():
+    for reason, expression in spec.where.items():
         try:
-            if not evaluate(condition, scope):
+            if not condition(evaluate(expression, scope)):
                 return filtered(reason)
         except Exception as exc:
-            return _failure(f"where.{reason}", exc, data)
+            return _failure(spec, f"where.{reason}", exc, data)
     return None
 
 
-def _failure(name: str, exc: Exception, data: Any) -> str:
+def _failure(spec: DatasetSpec, name: str, exc: Exception, data: Any) -> str:
     if isinstance(exc, MissingValue) and belongs_to(data, exc.holder):
-        return error(f"missing_field:{exc.key}")
-    return error(f"mapping:{name}:{type(exc).__name__}: {_clean_text(' '.join(str(exc).split())[:200])[0]}")
+        holder = exc.holder
+        there = ", ".join(map(str, holder)) if isinstance(holder, Mapping) else f"a {type(holder).__name__}"
+        where = f"fields.{name}" if name in Fields.model_fields else name
+        status = error(f"missing_field:{exc.key}:{where} of source '{spec.name}' asks for it; there: {there[:200]}")
+    else:
+        status = error(f"mapping:{name}:{type(exc).__name__}: {one_line(exc)}")
+    return str(storable(" ".join(status.split()))[0])
 
 
 def _finish(spec: DatasetSpec, raw: RawRecord, number: int | None, values: dict[str, Any], status: str) -> Row:
@@ -292,11 +335,8 @@ def _finish(spec: DatasetSpec, raw: RawRecord, number: int | None, values: dict[
     row |= {"source": spec.name, "task": spec.task, "allowed": list(spec.allowed)}
     row |= {"split": spec.split, "published": spec.published, "license": spec.license, **values}
     damaged = False
-    for name in ("instruction", "context", "reference", "rubric", "verdict", "split", "license"):
-        row[name], bad = _clean_text(row[name])
-        damaged |= bad
-    for name in ("responses", "allowed", *spec.extra):
-        row[name], bad = _clean(row.get(name))
+    for name in ("responses", "allowed", *TEXTS, *spec.extra):
+        row[name], bad = storable(row.get(name))
         damaged |= bad
     if damaged and status == OK:
         status = filtered("invalid_unicode")
@@ -308,51 +348,15 @@ def _finish(spec: DatasetSpec, raw: RawRecord, number: int | None, values: dict[
     return row
 
 
-def _clean_text(text: str | None) -> tuple[str | None, bool]:
-    """A text that can be stored as UTF-8, and whether it had lone surrogates, which cannot."""
-    if text is None or text.isascii() or not _SURROGATE.search(text):
-        return text, False
-    return _SURROGATE.sub("\ufffd", text), True
-
-
-def _clean(value: Any) -> tuple[Any, bool]:
-    """The same for a list of texts; other values stay as they are."""
-    if not isinstance(value, list):
-        return _clean_text(value) if isinstance(value, str) else (value, False)
-    members = [_clean(member) for member in value]
-    return [member for member, _ in members], any(bad for _, bad in members)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} where a text is needed")
-
-
-def _texts(value: Any) -> list[str | None]:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{type(value).__name__} where a list of texts is needed")
-    members = list(value)
-    require(members)
-    return [_text(member) for member in members]
-
-
-def _year(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _plain(value: Any) -> Any:
-    return value
-
-
 @cache
 def function(name: str) -> Any:
-    """What `module:function` names."""
+    """What `module:function` names.
+
+    Raises:
+        UserError: there is no such module or function.
+    """
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as exc:  # the user's module runs when it is imported, and may raise anything
+        raise UserError(f"cannot be imported ({type(exc).__name__}: {one_line(exc)})", where=name) from None

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.judging.thoughts import Reasoning
+
+
+def _least_and_most(pool: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= pool[0] <= pool[1]:
+        raise ValueError("must be [least, most], with 1 <= least <= most")
+    return pool
+
+
+Pool = Annotated[tuple[int, int], AfterValidator(_least_and_most)]
+"""Least and most copies of an engine or model."""
 
 
 class EngineConfig(Strict):
@@ -20,7 +31,7 @@ class EngineConfig(Strict):
     """Tokens of prompt and answer together."""
     max_num_seqs: Annotated[int, OPERATIONAL] = Field(32, ge=1)
     """Sequences an engine computes at once."""
-    engines: Annotated[tuple[int, int], OPERATIONAL] = (1, 1)
+    engines: Annotated[Pool, OPERATIONAL] = (1, 1)
     """Least and most engines in the pool; Ray Data scales between them."""
     num_cpus: Annotated[float, OPERATIONAL] = Field(1.0, ge=0)
     """Logical CPUs reserved per engine; with GPUs, per GPU."""
@@ -32,6 +43,9 @@ class EngineConfig(Strict):
     """Blocks an engine works on at once, of each up to four batches; with many, none is done and written for long."""
     kv_cache_gb: Annotated[int, OPERATIONAL] = Field(1, ge=1)
     """Key-value cache of a CPU engine, in GiB."""
+    reasoning: Reasoning = "auto"
+    """Marks around a thinking model's thoughts, such as `["<think>", "</think>"]`, which are kept apart; `auto` finds
+    the common ones, `none` takes all that is written for the answer."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's AsyncEngineArgs, passed through."""
 
@@ -58,7 +72,7 @@ class RewardModelConfig(Strict):
     """Padded tokens of one forward pass."""
     rows_per_batch: Annotated[int, OPERATIONAL] = Field(64, ge=1)
     """Rows sorted by length before they are cut into forward passes."""
-    actors: Annotated[tuple[int, int], OPERATIONAL] = (1, 1)
+    actors: Annotated[Pool, OPERATIONAL] = (1, 1)
     """Least and most copies of the model."""
     num_cpus: Annotated[float, OPERATIONAL] = Field(1.0, ge=0)
     """Logical CPUs reserved per copy."""

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from pipelines.core.errors import UserError
 from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.judging.thoughts import Reasoning
 
 # Capitals only: such variables have them and most keys do not, so a key given by mistake is refused and not shown.
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -25,6 +26,9 @@ class EndpointConfig(Strict):
     """The model's name there."""
     api_key_env: Annotated[str | None, OPERATIONAL] = None
     """Name of the environment variable that holds the key; null sends none."""
+    reasoning: Reasoning = "auto"
+    """Marks around a thinking model's thoughts, such as `["<think>", "</think>"]`, which are kept apart; `auto` finds
+    the common ones, `none` takes all that is written for the answer."""
     concurrency: Annotated[int, OPERATIONAL] = Field(16, ge=1, le=1024)
     """Most requests in progress at once."""
     timeout_s: Annotated[float, OPERATIONAL] = Field(120.0, gt=0)

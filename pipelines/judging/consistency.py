@@ -17,6 +17,11 @@ class Question(NamedTuple):
     choices: list[str]
     agrees: str
 
+    @property
+    def max_tokens(self) -> int:
+        """Room for the longest answer and the end of a turn, whatever the tokenizer: a token is at least one byte."""
+        return max(len(choice.encode()) for choice in self.choices) + 1
+
 
 def question(mode: Mode, row: Row, critique: str, verdict: str) -> Question:
     """`prompted` asks whether critique and verdict agree; `blind` hides the verdict and asks which one is supported."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.judging.chat import encode_completions, encode_prompts, encode_texts
+from pipelines.judging.chat import encode_completions, encode_prompts, encode_texts, unmarked_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,20 +36,23 @@ class Facts(NamedTuple):
         around: tokens of the chat template around a message.
         end: tokens that end an answer.
         definition: in the format of the tokenizers library, if fastokens agrees with the tokenizer; else None.
+        literal: tokens that are read as characters though the tokenizer does not call them special.
     """
 
     around: int
     end: int
     definition: str | None
+    literal: list[str]
 
 
 def find_facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
-    """Read them from the tokenizer, and try fastokens on the probes."""
-    return Facts(
-        around=len(encode_prompts(tokenizer, [""])[0]),
-        end=len(encode_completions(tokenizer, [""])[0]),
-        definition=_agreed(tokenizer),
-    )
+    """Read them from the tokenizer, and try fastokens on the probes.
+
+    Raises:
+        UserError: the chat template is not usable.
+    """
+    around, end = (len(encode(tokenizer, [""])[0]) for encode in (encode_prompts, encode_completions))
+    return Facts(around, end, _agreed(tokenizer, around, end), unmarked_tokens(tokenizer))
 
 
 class TokenCounter:
@@ -83,21 +86,30 @@ class TokenCounter:
 
     def _text(self, text: str) -> int:
         try:
+            if any(token in text for token in self.facts.literal):
+                return len(encode_texts(self.tokenizer, [text])[0])
             return len(self._quick.encode_ordinary(text))  # type: ignore[union-attr]
         except ValueError:  # its regular expressions have a limited stack
             return len(encode_texts(self.tokenizer, [text])[0])
 
     def prompts(self, messages: Sequence[str]) -> list[int]:
         """Tokens of one-turn chats: the messages and the chat template around them."""
+        if self._quick is None:
+            return [len(ids) for ids in encode_prompts(self.tokenizer, messages)]
         return [self.facts.around + count for count in self.texts([message.strip() for message in messages])]
 
     def completions(self, texts: Sequence[str]) -> list[int]:
         """Tokens of answers, each with the token that ends a turn."""
-        return [self.facts.end + count for count in self.texts(texts)]
+        if self._quick is None:
+            return [len(ids) for ids in encode_completions(self.tokenizer, texts)]
+        return [self.facts.end + count for count in self.texts([text.strip() for text in texts])]
 
 
-def _agreed(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The tokenizer's definition, if fastokens can read it and agrees with the tokenizer on every probe."""
+def _agreed(tokenizer: PreTrainedTokenizerBase, around: int, end: int) -> str | None:
+    """The tokenizer's definition, if fastokens can read it and agrees with the tokenizer on every probe.
+
+    Probes also stand within the chat template: where a text's first letters share a token with it, the sum is wrong.
+    """
     from fastokens import Tokenizer
 
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
@@ -109,4 +121,11 @@ def _agreed(tokenizer: PreTrainedTokenizerBase) -> str | None:
         ids = [quick.encode_ordinary(text).ids for text in PROBES]
     except ValueError:  # an unknown kind of definition
         return None
-    return definition if ids == encode_texts(tokenizer, PROBES) else None
+    if ids != encode_texts(tokenizer, PROBES):
+        return None
+    lengths = [len(quick.encode_ordinary(text.strip()).ids) for text in PROBES]
+    whole = (
+        [len(found) for found in encode_prompts(tokenizer, PROBES)],
+        [len(found) for found in encode_completions(tokenizer, PROBES)],
+    )
+    return definition if whole == ([around + n for n in lengths], [end + n for n in lengths]) else None

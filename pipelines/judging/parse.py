@@ -1,30 +1,54 @@
 """Parse the verdict of a judge's answer: strict, documented, the same for every caller (docs/protocols.md).
 
-The last verdict line decides: one that starts with `Result`, or that is nothing but a verdict in double brackets
-(`[[A]]`). Accepted around it: list or quote marks, bold marks, and the colon inside or outside the bold
-(`**Result:** A`, `**Result**: A`, `Result: A`). The verdict may be in bold, quotes or brackets (`<A>`), may be called
-`Response A`, `Assistant A` or `Score 4`, and may end with a full stop. Anything else after it makes the answer
-unparsed: no verdict is guessed from prose. Double brackets within a line count only if no line is a verdict line.
+Four kinds of lines are looked for in turn, and the first kind that is there decides:
+
+1. Verdict lines: `Result:`, `Final Result:`, `Final Verdict:`, Prometheus' `[RESULT]`, or nothing but `[[A]]` or
+   `\\boxed{A}`. The last one decides; the verdict may stand on the line below its label.
+2. Other labels: `Verdict:`, `Score:`, `Answer:`. All must agree, and one must be the first or the last line.
+3. Double brackets within a line. All must agree, and none may be denied, doubted or asked.
+4. An answer that is nothing but a verdict, or whose last line is `Response A is better.` if it names no other.
+
+What a verdict may look like is in `verdict.py`. Nothing is guessed from prose.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-# [^\S\n] is white space within the line: a verdict never comes from the line below its label, and no match
-# crosses lines, so that an answer of nothing but line breaks takes linear time.
-_MARKS = r"(?:[>#*\-_]|[^\S\n])*"
-_LINE = re.compile(rf"^{_MARKS}result[*_]*[^\S\n]*:[*_]*(?P<verdict>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
-_BRACKET_LINE = re.compile(rf"^{_MARKS}\[\[(?P<verdict>[^\[\]\n]{{1,20}})\]\](?:[*_.]|[^\S\n])*$", re.MULTILINE)
-_BRACKETS = re.compile(r"\[\[(?P<verdict>[^\[\]\n]{1,20})\]\]")
+from pipelines.judging.verdict import Verdict, read_verdict
+
+# [^\S\n] is white space within the line: no match crosses lines, so that an answer of nothing but line breaks takes
+# linear time.
+_SPACE = r"[^\S\n]"
+_MARKS = rf"(?:[>#*\-_\"'{{(]|{_SPACE})*(?:\d{{1,2}}[.)](?:[*_\"']|{_SPACE})*)?"
+_SAID = rf"[*_\"']*{_SPACE}*(?P<colon>[:：])?[*_\"']*(?P<verdict>[^\n]*)$"
+_FINAL = rf"(?:(?:my|the){_SPACE}+)?final{_SPACE}+(?:result|verdict|judge?ment|decision|score|rating)"
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_RESULT = re.compile(rf"^{_MARKS}(?:result|{_FINAL}(?P<is>{_SPACE}+is\b)?){_SAID}", _FLAGS)
+_PROMETHEUS = re.compile(rf"(?:\*\*)?(?<!\[)\[(?P<is>result)\](?!\]){_SAID}", _FLAGS)
+_LABEL = re.compile(
+    rf"^{_MARKS}(?:(?:final|overall){_SPACE}+)?(?:verdict|judge?ment|decision|score|rating|grade|answer|winner|choice"
+    rf"|(?:better|preferred){_SPACE}+response){_SAID}",
+    _FLAGS,
+)
+_ALONE = re.compile(
+    rf"^(?:[>#*\-_$]|{_SPACE})*(?:\[\[(?P<verdict>[^\[\]\n]{{1,20}})\]\]|(?P<boxed>\\boxed\{{[^\n]{{1,40}}\}}))"
+    rf"(?:[*_.$]|{_SPACE})*$",
+    re.MULTILINE,
+)
+_BELOW = re.compile(rf"(?:{_SPACE}*\n)+{_SPACE}*(?P<verdict>\S[^\n]*)")
+# Not an index such as `x[[2]]`, nor a link.
+_BRACKETS = re.compile(r"(?<![\w\])])\[\[(?P<verdict>[^\[\]\n]{1,20})\]\](?![\w\[(])")
+_CLAUSE = re.compile(r"[^,.;:!?\n]*")
+_OPEN = r"\b(?:not|no|never|neither|nor|cannot|or|either|if|may|might|could|perhaps|maybe|possibly)\b|n['’]t\b"
+_DENIED = re.compile(_OPEN, re.IGNORECASE)
+_SCORE = re.compile(r"\b(?:verdict|result|score|rating|rate|grade|judge?ment|decision)\b", re.IGNORECASE)
 _REASONING = re.compile(r"^[>#*\-\s_]*(?:reasoning|feedback)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
-_WRAPPING = " \t*_`'\"“”‘’[](){}<>"
-_NAMES = re.compile(r"^(?:response|assistant|answer|score|rating)\s+", re.IGNORECASE)
 
-Status = Literal["ok", "no_verdict", "not_allowed"]
+Status = Literal["ok", "no_verdict", "not_allowed", "thoughts_cut"]
 
 
 @dataclass(frozen=True)
@@ -34,40 +58,39 @@ class Parsed:
     Attributes:
         verdict: one of the allowed verdicts, or None.
         critique: the text before the verdict line, without its label.
-        status: `ok`, `no_verdict` (no verdict line) or `not_allowed` (a verdict outside the closed set).
+        status: `ok`, `no_verdict` (no verdict line), `not_allowed` (a verdict outside the closed set) or `thoughts_cut`
+            (the model was still thinking, so there is no answer).
+        place: of the verdict's first letter in the answer; None without a verdict.
     """
 
     verdict: str | None
     critique: str
     status: Status
+    place: int | None = None
+
+
+class _Line(NamedTuple):
+    """A verdict line: where it begins and ends in the answer, and its verdict, None if it is not an allowed one."""
+
+    start: int
+    end: int
+    verdict: Verdict | None
 
 
 def parse(answer: str, allowed: Sequence[str]) -> Parsed:
     """Parse an answer.
 
     Args:
-        answer: what the judge wrote.
+        answer: what the judge wrote, without its thoughts.
         allowed: the closed set of verdicts.
     """
-    lines = [*_LINE.finditer(answer), *_BRACKET_LINE.finditer(answer)]
-    last = max(lines or _BRACKETS.finditer(answer), key=re.Match.start, default=None)
-    if last is None:
+    line = _decisive(answer, allowed)
+    if line is None:
         return Parsed(None, strip_label(answer), "no_verdict")
-    critique = strip_label(answer[: last.start()])
-    verdict = normalise(last["verdict"], allowed)
-    return Parsed(verdict, critique, "ok" if verdict is not None else "not_allowed")
-
-
-def normalise(text: str, allowed: Sequence[str]) -> str | None:
-    """The allowed verdict that a text means, or None."""
-    known = {verdict.casefold(): verdict for verdict in allowed}
-    unwrapped = text.strip().rstrip(".").strip(_WRAPPING).rstrip(".")
-    unnamed = _NAMES.sub("", unwrapped).strip(_WRAPPING)
-    # Unchanged first: a class label may itself be `answer relevant` or `N.A.`.
-    for candidate in (text.strip(), unwrapped, unnamed):
-        if (verdict := known.get(candidate.casefold())) is not None:
-            return verdict
-    return None
+    critique = strip_label(answer[: line.start])
+    if line.verdict is None:
+        return Parsed(None, critique, "not_allowed")
+    return Parsed(line.verdict.label, critique, "ok", line.verdict.start)
 
 
 def strip_label(text: str) -> str:
@@ -75,9 +98,106 @@ def strip_label(text: str) -> str:
     return _REASONING.sub("", text.strip(), count=1).strip()
 
 
-def without_verdict_lines(critique: str) -> str:
-    """A critique without lines that look like a verdict, so that a generator cannot add a second one."""
-    before = None
-    while before != critique:  # removing one may join the halves of another
-        before, critique = critique, _BRACKETS.sub("", _LINE.sub("", critique))
+def without_verdict_lines(critique: str, allowed: Sequence[str]) -> str:
+    """A critique without whatever the parser would read, so that a generator cannot add a second verdict."""
+    while lines := [
+        *_results(critique, allowed),
+        *_labels(critique, allowed),
+        *(_Line(*match.span(), None) for match in _BRACKETS.finditer(critique)),
+        *_statements(critique, allowed),
+    ]:  # removing one may join the halves of another
+        kept, end = [], 0
+        for line in sorted(lines, key=_start):
+            kept.append(critique[end : line.start])
+            end = max(end, line.end)
+        critique = "".join(kept) + critique[end:]
     return re.sub(r"\n{3,}", "\n\n", critique).strip()
+
+
+def _decisive(answer: str, allowed: Sequence[str]) -> _Line | None:
+    result = next(_results(answer, allowed), None)
+    if result:
+        return result
+    if labels := list(_labels(answer, allowed)):
+        first, last = len(answer) - len(answer.lstrip()), len(answer.rstrip())
+        at_an_edge = any(line.start <= first or line.end >= last for line in labels)
+        return labels[-1] if at_an_edge and _agree(answer, labels) else None
+    if brackets := list(_inline(answer, allowed)):
+        return brackets[-1] if _agree(answer, brackets) else None
+    return next(_statements(answer, allowed), None)
+
+
+def _start(line: _Line | re.Match[str]) -> int:
+    return line.start if isinstance(line, _Line) else line.start()
+
+
+def _agree(answer: str, lines: Sequence[_Line]) -> bool:
+    said = {line.verdict.label if line.verdict else answer[line.start : line.end].casefold() for line in lines}
+    return len(said) == 1
+
+
+def _results(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
+    """Verdict lines, the last one first."""
+    found = [match for pattern in (_RESULT, _PROMETHEUS, _ALONE) for match in pattern.finditer(answer)]
+    for match in sorted(found, key=_start, reverse=True):
+        if match.re is _ALONE:
+            yield _line(match, match.end(), _read(answer, match, "boxed" if match["boxed"] else "verdict", allowed))
+        elif line := _labelled(answer, match, allowed, certain=match["colon"] is not None):
+            yield line
+
+
+def _labels(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
+    """Lines with another label and an allowed verdict."""
+    for match in _LABEL.finditer(answer):
+        if line := _labelled(answer, match, allowed, certain=False):
+            yield line
+
+
+def _labelled(answer: str, match: re.Match[str], allowed: Sequence[str], *, certain: bool) -> _Line | None:
+    """A label's line, with the line below if nothing follows the label; None if it is none but for its verdict."""
+    said = match["verdict"].strip(" \t\r*_\"'")
+    below = None if said else _BELOW.match(answer, match.end())
+    verdict = None
+    if below:
+        verdict = _read(answer, below, "verdict", allowed)
+    elif match["colon"] or match.groupdict().get("is"):
+        verdict = _read(answer, match, "verdict", allowed)
+    if verdict is None and not certain:
+        return None
+    return _line(match, below.end() if below and verdict else match.end(), verdict)
+
+
+def _inline(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
+    """Double brackets within a line that are not denied, doubted or asked."""
+    numbers = all(label.lstrip("+-").isdecimal() for label in allowed)
+    for match in _BRACKETS.finditer(answer):
+        line = answer[answer.rfind("\n", 0, match.start()) + 1 : match.start()]
+        after = _CLAUSE.match(answer, match.end())
+        assert after is not None  # it may be empty
+        clause = re.split(r"[,.;:!?]", line)[-1] + after[0]
+        asked = answer[after.end() : after.end() + 1] == "?"
+        if not (asked or _DENIED.search(clause) or (numbers and not _SCORE.search(line))):
+            yield _line(match, match.end(), _read(answer, match, "verdict", allowed))
+
+
+def _statements(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
+    """An answer that is nothing but a verdict, or a last line that says which is better while no other is named."""
+    whole = answer.rstrip()
+    start = whole.rfind("\n") + 1
+    verdict = read_verdict(whole[start:], allowed)
+    if verdict is None or verdict.sentence > verdict.named:
+        return
+    before = whole[:start]
+    others = "|".join(re.escape(label) for label in allowed if label != verdict.label)
+    if before.strip() and not (verdict.sentence and not re.search(rf"\b(?:{others})\b", before)):
+        return
+    yield _Line(start, len(answer), verdict._replace(start=start + verdict.start))
+
+
+def _read(answer: str, match: re.Match[str], group: str, allowed: Sequence[str]) -> Verdict | None:
+    verdict = read_verdict(match[group], allowed)
+    return verdict and verdict._replace(start=match.start(group) + verdict.start)
+
+
+def _line(match: re.Match[str], end: int, verdict: Verdict | None) -> _Line:
+    return _Line(match.start(), end, verdict)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-LEAST_DISTANCE = 2  # between the true and the rejected score (Figure 5: truth 1, rejected 3)
+from pipelines.judging import closed_sets
+from pipelines.judging.closed_sets import LEAST_DISTANCE
 
 
 class Task:
@@ -53,9 +54,13 @@ class Task:
         """Positions of the responses that a verdict favours."""
         return []
 
+    def listed(self, allowed: Sequence[str]) -> list[str]:
+        """A closed set as rows hold it."""
+        return list(allowed)
+
     def problem_of_verdicts(self, allowed: Sequence[str]) -> str | None:
-        """Why a closed set does not suit the task; None if it does."""
-        return None
+        """Why a closed set does not suit the task, and what to map to what; None if it does."""
+        return closed_sets.problem(allowed)
 
     def problem_of_gold(self, gold: str, allowed: Sequence[str]) -> str | None:
         """Why a judge cannot be measured by this verdict, as a row's reason; None if it can."""
@@ -69,15 +74,22 @@ class Pairwise(Task):
     responses = 2
     verdicts = ("A", "B")
     ordered = True
-    _OPPOSITE: ClassVar[dict[str, str]] = {"A": "B", "B": "A"}
+    _OPPOSITE: ClassVar[dict[str, str]] = {"A": "B", "B": "A", "Tie": "Tie"}
 
     def opposite(self, verdict: str) -> str:
-        return self._OPPOSITE.get(verdict, verdict)
+        """The same verdict after the responses are swapped.
+
+        Raises:
+            ValueError: it is none of the three: it may name a response, and would then name the wrong one.
+        """
+        if verdict not in self._OPPOSITE:
+            raise ValueError(f"'{verdict}' is not A, B or Tie")
+        return self._OPPOSITE[verdict]
 
     def rejectable(self, verdict: str, allowed: Sequence[str]) -> list[str]:
         """The other response; for a tie, either of the two."""
-        other = self._OPPOSITE.get(verdict)
-        return [other] if other else super().rejectable(verdict, allowed)
+        other = self.opposite(verdict)
+        return [other] if other != verdict else super().rejectable(verdict, allowed)
 
     def statement(self, verdict: str) -> str:
         if verdict == "Tie":
@@ -89,9 +101,7 @@ class Pairwise(Task):
         return {"A": [0], "B": [1]}.get(verdict, [0, 1])
 
     def problem_of_verdicts(self, allowed: Sequence[str]) -> str | None:
-        if {"A", "B"} <= set(allowed) <= {"A", "B", "Tie"}:
-            return None
-        return "the verdicts of a pairwise benchmark are A, B and, where it allows them, Tie"
+        return closed_sets.problem_pairwise(allowed)
 
 
 class Absolute(Task):
@@ -114,10 +124,12 @@ class Absolute(Task):
         scale = [float(value) for value in allowed]
         return [0] if float(verdict) > (min(scale) + max(scale)) / 2 else []
 
+    def listed(self, allowed: Sequence[str]) -> list[str]:
+        """Whole numbers in their usual form, from the lowest score to the highest."""
+        return closed_sets.scale(allowed)
+
     def problem_of_verdicts(self, allowed: Sequence[str]) -> str | None:
-        if all(verdict.isdecimal() for verdict in allowed):
-            return None
-        return "the verdicts of an absolute benchmark are integers"
+        return closed_sets.problem_scale(allowed)
 
     def problem_of_gold(self, gold: str, allowed: Sequence[str]) -> str | None:
         """Gold may lie between two allowed verdicts, as a mean of raters does."""

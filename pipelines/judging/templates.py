@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
 from functools import cache
 from typing import Any, Literal
 
@@ -14,7 +14,10 @@ from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row
 from pipelines.core.registry import Named, Registry
+from pipelines.judging.closed_sets import choices, score_range
+from pipelines.judging.tasks import TASKS
 
+_FENCE = re.compile("`{3,}")
 Format = Literal["cot", "judgment_only"]
 READS = ("instruction", "context", "responses", "reference", "rubric", "allowed", "task")  # of a row, by `render`
 
@@ -26,7 +29,8 @@ class Template(Named):
         name: what configs call it.
         task: `pairwise`, `absolute` or `classification`; `any` fits all three.
         origin: where the wording comes from.
-        text: Jinja text of the user message; its variable `cot` says which of the two formats to ask for.
+        text: Jinja text of the user message. Besides the row's texts it sees `cot`, which of the two formats to ask
+            for, and `fence`, a line of backticks that is longer than any within the texts.
         reasoning: label before the critique in an answer; may be empty.
         result: label before the verdict in an answer; empty if the verdict is alone on its line.
         around: text right before and right after the verdict.
@@ -79,7 +83,7 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         template: the format.
         row: a record with the Example columns.
         cot: ask for a critique and a judgment, else for the judgment alone.
-        extra: further values, such as the verdict to argue for.
+        extra: further values, such as the `verdict` to argue for, which adds its `statement` in words.
 
     Raises:
         RowFailure: the row has no responses, or no verdicts to choose from.
@@ -96,21 +100,23 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         "rubric": row["rubric"] or "",
         "allowed": list(row["allowed"]),
         "choices": choices(row["allowed"]),
+        "score_range": score_range(row["allowed"]),
         "task": row["task"],
         "cot": cot,
         **extra,
     }
+    values["fence"] = fence(*values["responses"], *(text for text in values.values() if isinstance(text, str)))
+    if verdict := extra.get("verdict"):
+        values["statement"] = TASKS[row["task"]].statement(verdict)
     try:
         return _compiled(template.text).render(values).strip()
     except UndefinedError as exc:
         raise UserError(f"the template asks for an unknown value: {exc}", where=template.name) from None
 
 
-def choices(allowed: Sequence[str]) -> str:
-    """The closed set of verdicts in words: `A or B`, `an integer between 1 and 5`, `Yes or No`."""
-    if len(allowed) > 2 and all(verdict.isdigit() for verdict in allowed):
-        return f"an integer between {allowed[0]} and {allowed[-1]}"
-    return f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
+def fence(*texts: str) -> str:
+    """Backticks that open and close a text: more than stand together anywhere in the texts, and three at least."""
+    return "`" * max(3, *(len(run) + 1 for text in texts for run in _FENCE.findall(text)), 0)
 
 
 @cache

@@ -109,7 +109,7 @@ def encode_group(path: Place, group: int, target: Place, model: str) -> dict[str
     """Encode one row group of a parquet file into a separate file.
 
     Raises:
-        UserError: the tokenizer cannot be loaded, it has no chat template, or a text is missing.
+        UserError: the tokenizer cannot be loaded, its chat template is not usable, or a text is missing.
     """
     from pipelines.judging.chat import encode_completion, encode_prompt
 
@@ -136,17 +136,21 @@ def load_tokenizer(model: str) -> Any:
     """The model's tokenizer.
 
     Raises:
-        UserError: it cannot be loaded, or has no chat template.
+        UserError: it cannot be loaded, or its chat template is not usable.
     """
     from transformers import AutoTokenizer
+
+    from pipelines.judging.chat_template import answering
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as exc:
         first_line = str(exc).strip().split("\n", 1)[0]
         raise UserError(f"cannot load the tokenizer: {first_line}", where=model) from None
-    if not tokenizer.chat_template:
-        raise UserError("the tokenizer has no chat template", where=model, fix="train an instruction-tuned model")
+    try:
+        answering(tokenizer)
+    except UserError as unusable:
+        raise UserError(unusable.what, where=model, fix="train an instruction-tuned model") from None
     return tokenizer
 
 

@@ -41,7 +41,7 @@ def train(config: TrainConfig, pairs: Place, run: Run) -> step.Result:
     model = require(config.model, "train.model")
     settings.validate(config)
     depends = depends_on(config, pairs, model, run.seed)
-    if done := step.finished(run.training, depends):
+    if done := step.finished(run.training, depends, resumes=True):
         if storage.exists(run.model):
             clean(run.training)
             say(f"train: already done, {done['pairs']} pairs in {done['steps']} steps")
@@ -52,7 +52,7 @@ def train(config: TrainConfig, pairs: Place, run: Run) -> step.Result:
     say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['rows'] / 2:.0f} tokens a sequence")
     start = time.monotonic()
     job = Job(config, model, rows.folder, run)
-    result = step.once(run.training, depends, lambda _: summary(encoded, follow_fit(job), run))
+    result = step.once(run.training, depends, lambda _: summary(encoded, follow_fit(job), run), resumes=True)
     clean(run.training)
     speed = f"{result['pairs_per_second']:.2f} pairs/s"
     say(f"train: done in {clock(time.monotonic() - start)}, {speed} -> {run.model}")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import LedgerError, TooManyErrors
-from pipelines.core.ledger import balance, check_error_share, count_rows, count_status
+from pipelines.core.ledger import Tally, balance, check_error_share, common_reasons, count_rows, count_status
 
 STATUSES = st.sampled_from(["ok", "filtered:script", "filtered:duplicate", "error:invalid_json", "error:x:y:z:1"])
 
@@ -95,6 +95,33 @@ def test_too_many_errors_name_the_commonest_reason() -> None:
     out = {"a": {"ok": 7, "error:rare": 1, "error:common:x": 2}, "b": {"filtered:f": 90}}
     entry = balance("s", {"a": 10, "b": 90}, out)
     check_error_share("s", entry, 0.03)  # 3 of 100
-    with pytest.raises(TooManyErrors, match=r"segment 's': 3 of 100 rows .* 'error:common:x'; max_error_share is 0.02"):
+    with pytest.raises(
+        TooManyErrors, match=r"3 of 100 rows .*\(error:common:x 2, error:rare 1\).* is 0.02.*--retry-errors"
+    ):
         check_error_share("s", entry, 0.02)
     check_error_share("s", {}, 0.0)
+
+
+def test_the_share_of_errors_is_watched_from_the_files_that_are_there(tmp_path: Path) -> None:
+    tally = Tally("s", tmp_path, most=0.2)
+
+    def add(name: str, *statuses: str) -> None:
+        pq.write_table(pa.table({"status": list(statuses)}), tmp_path / name)
+
+    add("0.parquet", *["ok"] * 100, *["error:x:y:one"] * 30, "error:x:z")
+    (tmp_path / "1.parquet").write_bytes(b"PAR1 being written")
+    assert tally.too_many(1000) is None  # too few to tell
+    add("2.parquet", *["ok"] * 50, *["error:x:y:two"] * 30)
+    said = tally.too_many(1000)
+    assert tally.rows == 211 and said is not None
+    assert "61 of 211 rows of 1000 so far ended as errors (error:x:y 60, error:x:z 1)" in said
+    assert "one in full: 'error:x:y:one'" in said
+    assert tally.too_many(100_000) is None  # less than one in a hundred
+    assert Tally("s", tmp_path, most=0.3).too_many(1000) is None
+
+
+def test_a_source_s_commonest_reasons_are_one_line() -> None:
+    out = {"a": {"ok": 1, "filtered:b": 5, "filtered:c:x": 3, "error:d:e:f": 4, "filtered:g": 1}, "b": {"ok": 2}}
+    assert common_reasons(balance("s", {"a": 14, "b": 2}, out)) == [
+        "a: 13 of 14 left: filtered:b 5, error:d:e 4, filtered:c:x 3 and 1 more"
+    ]

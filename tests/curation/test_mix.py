@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from tokenizers import AddedToken
 
 from pipelines.core.errors import UserError
 from pipelines.curation.config import MixConfig
@@ -20,6 +21,7 @@ class Words:
 
     all_special_ids = (0,)
     eos_token_id = 0
+    added_tokens_decoder: ClassVar = {0: AddedToken("<end>", special=True)}
     chat_template = "the same for all"
 
     def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:

@@ -18,11 +18,11 @@ from pipelines.core.records import EXAMPLE, PAIR, Row, kind
 from pipelines.core.stage import RowTask, Stage, check_columns, to_table
 from pipelines.curation.cap import SourceCap
 from pipelines.curation.clean import cleaning_stages
-from pipelines.curation.config import CleanConfig, Quantile
+from pipelines.curation.config import CleanConfig, DecontaminateConfig, Quantile
 from pipelines.curation.contrast import Contrast
 from pipelines.curation.decontaminate import Decontaminate
 from pipelines.curation.duplicates import MarkDuplicates
-from pipelines.curation.near_duplicates import NotNearDuplicate, label, shingles
+from pipelines.curation.near_duplicates import NotNearDuplicate, bands, label, similarity
 from pipelines.curation.threshold import RewardThreshold
 from tests.curation.test_mix import pair_stage
 
@@ -49,7 +49,7 @@ def prepare(lists: Path) -> list[Stage]:
         MarkDuplicates(lists / "duplicates.parquet"),
         NotNearDuplicate(lists / "near.parquet"),
         *cleaning_stages(CleanConfig()),
-        Decontaminate(lists / "texts.parquet", 8),
+        Decontaminate(lists / "texts.parquet", DecontaminateConfig()),
         Contrast(3),
     ]
 
@@ -102,7 +102,7 @@ def test_whatever_a_source_holds_leaves_cleaning_with_a_status(lists: Path, draw
 @settings(max_examples=100, deadline=None)
 @given(ingested())
 def test_every_ingested_row_can_be_signed(row: Row) -> None:
-    assert isinstance(label(row), str) and isinstance(shingles(row, 5), list)
+    assert isinstance(label(row), str) and similarity(row, row, 5) == 1.0 and bands([row], 5).shape[0] == 1
 
 
 REWARDS: st.SearchStrategy[Any] = (
@@ -122,7 +122,7 @@ def test_whatever_leaves_cleaning_passes_the_filters_by_score_and_becomes_a_pair
     folder = tmp_path_factory.mktemp("scored")
     pq.write_table(to_table(rows, PAIR), folder / "0.parquet")
     threshold = RewardThreshold({"s": Quantile(quantile=0.5)})
-    stages: list[Stage] = [threshold, SourceCap({"s": 3}, 1, after=[threshold])]
+    stages: list[Stage] = [threshold, SourceCap({"s": 3}, 1)]
     for stage in stages:
         stage.open(folder)
     critiques = {"chosen_critique": "Good.", "rejected_critique": "Bad."}

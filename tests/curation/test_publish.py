@@ -53,6 +53,13 @@ def test_pairs_and_quarantine_add_up(tmp_path: Path) -> None:
     assert "| a | pairwise | MIT | 4 | 1 | 2 | 1 |" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_the_card_tells_of_contradicting_labels(tmp_path: Path) -> None:
+    first = written(tmp_path / "first", ["ok"], {"in": 1})
+    config = {"clean": {"conflicts": "majority"}}
+    publish(tmp_path / "out", [first], {**MANIFEST, "conflicts": {"a": 3, "b": 2}, "config": config})
+    assert "(the commonest label kept): a 3, b 2." in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_unbalanced_ledger_fails_the_job(tmp_path: Path) -> None:
     first = written(tmp_path / "first", ["ok", "filtered:script"], {"in": 5})
     with pytest.raises(LedgerError, match=r"source 'a'.*does not balance"):
@@ -76,7 +83,8 @@ def test_columns_are_a_pairs_then_those_of_further_stages_without_the_unpublishe
     schema = pa.schema([*PAIR, *further])
     first = written(tmp_path / "first", ["ok", "filtered:x"], {"in": 2}, schema, language="en", cost=1.0)
     publish(tmp_path / "out", [first], MANIFEST)
-    hidden = {column.name for column in CACHED}
+    hidden = {column.name for column in PAIR if column.metadata}
+    assert {column.name for column in CACHED} < hidden and "chosen_thoughts" in hidden
     for folder in ("data", "quarantine"):
         found = pq.read_table(tmp_path / "out" / folder)
         assert found.column_names == [name for name in PAIR.names if name not in hidden] + ["language"]

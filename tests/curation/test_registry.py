@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipelines.core.errors import UserError
-from pipelines.curation.registry import SOURCES, load_source, load_sources
+from pipelines.curation.registry import SOURCES, check_years, load_source, load_sources
+from pipelines.datasets.spec import DatasetSpec
 
 # The sets of the paper's run, as far as they are known (docs/fidelity.md).
 PAPER_RUN = [
@@ -103,3 +105,26 @@ def test_two_sources_may_not_share_a_name(tmp_path: Path) -> None:
 def test_a_run_without_sources_is_told_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"curation\.sources: no source is named \(known: .*sample_pairwise"):
         load_sources([])
+
+
+@pytest.mark.parametrize(
+    ("published", "field", "min_year", "says"),
+    [
+        (None, None, 2023, r"source 'mine': `published` is missing, .*clean\.min_year, which is 2023, to null"),
+        (2019, None, 2023, r"source 'mine': `published` is 2019"),
+        (None, "record.year", 2023, None),
+        (2023, None, 2023, None),
+        (None, None, None, None),
+    ],
+)
+def test_a_source_that_the_year_would_empty_is_refused_at_once(
+    published: int | None, field: str | None, min_year: int | None, says: str | None
+) -> None:
+    raw = {**yaml.safe_load(MINE), "published": published}
+    raw["fields"] = {**raw["fields"], "published": field}
+    sources = [DatasetSpec.model_validate(raw)]
+    if says is None:
+        check_years(sources, min_year)
+    else:
+        with pytest.raises(UserError, match=says):
+            check_years(sources, min_year)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.datasets.expressions import MissingValue, belongs_to, check, dialogue, evaluate, majority
+from pipelines.datasets.expressions import MissingValue, belongs_to, check, evaluate
+from pipelines.datasets.filters import majority
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,3 @@ def test_unknown_names_are_found_before_the_run() -> None:
 def test_majority_needs_more_than_half() -> None:
     assert majority([0, 0, 1, 1]) is None
     assert majority(["x", "x", "y"]) == "x"
-
-
-def test_dialogue_names_the_speakers_of_both_conventions() -> None:
-    assert dialogue([{"role": "user", "content": "Hi"}]) == "Hi"
-    chat = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
-    assert dialogue(chat) == "User: Hi\n\nAssistant: Hello"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -73,7 +75,10 @@ def test_a_flaw_becomes_a_status(change: dict[str, Any], status: str) -> None:
 def test_a_missing_field_is_named(name: str) -> None:
     record = {key: value for key, value in GOOD.items() if key != name}
     (row,) = rows(record)
-    assert row["status"] == f"error:missing_field:{name}"
+    asks = {"q": "instruction", "response 1": "responses", "label": "verdict"}[name]
+    there = ", ".join(key for key in GOOD if key != name)
+    told = f"fields.{asks} of source 'mine' asks for it; there: {there}"
+    assert row["status"] == f"error:missing_field:{name}:{told}"
     assert row["instruction"] == record.get("q")  # what can be filled is, for whoever reads the quarantine
 
 
@@ -88,7 +93,7 @@ def test_where_turns_away_with_its_reason_before_fields_can_fail() -> None:
     assert rows({**GOOD, "lang": "de"}, where=where)[0]["status"] == "filtered:other_language"
     assert rows({"lang": "de"}, where=where)[0]["status"] == "filtered:other_language"
     assert rows({**GOOD, "lang": "en"}, where=where)[0]["status"] == "ok"
-    assert rows(GOOD, where=where)[0]["status"] == "error:missing_field:lang"
+    assert rows(GOOD, where=where)[0]["status"].startswith("error:missing_field:lang:where.other_language of")
 
 
 def test_each_expands_a_record_into_numbered_rows() -> None:
@@ -126,7 +131,9 @@ def test_python_hook_expands_and_its_failure_is_a_row() -> None:
     })  # fmt: skip
     assert [row["instruction"] for row in expanded] == ["a", "b"]
     assert rows(3, python="builtins:sorted")[0]["status"].startswith("error:mapping:python:TypeError")
-    assert rows(3, python="builtins:no_such")[0]["status"].startswith("error:mapping:python:AttributeError")
+    for missing in ("builtins:no_such", "no_such_module:read"):
+        with pytest.raises(UserError, match=f"{missing}: cannot be imported"):
+            rows(3, python=missing)
 
 
 def test_a_problem_of_the_reader_keeps_the_text() -> None:
@@ -153,10 +160,86 @@ def test_fields_replace_constants() -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "text"), [(4, "4"), (4.0, "4"), (6.5, "6.5"), (math.nan, None), ("x", "x")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(4, "4"), (4.0, "4"), (6.5, "6.5"), (math.nan, None), ("x", "x"), (2**60 + 1, str(2**60 + 1))],
+        *[(Decimal("4.00"), "4"), (Decimal("4.50"), "4.5"), (Decimal("NaN"), None), (Decimal("1e2"), "100")],
+    ],
+)
 def test_numbers_become_texts(value: Any, text: str | None) -> None:
     (row,) = rows({**GOOD, "q": value})
     assert row["instruction"] == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.inf, 2.0**53, Decimal("Infinity"), True, b"text", date(2024, 1, 2), {"text": "x"}, ["x"], (1,)],
+)
+def test_what_is_no_text_is_an_error_and_no_literal(value: Any) -> None:
+    (row,) = rows({**GOOD, "q": value})
+    assert row["status"].startswith("error:mapping:instruction:") and row["instruction"] is None
+
+
+@pytest.mark.parametrize("value", [{"a": 1, "b": 2}, b"ab", "ab", {"x", "y"}, None, 3])
+def test_what_is_no_list_gives_no_responses(value: Any) -> None:
+    (row,) = rows({**GOOD, "r": value}, fields={"responses": "record.r"})
+    assert row["status"].startswith("error:mapping:responses:TypeError") and row["responses"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "year"),
+    [
+        *[(2024, 2024), ("2024", 2024), (2024.0, 2024), (date(2024, 5, 1), 2024), (datetime(2024, 5, 1, 3), 2024)],
+        *[(math.nan, None), (None, None), (2024.5, "error"), (True, "error"), ("", "error"), ("May 2024", "error")],
+    ],
+)
+def test_a_year_is_read_and_never_made_up(value: Any, year: Any) -> None:
+    (row,) = rows({**GOOD, "year": value}, fields={"published": "record.year"})
+    if year == "error":
+        assert row["status"].startswith("error:mapping:published:")
+    else:
+        assert (row["status"], row["published"]) == ("ok", year)
+
+
+@pytest.mark.parametrize("label", [4, 4.0, Decimal("4.00"), "4", "4.0", "4.00", " 4"])
+@pytest.mark.parametrize("fields", [{}, {"allowed": "record.scale"}])
+def test_equal_numbers_are_equal_labels(label: Any, fields: dict[str, str]) -> None:
+    (row,) = rows(
+        {"q": "q", "r": "r", "label": label, "scale": ["5", 4.0, Decimal("3.00")]},
+        task="absolute",
+        allowed="1..5",
+        fields={"responses": "[record.r]", "verdict": "record.label", **fields},
+    )
+    assert (row["status"], row["verdict"]) == ("ok", "4")
+    assert row["allowed"] == (["3", "4", "5"] if fields else ["1", "2", "3", "4", "5"])
+
+
+@pytest.mark.parametrize(
+    ("task", "allowed", "says"),
+    [
+        ("pairwise", ["model_a", "model_b", "tie"], "map model_a -> A, model_b -> B, tie -> Tie"),
+        ("pairwise", ["A", "B", None], "one is null"),
+        ("absolute", ["bad", "good", "best"], "map bad -> 1, good -> 2, best -> 3"),
+        ("classification", ["Yes", "yes"], "differ in letter case"),
+    ],
+)
+def test_a_row_s_own_closed_set_must_suit_its_task(task: str, allowed: list[Any], says: str) -> None:
+    responses = "[record.q, record.q]" if task == "pairwise" else "[record.q]"
+    standard = {"pairwise": ["A", "B"], "absolute": "1..5", "classification": ["Yes", "No"]}[task]
+    (row,) = rows(
+        {"q": "q", "own": allowed},
+        task=task,
+        allowed=standard,
+        fields={"responses": responses, "verdict": "record.own[0]", "allowed": "record.own"},
+    )
+    assert row["status"].startswith("error:unusable_verdicts:") and says in row["status"]
+
+
+@pytest.mark.parametrize("flag", ["False", "no", "0"])
+def test_a_text_that_says_false_does_not_let_a_row_pass(flag: str) -> None:
+    (row,) = rows({**GOOD, "keep": flag}, where={"left_out": "record.keep"})
+    assert row["status"].startswith("error:mapping:where.left_out:ValueError: the text")
 
 
 def test_lone_surrogates_are_filtered_and_can_be_stored() -> None:
@@ -179,8 +262,15 @@ def test_extra_columns_are_added_to_those_of_an_example() -> None:
         ({"fields": {"instructions": "record.q"}}, ["unknown key 'fields.instructions'"]),
         ({"where": {"Not So": "true"}}, ["the reason 'Not So'"]),
         ({"allowed": [True, False]}, ["quote 'Yes' and 'No'"]),
-        ({"allowed": ["A"]}, ["at least two"]),
-        ({"allowed": ["A", "A"]}, ["at least two different"]),
+        ({"allowed": ["A"]}, ["key 'allowed': name at least two verdicts, got ['A']"]),
+        ({"allowed": ["A", "A"]}, ["the verdict 'A' is there twice"]),
+        ({"allowed": ["model_a", "model_b", "tie"]}, ["key 'allowed': ", "map model_a -> A, model_b -> B, tie -> Tie"]),
+        ({"task": "absolute", "allowed": ["bad", "good"]}, ["map bad -> 1, good -> 3"]),
+        ({"task": "absolute", "allowed": [1, 1.5, 2]}, ["map 1 -> 2, 1.5 -> 3, 2 -> 4"]),
+        ({"task": "absolute", "allowed": "3..3"}, ["at least two"]),
+        ({"task": "classification", "allowed": ["Yes", ""]}, ["a verdict is empty"]),
+        ({"task": "classification", "allowed": ["Yes", None]}, ["none of them null"]),
+        ({"task": "absolute", "allowed": "0..1000000000"}, ["at most 1000"]),
         ({"name": "a:b"}, ["key 'name'"]),
         ({"files": []}, ["give files, hub or both"]),
         ({"task": "ranking"}, ["key 'task'"]),
@@ -202,8 +292,13 @@ def test_a_wrong_specification_is_one_clear_line(changes: dict[str, Any], words:
 
 
 def test_allowed_takes_a_range_and_numbers() -> None:
-    assert dataset(allowed="1..5").allowed == ["1", "2", "3", "4", "5"]
-    assert dataset(allowed=[0, 1, 2]).allowed == ["0", "1", "2"]
+    def allowed(value: Any) -> list[str]:
+        return dataset(task="absolute", allowed=value).allowed
+
+    assert allowed("1..5") == allowed("5..1") == allowed([5, 4.0, "3", "2.0", 1]) == ["1", "2", "3", "4", "5"]
+    assert allowed("-1..1") == ["-1", "0", "1"]
+    assert allowed([10, 9, 0]) == ["0", "9", "10"]
+    assert dataset(task="classification", allowed=[0, 1.0]).allowed == ["0", "1"]
 
 
 JSON = st.recursive(

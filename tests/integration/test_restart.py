@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 from pipelines.config import load_config
-from pipelines.core import storage
+from pipelines.core import ledger, segment, storage
 from pipelines.core.cluster import connect
-from pipelines.core.errors import RowFailure, UserError
+from pipelines.core.errors import RowFailure, TooManyErrors, UserError, WorkersFailed
+from pipelines.core.journal import ALONE, FRUITLESS, TOGETHER
 from pipelines.core.records import Row
-from pipelines.core.restart import RETRIES
 from pipelines.core.segment import Rows, Segment
 from pipelines.core.stage import PooledStage, Stage
 from pipelines.engines.llm.ask import Ask
@@ -49,12 +51,15 @@ def local_ray(own_cluster: None) -> None:
     connect(load_config(LOCAL, ["ray.dashboard=false"]).ray)
 
 
+KILL = Exception("SIGKILL")
+
+
 class Trouble:
     """Raises an exception so many times, counted by files: they outlive a process.
 
     Args:
         notes: a folder for the process of each time.
-        error: what to raise.
+        error: what to raise; KILL ends the process without a word, as a segmentation fault or lack of memory does.
         times: how often.
         at: the row it comes with.
     """
@@ -66,7 +71,9 @@ class Trouble:
     def strike(self, rows: list[Row]) -> None:
         """Raise, if the row is among these and it is not over."""
         if any(row["row_id"] == self.at for row in rows) and len(self.pids()) < self.times:
-            (self.notes / f"{len(self.pids())}").write_text(str(os.getpid()))
+            (self.notes / f"{len(self.pids()):03d}").write_text(str(os.getpid()))
+            if self.error is KILL:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise self.error
 
     def pids(self) -> list[int]:
@@ -156,15 +163,109 @@ def test_after_a_fault_a_fresh_process_does_the_batch_again_and_no_row_is_lost(t
 
 
 @pytest.mark.parametrize("kind", [Pooled, Asking])
-def test_a_fault_that_comes_again_ends_the_job_with_its_traceback_and_is_no_row_s_error(
-    tmp_path: Path, kind: Any
+@pytest.mark.parametrize("error", [KILL, RuntimeError("CUDA error: device-side assert")], ids=["killed", "raised"])
+def test_a_row_that_ends_its_process_again_and_again_is_quarantined_and_the_job_goes_on(
+    tmp_path: Path, kind: Any, error: Exception
 ) -> None:
-    trouble = Trouble(tmp_path / "notes", RuntimeError("a bug"), times=1000)
-    with pytest.raises(RuntimeError, match="a bug") as caught:
-        run(tmp_path, kind(trouble))
-    assert "in strike" in str(caught.value)
-    assert len(set(trouble.pids())) == len(trouble.pids()) == RETRIES + 1
-    assert all(row["status"] == "ok" for row in written(tmp_path))
+    trouble = Trouble(tmp_path / "notes", error, times=1000)
+    found = run(tmp_path, kind(trouble))
+    assert [row["row_id"] for row in found] == [f"row-{n:04d}" for n in range(COUNT)]
+    assert [row["row_id"] for row in found if row["status"] != "ok"] == ["row-0006"]
+    assert found[6]["status"].startswith(f"error:{kind.__name__.lower()}:killed_its_process:")
+    assert ("RuntimeError: CUDA error" in found[6]["status"]) is (error is not KILL)
+    assert all(row["seen"] == len(row["instruction"]) for row in found if row["status"] == "ok")
+    assert len(set(trouble.pids())) == len(trouble.pids()) == TOGETHER + ALONE
+    assert not (tmp_path / "work" / "s" / "journal").exists()
+
+
+def test_a_row_that_kills_a_task_of_a_light_stage_is_quarantined(tmp_path: Path) -> None:
+    trouble = Trouble(tmp_path / "notes", KILL, times=1000)
+    found = run(tmp_path, Light(trouble))
+    assert [row["row_id"] for row in found] == [f"row-{n:04d}" for n in range(COUNT)]
+    assert [row["row_id"] for row in found if row["status"] != "ok"] == ["row-0006"]
+    assert found[6]["status"].startswith(
+        "error:light:killed_its_process:4 times" if ALONE == 4 else "error:light:killed"
+    )
+
+
+def test_a_killer_alone_in_its_batch_is_told_from_a_process_that_can_do_nothing(tmp_path: Path) -> None:
+    class One(Pooled):
+        rows_per_batch = 1
+
+    trouble = Trouble(tmp_path / "notes", KILL, times=1000)
+    found = run(tmp_path, One(trouble))
+    assert [row["row_id"] for row in found if row["status"] != "ok"] == ["row-0006"]
+
+
+class Sick(Pooled):
+    """In a pool of four, of which one is broken for good, however often its process is started anew."""
+
+    name = "pooled"
+    actors = (4, 4)
+    num_cpus = 0.25
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        import ray
+
+        actor = ray.get_runtime_context().get_actor_id()
+        chosen = self.trouble.notes / "chosen"
+        if not any(self.trouble.notes.iterdir()):
+            chosen.write_text(actor)
+        if chosen.read_text() == actor:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        time.sleep(0.2)
+        mark(rows)
+
+
+def test_a_sick_actor_of_four_loses_no_row_and_takes_none_from_the_others(tmp_path: Path) -> None:
+    source = examples(tmp_path / "in", 40 * BLOCK)
+    sick = Sick(Trouble(tmp_path / "notes", RuntimeError(), times=0))
+    rows = Segment("s", [sick], rows_per_block=BLOCK).run(tmp_path / "work", Rows(source, "")).folder
+    found = storage.read_table(rows).sort_by("row_id").to_pylist()
+    assert [row["row_id"] for row in found] == [f"row-{n:04d}" for n in range(40 * BLOCK)]
+    assert all(row["status"] == "ok" and row["seen"] == len(row["instruction"]) for row in found)
+
+
+def test_where_every_process_fails_the_job_ends_with_the_reason_and_no_row_is_blamed(tmp_path: Path) -> None:
+    class Broken(Pooled):
+        actors = (2, 2)
+
+        def apply_batch(self, rows: list[Row]) -> None:
+            raise RuntimeError("CUDA error: no device")
+
+    with pytest.raises(WorkersFailed, match=r"'s': no worker of 'pooled' finishes anything.*RuntimeError: CUDA error"):
+        run(tmp_path, Broken(Trouble(tmp_path / "notes", RuntimeError(), times=0)))
+    assert written(tmp_path) == []
+
+
+def test_a_device_that_fails_while_the_stage_is_set_up_is_tried_again(tmp_path: Path) -> None:
+    class Late(Pooled):
+        def setup(self) -> None:
+            self.trouble.strike([{"row_id": self.trouble.at}])
+
+    trouble = Trouble(tmp_path / "notes", RuntimeError("CUDA error: busy"), times=FRUITLESS - 1)
+    found = run(tmp_path, Late(trouble))
+    assert all(row["status"] == "ok" for row in found) and len(found) == COUNT
+
+
+def test_too_many_errors_end_a_segment_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Pooled):
+        def apply_batch(self, rows: list[Row]) -> None:
+            time.sleep(0.1)
+            raise RowFailure("unlucky", "so many")
+
+    monkeypatch.setattr(ledger, "ENOUGH", 2 * BLOCK)
+    plain = segment.watch
+    monkeypatch.setattr(segment, "watch", lambda *arguments: plain(*arguments, interval=0.1))
+    source = examples(tmp_path / "in", 100 * BLOCK)
+    failing = Segment("s", [Failing(Trouble(tmp_path / "notes", RuntimeError(), times=0))], rows_per_block=BLOCK)
+    said = (
+        r"rows of 400 so far ended as errors \(error:pooled:unlucky \d+\); one in full: 'error:pooled:unlucky:so many'"
+    )
+    for _ in range(2):  # the second finds enough of them at once
+        with pytest.raises(TooManyErrors, match=said):
+            Segment(**{**vars(failing), "max_error_share": 0.5}).run(tmp_path / "work", Rows(source, ""))
+    assert 0 < len(written(tmp_path)) < 100 * BLOCK
 
 
 def test_an_exception_of_a_light_stage_ends_the_job(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.judging import templates
-from pipelines.judging.parse import normalise, parse, strip_label, without_verdict_lines
+from pipelines.judging.parse import parse, strip_label, without_verdict_lines
+from pipelines.judging.verdict import normalise
 
 AB = ("A", "B")
 SCALES = st.sampled_from([AB, ("A", "B", "Tie"), ("1", "2", "3", "4", "5"), ("Yes", "No"), ("supported", "N.A.")])
@@ -73,13 +74,149 @@ def test_the_accepted_forms(answer: str, verdict: str) -> None:
         ("Result: C", "not_allowed"),
         ("Result: Tie", "not_allowed"),
         ("Result:", "not_allowed"),
-        ("Result:\nA", "not_allowed"),
+        ("Result:\nA or B", "not_allowed"),
         ("I say [[C]]", "not_allowed"),
     ],
 )
 def test_no_verdict_is_guessed(answer: str, status: str) -> None:
     parsed = parse(answer, AB)
     assert (parsed.verdict, parsed.status) == (None, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("Result:\nA", "A"),
+        ("B is wrong.\n\n**Result:**\n\n**A**", "A"),
+        ("### Result\nResponse B", "B"),
+        ("Result: Response A is better.", "A"),
+        ("**Result:** Response B is clearly the better response.", "B"),
+        ("Result: **A** is better than B.", "A"),
+        ("Result: Option A", "A"),
+        ("Result: Output (b)", "B"),
+        ("Result: A!", "A"),
+        ("**Final Result:** A", "A"),
+        ("Final Verdict: A", "A"),
+        ("My final verdict is: [[B]]", "B"),
+        ("Final verdict is B.", "B"),
+        ("1. Result: A", "A"),
+        ("Feedback: The first is right. [RESULT] A", "A"),
+        ("It is short.\n[RESULT]\nB", "B"),
+        ("It is short.\n\\boxed{A}", "A"),
+        ("Result: $\\boxed{\\text{B}}$", "B"),
+        ('{"Reasoning": "Short.",\n "Result": "A"}', "A"),
+        ("Verdict: B\n\nIt is longer.", "B"),
+        ("It is longer.\n**Answer:** Assistant B", "B"),
+        ("Response A is better.", "A"),
+        ("The first is right.\n\nResponse A is better.", "A"),
+        ("A", "A"),
+        ("**Response B**", "B"),
+    ],
+)
+def test_what_is_unambiguous_and_common_is_read(answer: str, verdict: str) -> None:
+    parsed = parse(answer, AB)
+    assert (parsed.verdict, parsed.status) == (verdict, "ok")
+    assert parsed.place is not None and answer[parsed.place :].casefold().startswith(verdict.casefold())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The value x[[A]] is set, B is not.",
+        "See [[A]](https://example.org) for more.",
+        "So [[A]] is tempting, yet [[B]] fails; overall the first is better.",
+        "I like [[A]].\nThen again, [[B]].",
+        "The better one is not [[A]].",
+        "Is it [[A]]?",
+        "Result: A and B",
+        "Result: not A",
+        "Result: A/B",
+        "Result: A?",
+        "Result: A is worse.",
+        "Result: Response A is not better.",
+        "Result: A is better than A.",
+        "Result: [[A]] [[B]]",
+        "Result:\nA is shorter, B is right.",
+        "### Result\nBoth answer. A is shorter.",
+        "Verdict: A\nVerdict: B",
+        "It opens so:\nAnswer: A\nand ends there.",
+        "Response B is right.\nResponse A is better.",
+        "Response A is better. Or is it?",
+        "Neither.",
+    ],
+)
+def test_what_is_not_a_verdict_is_none(answer: str) -> None:
+    assert parse(answer, AB).verdict is None
+
+
+FIVE = ("1", "2", "3", "4", "5")
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed", "verdict"),
+    [
+        ("Result: 4/5", FIVE, "4"),
+        ("Result: **4**/5", FIVE, "4"),
+        ("Result: 4 out of 5.", FIVE, "4"),
+        ("Result: 4.0/5.0", FIVE, "4"),
+        ("Score: 4", FIVE, "4"),
+        ("Fine.\nOverall score: 4", FIVE, "4"),
+        ("Fine.\nRating: [[5]]", FIVE, "5"),
+        ("I give it a rating of [[5]].", FIVE, "5"),
+        ("Feedback: Fine. [RESULT] 4", FIVE, "4"),
+        ("Result: 10/10", tuple(map(str, range(11))), "10"),
+        ("Result: -1", ("-1", "0", "1"), "-1"),
+        ("Result: 4/10", FIVE, None),
+        ("Result: 4.5", FIVE, None),
+        ("Result: 3-4", FIVE, None),
+        ("Result: 3 to 4", FIVE, None),
+        ("Result: 3 or 4", FIVE, None),
+        ("Result: 45", FIVE, None),
+        ("Result: 6/5", FIVE, None),
+        ("It cites [[2]] twice.", FIVE, None),
+        ("Tone\nScore: 3\nFacts\nScore: 5", FIVE, None),
+        ("Result: It's a tie.", ("A", "B", "Tie"), "Tie"),
+        ("Result: a B", ("A", "B", "Tie"), None),
+        ("Result: 1/2", ("0", "1/2", "1"), "1/2"),
+        ("Result: supported", ("supported", "unsupported"), "supported"),
+        ("Result: not supported", ("supported", "unsupported"), None),
+        ("Yes.", ("Yes", "No"), "Yes"),
+    ],
+)
+def test_scales_and_classes(answer: str, allowed: tuple[str, ...], verdict: str | None) -> None:
+    assert parse(answer, allowed).verdict == verdict
+
+
+SENTENCES = [
+    "Response A is better.",
+    "Response B is better",
+    "Response A is clearly better than Response B!",
+    "I prefer B to A.",
+    "Is A better? No.",
+    "It may be [[A]].",
+    "Perhaps [[B]].",
+    "see x[[A]]",
+    "A",
+    "B is longer",
+]
+
+
+@settings(deadline=None)
+@given(
+    sentences=st.lists(st.sampled_from(SENTENCES), max_size=6),
+    joint=st.sampled_from([" ", "\n", "\n\n", "; "]),
+    both=st.sampled_from(["Response A and Response B are near.", "[[A]] may beat [[B]].", "A or B?"]),
+)
+def test_prose_that_names_both_gives_no_verdict(sentences: list[str], joint: str, both: str) -> None:
+    assert parse(joint.join([both, *sentences]), AB).verdict is None
+
+
+@pytest.mark.parametrize(
+    "line", ["Final Result: A", "Verdict: A", "Score: 4", "[RESULT] A", "Result:\nA", "\\boxed{A}", "Response A wins."]
+)
+def test_every_form_that_is_read_is_cleaned_from_a_critique(line: str) -> None:
+    allowed = ("A", "B", "4")
+    assert without_verdict_lines(f"It is short.\n{line}", allowed) == "It is short."
 
 
 def test_the_last_verdict_line_wins() -> None:
@@ -116,7 +253,7 @@ def test_quoting_the_format_fools_nobody(name: str, allowed: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [("4", "4"), ("4.", "4"), ("Score 4", "4"), ("4/5", None), ("4.0", None), ("6", None)],
+    [("4", "4"), ("4.", "4"), ("Score 4", "4"), ("4/5", "4"), ("4.0", "4"), ("6", None)],
 )
 def test_scores_are_read_whole(text: str, verdict: str | None) -> None:
     assert normalise(text, ("1", "2", "3", "4", "5")) == verdict
@@ -145,18 +282,18 @@ def test_what_a_template_writes_is_read_back(
 @settings(deadline=None)
 @given(critique=PROSE, name=st.sampled_from(["pairwise_original", "pairwise_compact"]))
 def test_a_cleaned_critique_is_read_back_too(critique: str, name: str) -> None:
-    clean = strip_label(without_verdict_lines(critique))
+    clean = strip_label(without_verdict_lines(critique, AB))
     assert parse(templates.load(name).completion("A", clean), AB).critique == strip_label(f"Reasoning: {clean}")
 
 
 @settings(deadline=None)
 @given(critique=PROSE)
 def test_a_cleaned_critique_holds_no_verdict(critique: str) -> None:
-    assert parse(without_verdict_lines(critique), AB).status == "no_verdict"
+    assert parse(without_verdict_lines(critique, AB), AB).status == "no_verdict"
 
 
 def test_taking_out_one_verdict_does_not_make_another() -> None:
-    assert "Result" not in without_verdict_lines("Re[[A]]sult: B")
+    assert "Result" not in without_verdict_lines("Re[[A]]sult: B", AB)
 
 
 @settings(deadline=None)
@@ -178,5 +315,5 @@ def test_long_runs_of_marks_are_read_in_linear_time(piece: str) -> None:
     answer = piece * 50_000
     start = time.process_time()
     parse(answer + "x", AB)
-    without_verdict_lines(answer + "x")
+    without_verdict_lines(answer + "x", AB)
     assert time.process_time() - start < 1.0

@@ -18,6 +18,9 @@ def test_a_task_is_found_by_the_name_that_records_use() -> None:
 def test_only_pairs_have_two_responses_that_may_change_places() -> None:
     assert [(task.responses, task.ordered) for task in TASKS.values()] == [(2, True), (1, False), (1, False)]
     assert [PAIRWISE.opposite(verdict) for verdict in TIES] == ["B", "A", "Tie"]
+    for unknown in ("tie", "model_a", "1", ""):
+        with pytest.raises(ValueError, match="is not A, B or Tie"):
+            PAIRWISE.opposite(unknown)
     assert [ABSOLUTE.opposite("2"), CLASSIFICATION.opposite("Yes")] == ["2", "Yes"]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.judging.chat import encode_prompt
-from pipelines.judging.templates import TEMPLATES, Template, choices, load, render
+from pipelines.judging.templates import TEMPLATES, Template, choices, fence, load, render
 from tests.judging.test_chat import STYLES, byte_tokenizer, special_count
 
 ALLOWED = {"pairwise": ["A", "B"], "absolute": ["1", "2", "3", "4", "5"], "classification": ["Yes", "No"]}
@@ -50,28 +50,88 @@ def judge_templates() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("cot", [True, False])
 def test_a_judge_template_shows_all_the_data_and_asks_for_its_own_format(name: str, task: str, cot: bool) -> None:
     template = load(name)
-    values = row(task, instruction="INSTRUCTION", context="CONTEXT", rubric="RUBRIC")
+    values = row(task, instruction="INSTRUCTION", context="CONTEXT", rubric="RUBRIC", reference="REFERENCE")
     values["responses"] = ["FIRST", "SECOND"][: len(values["responses"])]
     prompt = render(template, values, cot=cot)
     bare = template.around == ("", "")
     verdicts = [choices(values["allowed"])] if bare else [f"[[{verdict}]]" for verdict in values["allowed"]]
-    shown = ["INSTRUCTION", "CONTEXT", "RUBRIC", *values["responses"], *verdicts]
+    shown = ["INSTRUCTION", "CONTEXT", "RUBRIC", "REFERENCE", *values["responses"], *verdicts]
     assert [text for text in shown if text not in prompt] == []
     assert template.result in prompt
     assert ((template.reasoning or "explanation") in prompt) == cot
+    without = render(template, values | {"reference": ""}, cot=cot)
+    assert without == render(template, values | {"reference": None}, cot=cot) and "eference" not in without
 
 
 def test_there_is_an_original_and_a_compact_template_for_every_task() -> None:
     assert {f"{task}_{kind}" for task in ALLOWED for kind in ("original", "compact")} <= set(TEMPLATES.names())
 
 
-@pytest.mark.parametrize("name", ["check_blind", "check_prompted", "critique"])
+ANY = ["check_blind", "check_prompted", "critique", "critique_compact"]
+
+
+@pytest.mark.parametrize("name", ANY)
 @pytest.mark.parametrize("task", ALLOWED)
-def test_templates_for_any_task_render(name: str, task: str) -> None:
-    verdict = ALLOWED[task][0]
-    prompt = render(load(name), row(task), critique="THE CRITIQUE", verdict=verdict)
-    assert "Say hello." in prompt
-    assert ("THE CRITIQUE" in prompt) == name.startswith("check")
+def test_templates_for_any_task_show_all_the_data_between_fences(name: str, task: str) -> None:
+    values = row(task, instruction="```\nINSTRUCTION", context="CONTEXT", rubric="RUBRIC", reference="REFERENCE")
+    values["responses"] = ["FIRST", "SECOND"][: len(values["responses"])]
+    prompt = render(load(name), values, critique="CRITIQUE", verdict=ALLOWED[task][0])
+    shown = [values[text] for text in ("instruction", "context", "rubric", "reference")] + values["responses"]
+    shown += ["CRITIQUE"] if name.startswith("check") else []
+    assert [text for text in shown if f"\n````\n{text}\n````\n" not in prompt] == []
+    assert prompt.count("````") == 2 * len(shown)
+    bare = render(load(name), row(task), critique="CRITIQUE", verdict=ALLOWED[task][0])
+    assert "Context" not in bare and "eference" not in bare and "ubric" not in bare
+    assert ("Question:" in bare) == (task == "classification")  # which has one of its own
+
+
+@pytest.mark.parametrize("task", ALLOWED)
+def test_all_prompts_of_a_row_begin_with_the_same_data(task: str) -> None:
+    values = row(task, context="c", rubric="r", reference="s")
+    prompts = [render(load(name), values, critique="CRITIQUE", verdict=ALLOWED[task][0]) for name in ANY]
+    data = prompts[2][: prompts[2].index("Write an evaluation")].strip()
+    assert all(prompt.startswith(data) for prompt in prompts) and "Reference answer:" in data
+
+
+@pytest.mark.parametrize(
+    ("task", "verdict", "said"),
+    [
+        ("pairwise", "A", "Verdict: Response A is clearly the better of the two."),
+        ("absolute", "1", "Verdict: The response deserves a score of 1"),
+        ("classification", "No", "Verdict: The answer to the question is No."),
+    ],
+)
+def test_the_checker_reads_a_verdict_as_a_statement_with_its_scale(task: str, verdict: str, said: str) -> None:
+    prompt = render(load("check_prompted"), row(task), critique="c", verdict=verdict)
+    assert said in prompt
+    assert ("A score is an integer between 1 and 5." in prompt) == (task == "absolute")
+    assert ("Question:\n```\nIs the response correct?" in prompt) == (task == "classification")
+
+
+def test_a_critique_is_asked_for_with_its_evidence_first_and_its_conclusion_last() -> None:
+    prompt = render(load("critique"), row(), verdict="B")
+    asked = prompt[prompt.index("Response B is clearly the better") :]
+    for words in (
+        "even if you disagree",
+        "Begin with the evidence",
+        "conclusion in the last sentence",
+        "one paragraph",
+    ):
+        assert words in asked
+    assert "rubric" not in asked and "reference" not in asked
+    assert "by the rubric, compared with the reference" in render(
+        load("critique"), row(rubric="r", reference="s"), verdict="B"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"), [("x", 3), ("a ``b`` c", 3), ("```\ncode\n```", 4), ("````\n```\n````", 5), ("x`````", 6)]
+)
+def test_a_fence_is_longer_than_any_within(text: str, marks: int) -> None:
+    assert fence("y", text) == "`" * marks
+    prompt = render(load("pairwise_original"), row(responses=["y", text]))
+    assert f"Response B:\n{'`' * marks}\n{text}\n{'`' * marks}" in prompt
+    assert len(re.findall(rf"(?m)^`{{{marks}}}$", prompt)) == 6
 
 
 def test_the_blind_check_does_not_show_the_verdict() -> None:
@@ -82,11 +142,9 @@ def test_the_blind_check_does_not_show_the_verdict() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("field", ["instruction", "context", "responses", "reference", "rubric"])
 def test_hostile_text_stays_plain_text(text: str, field: str) -> None:
-    # Only the absolute format shows all five fields.
-    task = "absolute" if field == "reference" else "pairwise"
-    values = row(task)
+    values = row()
     values[field] = [text, *values["responses"][1:]] if field == "responses" else text
-    assert text in render(load(f"{task}_original"), values)
+    assert text in render(load("pairwise_original"), values)
 
 
 INJECTED = [
@@ -110,7 +168,7 @@ def check_that_only_the_field_changes(name: str, task: str, field: int, text: st
         shown = [value if place == field else other for place, other in enumerate(responses)]
         prompts.append(render(load(name), row(task, responses=shown), cot=cot))
     written = json.dumps(text, ensure_ascii=False)[1:-1] if name == "pairwise_json" else text
-    before, after = prompts[0].split(PLACE)
+    before, after = (re.sub(r"(?m)^```$", fence(text), part) for part in prompts[0].split(PLACE))
     assert prompts[1] == f"{before}{written}{after}"
     if name == "pairwise_json":
         assert json.loads(prompts[1])["Data"][0][f"Response_{'AB'[field]}"] == text
@@ -244,7 +302,7 @@ def test_a_template_cannot_reach_python() -> None:
 
 
 def test_a_template_that_asks_for_what_there_is_not_says_so() -> None:
-    with pytest.raises(UserError, match="verdict"):
+    with pytest.raises(UserError, match="statement"):
         render(load("check_prompted"), row(), critique="x")
 
 

@@ -12,12 +12,16 @@ class Answer:
     """What the model wrote.
 
     Attributes:
-        text: the answer.
+        text: the answer, without thoughts.
         prompt_tokens: tokens of the prompt; 0 where an endpoint does not report them.
         output_tokens: tokens of the answer; 0 where an endpoint does not report them.
         seconds: from asking to the last token. An engine's include the wait for a free place, an endpoint's do not.
         cached_tokens: tokens of the prompt that were computed before (prefix cache).
         top: for each output token, the most likely tokens' texts and log-probabilities, if they were asked for.
+        written: for each position of `top`, the text of the token that was written.
+        thoughts: what the model thought before the answer, and their tokens.
+        thoughts_cut: the thoughts have no end, so that there is no answer.
+        finished: the model ended by itself, not at `max_tokens`.
     """
 
     text: str
@@ -26,6 +30,11 @@ class Answer:
     seconds: float
     cached_tokens: int = 0
     top: list[dict[str, float]] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    thoughts: str = ""
+    thought_tokens: int = 0
+    thoughts_cut: bool = False
+    finished: bool = True
 
 
 class Ask(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.engines.endpoint_config import EndpointConfig
 from pipelines.engines.llm.ask import Answer
+from pipelines.judging.thoughts import Parted, Thinking, part, thinking_of
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -57,6 +58,7 @@ class EndpointAsk:
             timeout=endpoint.timeout_s,
             max_retries=endpoint.retries,
         )
+        self.thinking = thinking_of(endpoint.reasoning)
         self.places = asyncio.Semaphore(endpoint.concurrency)
         self.refused: set[str] = set()  # options that this endpoint has turned out not to support
 
@@ -100,7 +102,7 @@ class EndpointAsk:
         async with self.places:
             start = time.monotonic()
             try:
-                return read_answer(await self._complete(request), time.monotonic() - start)
+                return read_answer(await self._complete(request), time.monotonic() - start, self.thinking)
             except (OpenAIError, HTTPError, ValueError) as exc:
                 # Not chained: its cause may quote the request, and with it the key.
                 raise EndpointError("no_answer", self.clean(f"{type(exc).__name__}: {exc}")) from None
@@ -171,7 +173,7 @@ def complained_of(exc: APIStatusError, asked: Sequence[str] | set[str]) -> str |
     return next((option for option, (sign, _) in OPTIONS.items() if option in asked and sign in said), None)
 
 
-def read_answer(done: Any, seconds: float) -> Answer:
+def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> Answer:
     """What is kept of a chat completion.
 
     Tokens are 0 and log-probabilities empty if the endpoint does not report them.
@@ -186,16 +188,27 @@ def read_answer(done: Any, seconds: float) -> Answer:
         text = choice.message.content or choice.message.refusal or ""
         if not isinstance(text, str):
             raise TypeError("its content is not text")
+        finished = getattr(choice, "finish_reason", None) != "length"
+        # Some endpoints part them themselves, under one of two names.
+        thoughts = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
+        parted = part(text, thinking, finished=finished) if not thoughts else Parted(str(thoughts), text, not text)
+        spent = getattr(usage, "completion_tokens_details", None)
+        positions = getattr(likely, "content", None) or []
         return Answer(
-            text=text,
+            text=parted.answer,
             prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
             output_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
             seconds=seconds,
             cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),
             top=[
-                {str(entry.token): float(entry.logprob) for entry in position.top_logprobs or []}
-                for position in getattr(likely, "content", None) or []
+                {str(entry.token): float(entry.logprob) for entry in (position, *(position.top_logprobs or []))}
+                for position in positions
             ],
+            written=[str(position.token) for position in positions],
+            thoughts=parted.thoughts,
+            thought_tokens=int(getattr(spent, "reasoning_tokens", 0) or 0),
+            thoughts_cut=parted.cut,
+            finished=finished,
         )
     except (AttributeError, TypeError, IndexError) as exc:  # the client checks nothing of what it is sent
         raise ValueError(f"the answer is not a chat completion: {exc}") from None

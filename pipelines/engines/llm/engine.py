@@ -15,7 +15,8 @@ from pipelines.engines.config import EngineConfig
 from pipelines.engines.llm.ask import Answer
 from pipelines.engines.llm.verdict_tokens import verdict_tokens
 from pipelines.engines.models import resolve
-from pipelines.judging.chat import encode_prompt
+from pipelines.judging.chat import encode_prompt, encode_text
+from pipelines.judging.thoughts import Parted, Thinking, part, thinking_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,15 +60,17 @@ def start_engine(config: EngineConfig) -> EngineAsk:
     """Load the model into an engine of this process.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or its chat template is not usable.
     """
     from transformers import AutoTokenizer
     from vllm import AsyncEngineArgs, AsyncLLMEngine
 
     model = resolve(config.model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    thinking = thinking_of(config.reasoning, tokenizer)  # first: an unusable chat template is found at once
     arguments = {"enable_log_requests": False, "runner": "generate", **engine_arguments(config)}
     engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))
-    return EngineAsk(engine, AutoTokenizer.from_pretrained(model), config.max_model_len)
+    return EngineAsk(engine, tokenizer, config.max_model_len, thinking)
 
 
 class EngineAsk:
@@ -77,10 +80,15 @@ class EngineAsk:
         engine: to be asked.
         tokenizer: of its model.
         room: tokens of prompt and answer together.
+        thinking: how the model marks its thoughts; None if it is not known to think.
     """
 
-    def __init__(self, engine: AsyncLLMEngine, tokenizer: PreTrainedTokenizerBase, room: int) -> None:
-        self.engine, self.tokenizer, self.room = engine, tokenizer, room
+    def __init__(
+        self, engine: AsyncLLMEngine, tokenizer: PreTrainedTokenizerBase, room: int, thinking: Thinking | None = None
+    ) -> None:
+        self.engine, self.tokenizer, self.room, self.thinking = engine, tokenizer, room, thinking
+        special = set(tokenizer.all_special_tokens)
+        self.shows_marks = bool(thinking and any(token in thinking.start + thinking.end for token in special))
         config = engine.vllm_config
         at_once = config.scheduler_config.max_num_seqs * config.parallel_config.pipeline_parallel_size
         self.places = asyncio.Semaphore(math.ceil(FULL * at_once))
@@ -122,21 +130,30 @@ class EngineAsk:
             structured_outputs=_one_of(choices) if choices else None,
             logprobs=logprobs if logprobs and not rank_choices else None,
             logprob_token_ids=candidates or None,
+            skip_special_tokens=not self.shows_marks,
         )
         written = output.outputs[0]
-        text, likely = written.text, written.logprobs or []
+        text, likely, finished = written.text, written.logprobs or [], written.finish_reason != "length"
+        top, tokens, parted = [], [], Parted("", text)
         if rank_choices:
             top = [{one: likely[0][token].logprob for one, token in zip(rank_choices, candidates, strict=True)}]
-            text = max(rank_choices, key=top[0].__getitem__)
-        else:
+            parted = Parted("", max(rank_choices, key=top[0].__getitem__))
+        elif not choices:  # what was chosen from a closed set holds no thoughts
+            parted = part(text, self.thinking, finished=finished)
             top = [{entry.decoded_token: entry.logprob for entry in position.values()} for position in likely]
+            tokens = [position[token].decoded_token for position, token in zip(likely, written.token_ids, strict=False)]
         return Answer(
-            text=text,
+            text=parted.answer,
             prompt_tokens=len(ids),
             output_tokens=len(written.token_ids),
             seconds=time.monotonic() - start,
             cached_tokens=output.num_cached_tokens or 0,
             top=top,
+            written=tokens,
+            thoughts=parted.thoughts,
+            thought_tokens=len(encode_text(self.tokenizer, parted.thoughts)) if parted.thoughts else 0,
+            thoughts_cut=parted.cut,
+            finished=finished,
         )
 
     async def _generate(self, ids: list[int], **sampling: Any) -> RequestOutput:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from scipy.special import softmax
 
 from pipelines.core.records import JUDGED, Row
-from pipelines.engines.llm.ask import Answer, Ask
+from pipelines.engines.llm.ask import Ask
 from pipelines.engines.llm.steps import PromptStep
-from pipelines.judging.parse import normalise, parse
+from pipelines.engines.llm.verdict_probs import verdict_probs
+from pipelines.judging.parse import Parsed, parse
 from pipelines.judging.templates import READS, load, render
 
 JudgeFormat = Literal["cot", "judgment_only", "one_token"]
@@ -42,30 +41,12 @@ class Judge(PromptStep):
             parsed = parse(answer.text, allowed)
         else:
             answer = await ask(prompt, max_tokens=self.max_tokens, logprobs=TOP)
-            parsed = parse(answer.text, allowed)
-            probs = verdict_probs(answer, parsed.verdict, allowed)
+            parsed = Parsed(None, "", "thoughts_cut") if answer.thoughts_cut else parse(answer.text, allowed)
+            probs = verdict_probs(answer.text, parsed.place, answer.written, answer.top, allowed)
         row["raw"], row["critique"] = answer.text, parsed.critique
+        row["thoughts"], row["thought_tokens"] = answer.thoughts or None, answer.thought_tokens or None
         row["predicted"], row["parse_status"] = parsed.verdict, parsed.status
         row["verdict_probs"] = list(probs.items())
         row["latency"] = answer.seconds
         # 0 means that an endpoint does not report them.
         row["prompt_tokens"], row["output_tokens"] = answer.prompt_tokens or None, answer.output_tokens or None
-
-
-def verdict_probs(answer: Answer, verdict: str | None, allowed: Sequence[str]) -> dict[str, float]:
-    """Probability of each allowed verdict at the verdict token, normalised over the closed set.
-
-    The verdict token is the last position whose most likely token reads as the parsed verdict. Empty if none is, as for
-    verdicts of several tokens.
-    """
-    if verdict is None:
-        return {}
-    for position in reversed(answer.top):
-        if position and normalise(max(position, key=position.__getitem__), allowed) == verdict:
-            mass = dict.fromkeys(allowed, 0.0)
-            for token, logprob in position.items():
-                if (read := normalise(token, allowed)) is not None:
-                    mass[read] += math.exp(logprob)
-            whole = sum(mass.values())
-            return {name: share / whole for name, share in mass.items()}
-    return {}

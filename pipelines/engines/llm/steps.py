@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.core.errors import RowFailure
-from pipelines.core.records import Row, kind
-from pipelines.core.restart import restart_on_fault
-from pipelines.core.stage import PooledStage, StageActor, failure
+from pipelines.core.journal import Journal
+from pipelines.core.records import Row, failure, kind
+from pipelines.core.stage import PooledStage, StageActor
 from pipelines.engines.llm.ask import Ask
 
 
@@ -96,8 +97,31 @@ class StepActor(StageActor):
 
     stage: StepStage
 
+    def __init__(self, stage: StepStage, schema: pa.Schema, journal: Journal | None = None) -> None:
+        super().__init__(stage, schema, journal)
+        self.busy, self.free = 0, asyncio.Condition()
+
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
+        if self.worker.gave_up:
+            await asyncio.to_thread(self.worker.hold)
+            yield self.schema.empty_table()
+            return
         rows = self.read(batch)
-        with restart_on_fault(batch):
-            await self.stage.run(rows)
+        for part in self.worker.parts(rows, batch):
+            async with self._room(part.alone):
+                with self.worker.at(part):
+                    await self.stage.run(part.rows)
         yield self.write(batch, rows)
+
+    @asynccontextmanager
+    async def _room(self, alone: bool) -> AsyncIterator[None]:
+        """Room beside other batches, or alone: what a process dies of then is known."""
+        async with self.free:
+            await self.free.wait_for(lambda: self.busy == 0 if alone else self.busy >= 0)
+            self.busy += -1 if alone else 1
+        try:
+            yield
+        finally:
+            async with self.free:
+                self.busy += 1 if alone else -1
+                self.free.notify_all()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.core.errors import RowFailure
-from pipelines.judging.chat import encode_texts
+from pipelines.judging.chat import encode_completions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def verdict_tokens(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> tuple[list[int], list[int]]:
     """Split answers that differ in their verdict alone, such as `Result: A` and `Result: B`.
 
-    Whole answers are encoded, as the trainer does: the tokens are those a trained judge would write.
+    Whole answers are encoded, as the trainer does: the tokens are those a trained judge would write, with what the chat
+    template writes before an answer, such as an empty thought.
 
     Args:
         tokenizer: of the judge.
@@ -27,7 +28,7 @@ def verdict_tokens(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -
     Raises:
         RowFailure: two answers have the same next token, so that one token cannot tell them apart (`1` and `10`).
     """
-    ids = encode_texts(tokenizer, answers)
+    ids = [one[:-1] for one in encode_completions(tokenizer, answers)]
     shared = 0
     while all(len(one) > shared for one in ids) and len({one[shared] for one in ids}) == 1:
         shared += 1

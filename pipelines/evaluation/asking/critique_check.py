@@ -82,7 +82,7 @@ class CritiqueCheck(PromptStep):
 
     async def _agrees(self, row: Row, critique: str, verdict: str, ask: Ask) -> bool:
         asked = question(self.mode, row, critique, verdict)
-        answer = await ask(asked.prompt, max_tokens=16, choices=asked.choices)
+        answer = await ask(asked.prompt, max_tokens=asked.max_tokens, choices=asked.choices)
         row["check_tokens"] += answer.prompt_tokens + answer.output_tokens
         return answer.text.strip() == asked.agrees
 

@@ -71,8 +71,6 @@ class Benchmark(DatasetSpec):
     @model_validator(mode="after")
     def _protocol(self) -> Benchmark:
         task, subsets = TASKS[self.task], [subset for section in self.sections.values() for subset in section]
-        if problem := task.problem_of_verdicts(self.allowed):
-            raise ValueError(problem)
         if self.partial != bool(self.reason):
             raise ValueError("partial and reason go together")
         if set(self.extra) - {"subset", "generators", "group"}:

@@ -11,10 +11,10 @@ from pipelines.core import storage
 from pipelines.core.records import OK
 from pipelines.core.storage import Place
 from pipelines.evaluation.asking.judgments import FAILED, JUDGMENT, SKIPPED, TOO_LONG
+from pipelines.judging.unread import last_line
 
 SHOWN = 3  # lines of a model and benchmark
-MOST_CHARACTERS = 120
-NOTHING = "(nothing written)"
+NOTHING = "(nothing, or thoughts that were cut off)"
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,9 @@ def unread_lines(judgments: dict[str, Place]) -> list[UnreadLine]:
     for model, place in judgments.items():
         counts: dict[str, Counter[str]] = {}
         for row in storage.read_table(place, ["benchmark", "raw"], unread, JUDGMENT).to_pylist():
-            counts.setdefault(row["benchmark"], Counter())[last_line(row["raw"])] += 1
+            counts.setdefault(row["benchmark"], Counter())[last_line(row["raw"]) or NOTHING] += 1
         for benchmark, lines in sorted(counts.items()):
             ranked = sorted(lines.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
             found += [UnreadLine(model, benchmark, line, count, lines.total()) for line, count in ranked]
     return found
 
-
-def last_line(text: str | None) -> str:
-    """The last line that is not empty, cut to a width that can be shown."""
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    line = lines[-1] if lines else NOTHING
-    return line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …"

@@ -131,7 +131,7 @@ def position(table: pd.DataFrame, confidence: float) -> Position:
     first = table[f"verdict_{GIVEN}"] if both else pd.Series(dtype=object)
     second = table[f"verdict_{SWAPPED}"] if both else pd.Series(dtype=object)
     read = (first != UNPARSED) & (second != UNPARSED)
-    off = read & (first.map(PAIRWISE.opposite) != second)
+    off = read & (first.where(read).map(PAIRWISE.opposite, na_action="ignore") != second)
     n = int(off.sum())
     if not both:
         table = table[:0]

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.engines.config import Pool
 
 
 class DataMapConfig(Strict):
@@ -20,7 +21,7 @@ class DataMapConfig(Strict):
     """Neighbours that the layout keeps close to each row: more show the large structure, fewer the small."""
     topics: int = Field(12, ge=1, le=20)
     """Most topics; a small set has fewer."""
-    actors: Annotated[tuple[int, int], OPERATIONAL] = (1, 2)
+    actors: Annotated[Pool, OPERATIONAL] = (1, 2)
     """Least and most copies of the embedding model, one CPU each."""
     rows_per_batch: Annotated[int, OPERATIONAL] = Field(64, ge=1)
     """Rows embedded at once."""

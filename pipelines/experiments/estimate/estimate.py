@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pipelines.core.errors import UserError
 from pipelines.core.yaml_model import Strict
-from pipelines.curation.config import CurationConfig
+from pipelines.curation.config import CurationConfig, Quantile
+from pipelines.curation.registry import load_sources
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.training.config import TrainConfig
 
@@ -107,8 +108,9 @@ def estimate(
         if name not in constants.devices:
             raise UserError(f"no device '{name}'", where=option, fix=f"known: {', '.join(constants.devices)}")
     rows, near, far = constants.rows, constants.devices[on.curation], constants.devices[on.training]
-    read = float(sum(source_rows(curation, name, rows) for name in curation.sources))
-    kept = read * rows.kept
+    names = [source.name for source in load_sources(curation.sources)]
+    read = float(len(names) * source_rows(curation, rows))
+    kept = sum(kept_rows(curation, name, rows) for name in names)
     pair_tokens = rows.prompt_tokens + 2 * rows.critique_tokens
     stages = [StageCost("clean and mix", read, 0, 1, read / constants.cpu_rows_per_second, 0)]
 
@@ -165,9 +167,19 @@ def generate(size: float, prefill: float, written: float, batch: int, gpus: int,
     return prompt + written / batch * step / device.decode_efficiency
 
 
-def source_rows(curation: CurationConfig, name: str, rows: RowSizes) -> float:
-    """Rows of a source that are read: its sample, or the assumed number, at most its cap."""
-    count = curation.sample_per_source or rows.per_source
+def source_rows(curation: CurationConfig, rows: RowSizes) -> float:
+    """Rows of a source that are read: its sample, or the assumed number."""
+    return curation.sample_per_source or rows.per_source
+
+
+def kept_rows(curation: CurationConfig, name: str, rows: RowSizes) -> float:
+    """Rows of a source that the generator is asked about: those that stay, less a quantile's share, at most its cap.
+
+    In the order of the job: cleaning, threshold, cap. What a threshold that is a value filters is not known before.
+    """
+    least = curation.reward.thresholds.get(name)
+    share = least.quantile if isinstance(least, Quantile) else 0.0
+    count = source_rows(curation, rows) * rows.kept * (1 - share)
     return min(count, curation.mix.caps.get(name, count))
 
 

@@ -11,7 +11,7 @@ from pipelines.core.sql import connect
 
 # Stage of the estimate -> the segments whose seconds it adds up.
 SEGMENTS = {
-    "clean and mix": ("ingest", "mix"),
+    "clean and mix": ("ingest", "select", "mix"),
     "reward": ("prepare",),
     "synthesize": ("synthesize",),
     "judge base": ("judge-base",),

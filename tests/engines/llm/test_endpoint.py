@@ -326,3 +326,24 @@ def test_a_result_depends_on_the_endpoint_and_its_model_and_not_on_how_it_is_ask
     other = endpoint.model_copy(update={"model": "n"})
     assert EndpointStage("judge", other, [Judge(9)]).depends() != stage.depends()
     assert EndpointStage("judge", endpoint, [Judge(10)]).depends() != stage.depends()
+
+
+def test_thoughts_of_an_endpoint_are_kept_apart_wherever_they_are_written(serve: Callable[..., Standin]) -> None:
+    own = completion("Result: A") | {"usage": USAGE | {"completion_tokens_details": {"reasoning_tokens": 2}}}
+    own["choices"][0]["message"]["reasoning_content"] = "B? No."
+    cut = completion("")
+    message = {"role": "assistant", "content": None, "reasoning": "B?"}
+    cut["choices"][0] |= {"message": message, "finish_reason": "length"}
+    inline = completion("<think>B? No.</think>\nResult: A")
+    found = [ask(config(serve(Reply(body=body))), "x")[0] for body in (own, cut, inline)]
+    assert [one.text for one in found] == ["Result: A", "", "Result: A"]
+    assert [one.thoughts for one in found] == ["B? No.", "B?", "B? No."]
+    assert [one.thoughts_cut for one in found] == [False, True, False]
+    assert found[0].thought_tokens == 2
+
+
+def test_marks_of_an_endpoint_s_thoughts_may_be_named_or_denied(serve: Callable[..., Standin]) -> None:
+    server = serve(Reply(body=completion("((B?)) Result: A")))
+    assert ask(config(server, reasoning=["((", "))"]), "x")[0].thoughts == "B?"
+    server = serve(Reply(body=completion("<think>B?</think> Result: A")))
+    assert ask(config(server, reasoning="none"), "x")[0].text == "<think>B?</think> Result: A"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.engines.llm.ask import Answer
-from pipelines.engines.llm.judge import Judge, verdict_probs
+from pipelines.engines.llm.judge import Judge
 
 
 def answer(text: str, top: list[dict[str, float]] | None = None) -> Answer:
@@ -66,12 +66,30 @@ def test_one_token_is_the_likeliest_of_the_allowed_ones_with_all_their_probabili
     assert dict(row["verdict_probs"]) == pytest.approx({"1": 0.2, "2": 0.5, "3": 0.3})
 
 
-def test_probabilities_are_read_at_the_last_verdict_token() -> None:
-    top = [{" A": math.log(0.9)}, {"Result": 0.0}, {" A": math.log(0.2), " B": math.log(0.6), "\n": math.log(0.2)}]
-    probs = verdict_probs(answer("A\nResult: B", top), "B", ["A", "B"])
-    assert probs == pytest.approx({"A": 0.25, "B": 0.75})
+def test_thoughts_are_kept_and_not_parsed_and_cut_ones_have_no_verdict() -> None:
+    row: dict[str, Any] = {"task": "pairwise", "template": "pairwise_compact", "instruction": "i", **NOTHING}
+    row |= {"responses": ["a", "b"], "allowed": ["A", "B"]}
+
+    def said(text: str, *, cut: bool) -> Any:
+        async def ask(prompt: str, **_: Any) -> Answer:
+            return Answer(text, 7, 4, 0.5, thoughts="Result: B", thought_tokens=3, thoughts_cut=cut)
+
+        return ask
+
+    asyncio.run(Judge(9).run(row, said("Result: A", cut=False)))
+    assert (row["raw"], row["thoughts"], row["thought_tokens"]) == ("Result: A", "Result: B", 3)
+    assert (row["predicted"], row["parse_status"]) == ("A", "ok")
+    asyncio.run(Judge(9).run(row, said("", cut=True)))
+    assert (row["predicted"], row["parse_status"], row["critique"]) == (None, "thoughts_cut", "")
 
 
-def test_no_probabilities_without_a_verdict_or_its_token() -> None:
-    assert verdict_probs(answer("x", [{"x": 0.0}]), None, ["A", "B"]) == {}
-    assert verdict_probs(answer("x", [{"x": 0.0}]), "B", ["A", "B"]) == {}
+def test_probabilities_are_those_of_the_verdict_itself() -> None:
+    row: dict[str, Any] = {"task": "pairwise", "template": "pairwise_compact", "instruction": "i", **NOTHING}
+    row |= {"responses": ["a", "b"], "allowed": ["A", "B"]}
+
+    async def ask(prompt: str, **_: Any) -> Answer:
+        top = [{"Result:": 0.0}, {" A": math.log(0.51), " B": math.log(0.49)}, {"\nsee": 0.0}, {" A": math.log(0.999)}]
+        return Answer("Result: A\nsee A", 7, 4, 0.5, top=top, written=["Result:", " A", "\nsee", " A"])
+
+    asyncio.run(Judge(9).run(row, ask))
+    assert dict(row["verdict_probs"]) == pytest.approx({"A": 0.51, "B": 0.49})

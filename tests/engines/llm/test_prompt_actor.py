@@ -19,6 +19,7 @@ from pipelines.engines.llm.steps import PromptStep, StepActor
 from pipelines.engines.llm.vllm_stage import PromptStage
 from pipelines.judging.chat import encode_text
 from pipelines.judging.templates import READS, load, render
+from pipelines.judging.thoughts import Thinking
 
 # Seconds: vLLM is imported.
 pytestmark = pytest.mark.integration
@@ -28,6 +29,8 @@ SCHEMA = pa.schema([*EXAMPLE, ("said", pa.string())])
 
 class Engine:
     """In vLLM's place: every answer is the same, but a request for 13 tokens fails and one for 12 is not accepted."""
+
+    says = "Yes."
 
     def __init__(self, failure: type[Exception] = RuntimeError, at_once: int = 4) -> None:
         self.failure, self.asked, self.now, self.most = failure, list[Any](), 0, 0
@@ -49,7 +52,9 @@ class Engine:
         if sampling_params.max_tokens == 12:
             raise VLLMValidationError("too much\nasked for")
         likely = [{id: SimpleNamespace(logprob=-float(id)) for id in sampling_params.logprob_token_ids or []}]
-        written = SimpleNamespace(text="Yes.", token_ids=[1, 2], logprobs=likely)
+        ended = "length" if sampling_params.max_tokens == len(self.says) else "stop"
+        ranked = likely if sampling_params.logprob_token_ids else None
+        written = SimpleNamespace(text=self.says, token_ids=[1, 2], logprobs=ranked, finish_reason=ended)
         yield SimpleNamespace(outputs=[written], num_cached_tokens=0)
 
 
@@ -163,3 +168,30 @@ def test_choices_are_ranked_by_the_token_that_tells_them_apart(tokenizer: Any) -
     assert prompt["prompt_token_ids"][-len("Result: ") :] == encode_text(tokenizer, "Result: ")
     assert (sampling.max_tokens, sampling.logprob_token_ids, sampling.logprobs) == (1, [b, a], None)
     assert (found.text, found.top) == ("Result: A", [{"Result: B": -float(b), "Result: A": -float(a)}])
+
+
+class Thinker(Engine):
+    """Thinks aloud first."""
+
+    says = "<think>\nIs it A?\nResult: B\n</think>\n\nResult: A"
+
+
+def test_thoughts_are_kept_apart_and_counted(tokenizer: Any) -> None:
+    found = ask(tokenizer, Thinker(), max_tokens=500)
+    assert (found.text, found.thoughts, found.thoughts_cut) == ("Result: A", "Is it A?\nResult: B", False)
+    assert found.thought_tokens == len(encode_text(tokenizer, "Is it A?\nResult: B"))
+
+
+def test_thoughts_that_the_token_limit_cut_are_no_answer(tokenizer: Any) -> None:
+    class Cut(Thinker):
+        says = "<think>\nResult: B"
+
+    found = ask(tokenizer, Cut(), max_tokens=len(Cut.says))
+    assert (found.text, found.thoughts_cut, found.finished) == ("", True, False)
+
+
+def test_a_choice_from_a_closed_set_is_no_thought(tokenizer: Any) -> None:
+    engine: Any = Engine()
+    made = EngineAsk(engine, tokenizer, 4000, Thinking("<think>", "</think>", opened=True, expected=True))
+    found = asyncio.run(made("Well?", max_tokens=5, choices=["Yes.", "No."]))
+    assert (found.text, found.thoughts_cut) == ("Yes.", False)

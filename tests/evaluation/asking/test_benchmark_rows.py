@@ -128,7 +128,7 @@ def test_a_row_that_cannot_be_judged_is_kept_once_with_its_reason(
     extra = {"subset": "record.part | default(none)", "generators": "record.by | default(none)"}
     path = write_benchmark([GOOD, record], fields=fields, extra=extra)
     rows = benchmark_examples([path], None).to_pylist()
-    assert [row["status"] for row in rows] == ["ok", "ok", status]
+    assert [":".join(row["status"].split(":")[: status.count(":") + 1]) for row in rows] == ["ok", "ok", status]
     assert len({row["judgment_id"] for row in rows}) == 3
 
 
@@ -169,10 +169,10 @@ def test_a_gold_score_may_lie_between_two_verdicts_but_not_off_the_scale(
 @pytest.mark.parametrize("allowed", [["1", None], ["low", "high"], []])
 def test_a_scale_of_a_row_s_own_must_be_one(write_benchmark: Callable[..., str], allowed: list[str | None]) -> None:
     fields = {"instruction": "record.q", "responses": "[record.a]", "verdict": "'2'", "allowed": "record.scale"}
-    records = [{"q": "x", "a": "y", "scale": scale} for scale in (["1", "2"], allowed)]
-    path = write_benchmark(records, task="absolute", metric="pearson", allowed=["1", "2"], fields=fields)
+    records = [{"q": "x", "a": "y", "scale": scale} for scale in (["1", "2", "3"], allowed)]
+    path = write_benchmark(records, task="absolute", metric="pearson", allowed=["1", "2", "3"], fields=fields)
     statuses = benchmark_examples([path], None)["status"].to_pylist()
-    assert statuses == ["ok", "error:unusable_verdicts"]
+    assert statuses[0] == "ok" and statuses[1].startswith("error:unusable_verdicts:")
 
 
 def test_the_run_s_templates_replace_the_benchmark_s_own() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
-from pipelines.evaluation.asking.benchmark_texts import texts_file, write_texts
+from pipelines.evaluation.asking.benchmark_texts import texts_file, texts_of, write_texts
+from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 
 HELDOUT = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
 DATA_ROOT = os.environ.get("OPENSELENE_DATA_ROOT")
@@ -40,6 +41,31 @@ def test_a_benchmark_whose_file_has_changed_is_noticed(tmp_path: Path, write_ben
         write_texts(run, [mine])
 
 
+WITH_CONTEXT = {
+    "instruction": "record.q",
+    "context": "record.c",
+    "responses": "[record.a, record.b]",
+    "verdict": "record.label",
+}
+ANSWERS = {"a": "x", "b": "y", "label": "A"}
+
+
+@pytest.mark.parametrize(("constant", "varied"), [("q", "c"), ("c", "q")])  # an instruction; a system's prompt
+def test_the_wording_of_a_benchmarks_task_is_no_prompt(
+    write_benchmark: Callable[..., str], constant: str, varied: str
+) -> None:
+    rows = [{constant: "Be helpful.", varied: f"text {n}", **ANSWERS} for n in range(11)]
+    few = BENCHMARKS.load(write_benchmark(rows[:10], fields=WITH_CONTEXT))
+    assert "Be helpful." in texts_of(few, None)
+    many = BENCHMARKS.load(write_benchmark(rows, fields=WITH_CONTEXT))
+    assert texts_of(many, None) == {f"text {n}" for n in range(11)}
+
+
+def test_a_document_of_many_questions_is_a_text(write_benchmark: Callable[..., str]) -> None:
+    rows = [{"q": f"Question {n}?", "c": "word " * 30, **ANSWERS} for n in range(20)]
+    assert len(texts_of(BENCHMARKS.load(write_benchmark(rows, fields=WITH_CONTEXT)), None)) == 21
+
+
 def test_a_named_benchmark_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         write_texts(Run(tmp_path / "out", data_root=tmp_path), ["hhh_alignment"])
@@ -50,13 +76,13 @@ def test_a_named_benchmark_without_files_is_an_error(tmp_path: Path) -> None:
 def test_known_overlaps_of_real_files_are_found(tmp_path: Path) -> None:
     """As measured on the same files by other means: 67 (at least, of shared text), 25 and 14 prompts."""
     from pipelines.curation.config import DecontaminateConfig
-    from pipelines.curation.decontaminate import build_index, keys
+    from pipelines.curation.decontaminate import build_index
     from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import SOURCES
 
     table = pq.read_table(write_texts(Run(tmp_path, Path(DATA_ROOT or "")), HELDOUT))
-    ngram = DecontaminateConfig().ngram
-    index = build_index(zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True), ngram)
+    texts = zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True)
+    index = build_index(texts, DecontaminateConfig())
     found = {}
     for source, benchmark in (("auto_j_train", "auto_j"), ("tulu1_human_eval", "infobench"), ("pandalm", "infobench")):
         rows = ingest_rows(SOURCES.load(source), Path(DATA_ROOT or ""))
@@ -64,7 +90,7 @@ def test_known_overlaps_of_real_files_are_found(tmp_path: Path) -> None:
         hits = [
             prompt
             for prompt, context in prompts.items()
-            if any(benchmark in index.get(key, ()) for text in (prompt, context) for key in keys(text, ngram))
+            if any(one.benchmark == benchmark for text in (prompt, context) for one in index.overlaps(text))
         ]
         found[source] = len(hits)
     assert found["auto_j_train"] >= 67 and found["tulu1_human_eval"] == 25 and found["pandalm"] == 14

@@ -57,8 +57,8 @@ class Reader:
         self.asked: list[tuple[str, str | None]] = []
 
     async def __call__(self, prompt: str, **options: Any) -> Answer:
-        critique = re.search(r"^Critique: (.*)$", prompt, re.MULTILINE)[1]  # type: ignore[index]
-        verdict = re.search(r"^Verdict: (.*)$", prompt, re.MULTILINE)
+        critique = re.search(r"^Critique:\n```\n(.*)$", prompt, re.MULTILINE)[1]  # type: ignore[index]
+        verdict = re.search(r"^Verdict: .*(?:Response|score of|question is) (\w+)", prompt, re.MULTILINE)
         said = re.search(r"(?:supports|Response|score of|question is) (\w+)", critique)[1]  # type: ignore[index]
         self.asked.append((critique, verdict[1] if verdict else None))
         answer = said if verdict is None else "Yes" if said == verdict[1] else "No"

@@ -99,8 +99,11 @@ def test_a_benchmark_named_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"allowed": ["1", "2"]}, "A, B and"),
-        ({"task": "absolute", "metric": "pearson", "allowed": ["low", "high"]}, "integers"),
+        ({"allowed": ["1", "2"]}, "map 1 -> A, 2 -> B"),
+        (
+            {"task": "absolute", "metric": "pearson", "allowed": ["low", "high"]},
+            "map low -> 1, high -> 3",
+        ),
         ({"partial": True}, "partial and reason"),
         ({"reason": "half of it"}, "partial and reason"),
         ({"extra": {"other": "record.q"}}, "subset"),

@@ -20,7 +20,7 @@ def auto_j(table: pd.DataFrame, benchmark: Benchmark, seed: int) -> Official:
     if f"right_{SWAPPED}" not in table:
         return {"agreement": None, "consistency": None}
     first, second = table[f"verdict_{GIVEN}"], table[f"verdict_{SWAPPED}"]
-    same = (first.map(PAIRWISE.opposite) == second) & (first != UNPARSED)
+    same = first.where(first != UNPARSED).map(PAIRWISE.opposite, na_action="ignore") == second
     return {
         "agreement": float((table[f"right_{GIVEN}"] & table[f"right_{SWAPPED}"]).mean()),
         "consistency": float(same.mean()),

@@ -1,0 +1,252 @@
+"""What the workers of a step have in hand, noted in the step's folder: it outlives a process that is killed.
+
+Ray starts a worker that died anew and gives it the same rows again, for ever. The notes tell the new process what the
+old ones died of. Rows that have ended `TOGETHER` processes are tried one by one; a row that has ended `ALONE` processes
+by itself is the cause, and becomes an error row. An actor whose processes ended `FRUITLESS` times and finished nothing
+in between is at fault itself, or its device is: it gives its rows back, and the segment has others do them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.core import storage
+from pipelines.core.determinism import digest
+from pipelines.core.errors import RowFailure, SegmentStopped, UserError
+from pipelines.core.records import OK, Row, failure
+from pipelines.core.storage import Place
+
+TOGETHER = 2
+ALONE = 2
+FRUITLESS = 4
+POLL, QUIET, LONGEST = 0.5, 2.0, 300.0  # seconds: between looks, without work of others, and at most, of holding back
+# How an accelerator says that it is broken.
+DEVICE_ERRORS = ("CUDA error", "CUDA driver error", "HIP error", "NCCL error", "uncorrectable ECC")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The notes of one step.
+
+    Attributes:
+        folder: the journal's own.
+    """
+
+    folder: Place
+
+    def clear(self) -> None:
+        """Forget the workers of an earlier run."""
+        storage.remove(self.folder)
+
+    def stop(self, why: str) -> None:
+        """Let every worker end before its next rows."""
+        storage.write_text(self.folder / "stop", why)
+
+    def stopped(self) -> str | None:
+        """Why the workers are to end, if they are."""
+        note = self.folder / "stop"
+        return storage.read_text(note) if storage.exists(note) else None
+
+    def notes(self, kind: str, key: str = "") -> list[Place]:
+        """The notes of one kind that begin with a key."""
+        return [path for path in storage.files(self.folder / kind) if path.name.startswith(key)]
+
+    def at_work(self, but: str) -> bool:
+        """Whether anyone has rows in hand but one actor, and those that gave up."""
+        idle = {but, *(path.name for path in self.notes("gave_up"))}
+        return any(path.name.split(".")[1] not in idle for path in (*self.notes("together"), *self.notes("alone")))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that a worker does at once.
+
+    Attributes:
+        rows: to be changed in place.
+        note: where it is noted; None where nothing is.
+        alone: nothing else may be in progress in the process.
+        seen: notes of processes that ended under these rows.
+    """
+
+    rows: list[Row]
+    note: Place | None = None
+    alone: bool = False
+    seen: list[Place] = field(default_factory=list)
+
+
+class Worker:
+    """One process at work on a step.
+
+    Args:
+        journal: of the step; None notes nothing.
+        names: of its stages.
+        actor: whether it is a process of an actor.
+    """
+
+    def __init__(self, journal: Journal | None, names: Sequence[str], actor: bool = False) -> None:
+        self.journal, self.names = journal, list(names)
+        self.actor = _actor_id() if journal and actor else ""
+        self.proved = not self.actor  # it has finished something
+        self.starts: list[Place] = []  # of the actor's processes since one of them finished something
+        self.idle = False  # the others have no work
+        if journal and self.actor:
+            mine = f"{self.actor}.{uuid.uuid4().hex}"
+            storage.write_text(journal.folder / "starts" / mine, "")
+            self.starts = journal.notes("starts", f"{self.actor}.")
+            if self.gave_up:
+                self._give_up()
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the actor is at fault."""
+        return len(self.starts) > FRUITLESS
+
+    def setup_failed(self, exc: Exception) -> None:
+        """End the process of an actor that could not set up its stage: Ray starts another.
+
+        Nothing happens the first time, as it may be the config's fault; unless others have worked, or it is a device's.
+        """
+        broken = any(said in str(exc) for said in DEVICE_ERRORS)
+        if self.journal and self.actor and (broken or len(self.starts) > 1 or storage.exists(self._proof)):
+            self._end(self.journal.folder / "together" / f"setup.{self.actor}.{uuid.uuid4().hex}")
+
+    def parts(self, rows: list[Row], batch: pa.Table) -> Iterator[Part]:
+        """The rows that are `ok`: together, or in the pieces that what happened before demands.
+
+        Args:
+            rows: of one batch; one that is found to end processes becomes an error row.
+            batch: the same rows, as they were read.
+
+        Raises:
+            SegmentStopped: the step is to stop.
+        """
+        live = [i for i, row in enumerate(rows) if row["status"] == OK]
+        if self.journal is None:
+            yield Part([rows[i] for i in live])
+            return
+        self._go_on()
+        if live:
+            yield from self._parts([rows[i] for i in live])
+        good = [i for i in live if rows[i]["status"] == OK]
+        if good and self.actor and not storage.exists(self._proof):
+            storage.write_table(self._proof, batch.slice(good[0], 1))
+
+    def _parts(self, rows: list[Row]) -> Iterator[Part]:
+        together = self._part(rows, "together", [row.get("row_id") for row in rows])
+        if len(together.seen) < TOGETHER:
+            yield together
+            return
+        tried = [self._part([row], "alone", row) for row in rows]
+        culprits, rest = [part for part in tried if part.seen], [part.rows[0] for part in tried if not part.seen]
+        if not culprits:
+            yield from tried
+        elif rest:
+            yield from self._parts(rest)
+        elif not self.proved and storage.exists(self._proof):
+            yield self._part(storage.read_table(self._proof).to_pylist(), "together", "proof")
+        for part in culprits:
+            if len(part.seen) >= ALONE and self.proved:
+                self._quarantine(part)
+            else:
+                yield part
+
+    def _part(self, rows: list[Row], kind: str, content: Any) -> Part:
+        assert self.journal is not None
+        key = digest(content)
+        note = self.journal.folder / kind / f"{key}.{self.actor or 'task'}.{uuid.uuid4().hex}"
+        return Part(rows, note, kind == "alone", self.journal.notes(kind, f"{key}."))
+
+    def _quarantine(self, part: Part) -> None:
+        said = [storage.read_text(note).strip().partition("\n") for note in part.seen]
+        stage, _, last = max(said, key=lambda one: len(one[2]))
+        why = last.rpartition("\n")[2] or f"{len(said)} times, without an exception: memory, a signal or an exit"
+        (row,) = part.rows
+        row["status"] = failure(stage or self.names[0], RowFailure("killed_its_process", why))
+
+    @contextmanager
+    def at(self, part: Part) -> Iterator[Callable[[str], None]]:
+        """Note the part while the block runs; of an actor, end the process if it raises anything but a UserError.
+
+        Yields:
+            A function that notes which stage is at work on a part that is alone.
+        """
+        note = part.note
+        if note is None:
+            yield lambda _: None
+            return
+        storage.write_text(note, self.names[0])
+        try:
+            yield lambda stage: storage.write_text(note, stage) if part.alone else None
+        except UserError:
+            raise
+        except Exception:
+            if self.actor:
+                self._end(note)
+            raise
+        for done in (note, *part.seen):
+            storage.remove(done)
+        self.proved = True
+        while self.starts:
+            storage.remove(self.starts.pop())
+
+    def hold(self) -> None:
+        """Wait before rows are given back while others have work: failing is quick, and would take all rows.
+
+        Raises:
+            SegmentStopped: the step is to stop.
+        """
+        assert self.journal is not None
+        began = last = time.monotonic()
+        while (now := time.monotonic()) - began < LONGEST:
+            self._go_on()
+            if self.journal.at_work(but=self.actor):
+                self.idle, last = False, now
+            elif self.idle or now - last >= QUIET:
+                self.idle = True
+                return
+            time.sleep(POLL)
+
+    def _go_on(self) -> None:
+        if self.journal and (why := self.journal.stopped()):
+            raise SegmentStopped(why)
+
+    def _end(self, note: Place) -> None:
+        """End this process, and leave the exception in hand in a note."""
+        traceback.print_exc()
+        storage.write_text(note, f"{self.names[0]}\n{traceback.format_exc()}")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not `ray.actor.exit_actor`: after an exit on purpose Ray does not run the rows again.
+        os._exit(1)
+
+    def _give_up(self) -> None:
+        """Note what the actor's processes died of; not against the rows, which others may well do."""
+        assert self.journal is not None
+        own = [note for kind in ("together", "alone") for note in self.journal.notes(kind)]
+        own = [note for note in own if note.name.split(".")[1] == self.actor]
+        said = max((storage.read_text(note) for note in own), key=len, default="")
+        storage.write_text(self.journal.folder / "gave_up" / self.actor, said)
+        for note in own:
+            storage.remove(note)
+
+    @property
+    def _proof(self) -> Place:
+        """A row that a process of the step has done: one that ends under it is at fault itself."""
+        assert self.journal is not None
+        return self.journal.folder / "proof.parquet"
+
+
+def _actor_id() -> str:
+    import ray
+
+    return (ray.get_runtime_context().get_actor_id() or "") if ray.is_initialized() else ""

@@ -1,0 +1,228 @@
+"""The filters of expressions. None of them invents a value: what cannot be converted raises.
+
+Jinja's own `int` makes 0 of a text, `~` and `join` write None as a word, and `first` of a text is a letter. So the
+filters here replace those that guess, and `guarded` stands before those that turn whatever they are given into text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import wraps
+from typing import Any
+
+from jinja2 import Environment, Undefined
+
+from pipelines.datasets.columns import listed, text
+from pipelines.datasets.messages import dialogue
+
+# Jinja's filters that turn their first argument into text, whatever it is.
+OF_TEXT = (
+    *("capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "replace", "safe", "striptags"),
+    *("title", "trim", "truncate", "upper", "urlencode", "urlize", "wordcount", "wordwrap"),
+)
+# Random, or for a person's eyes: no way to say where a field comes from.
+LEFT_OUT = ("filesizeformat", "pprint", "random", "xmlattr")
+# Texts that people write for false or for nothing, and that are true as a condition.
+MISLEADING = {"false", "no", "0", "0.0", "n", "f", "off", "none", "null", "nan", "n/a", "na"}
+
+
+def install(environment: Environment) -> None:
+    """Give an environment these filters in place of Jinja's."""
+    for name in LEFT_OUT:
+        environment.filters.pop(name)
+    environment.globals.pop("lipsum", None)
+    for name in OF_TEXT:
+        environment.filters[name] = guarded(environment.filters[name])
+    environment.filters |= {
+        "abs": lambda value: abs(number(value)),
+        "between": between,
+        "condition": condition,
+        "dialogue": dialogue,
+        "flatten": flatten,
+        "float": to_float,
+        "format": formatted,
+        "from_json": from_json,
+        "int": to_int,
+        "join": join,
+        "majority": majority,
+        "mean": mean,
+        "not_misleading": not_misleading,
+        "round": to_round,
+        "string": written,
+        "text": written,
+        "tojson": to_json,
+        "transpose": transpose,
+        "values": values,
+    }
+    environment.tests["number"] = lambda value: isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def written(value: Any) -> str:
+    """A text, or a number as text.
+
+    Raises:
+        TypeError, ValueError: the value is anything else, or no exact number.
+    """
+    if isinstance(value, Undefined):
+        return str(value)  # raises that it is not there
+    if (found := text(value)) is None:
+        raise TypeError("null where a text is needed: say what it means, with `default` or `if`")
+    return found
+
+
+def number(value: Any) -> int | float:
+    """A number, or the one that a text writes.
+
+    Raises:
+        TypeError, ValueError: it is null, true or false, NaN, or a text that is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        raise TypeError(f"{'null' if value is None else type(value).__name__} is not a number")
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            value = float(value)  # says what it cannot read
+    elif isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a number")
+    return value
+
+
+def to_int(value: Any) -> int:
+    """A whole number; `| round | int` for another.
+
+    Raises:
+        TypeError, ValueError: as for `number`, or it is not whole.
+    """
+    found = number(value)
+    if found != int(found):
+        raise ValueError(f"{found} is not a whole number: round it first")
+    return int(found)
+
+
+def to_float(value: Any) -> float:
+    """As `number`, with a point."""
+    return float(number(value))
+
+
+def to_round(value: Any, precision: int = 0, method: str = "common") -> float:
+    """A number rounded to so many digits; a half goes to the even neighbour.
+
+    Args:
+        value: as for `number`.
+        precision: digits after the point.
+        method: `common`, `ceil` or `floor`.
+    """
+    found, scale = number(value), 10**precision
+    if method == "common":
+        return float(round(found, precision))
+    return float({"ceil": math.ceil, "floor": math.floor}[method](found * scale) / scale)
+
+
+def condition(value: Any) -> bool:
+    """Whether a value counts as true.
+
+    Raises:
+        ValueError: a text such as `False` or `0`, which would count as true, or NaN.
+    """
+    return bool(not_misleading(value))
+
+
+def not_misleading(value: Any) -> Any:
+    """A value as it is, before it is tested; raises as `condition` does."""
+    if isinstance(value, str) and value.strip().casefold() in MISLEADING:
+        raise ValueError(f"the text '{value}' would count as true: compare it, as in == '{value}'")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError("NaN would count as true")
+    return value
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter of Jinja's that is given texts and numbers only."""
+    # Some are handed the environment or the evaluation context first.
+    before = int(hasattr(function, "jinja_pass_arg"))
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        value, *others = arguments[before:]
+        others = [_harmless(other) for other in others]
+        return function(*arguments[:before], written(value), *others, **named)
+
+    return checked
+
+
+def join(members: Iterable[Any], between: str = "") -> str:
+    """Texts and numbers as one text."""
+    return written(between).join([written(member) for member in listed(members)])
+
+
+def formatted(pattern: str, *values: Any) -> str:
+    """The pattern (`%s`, `%.1f`) filled with texts and numbers."""
+    return written(pattern) % tuple(value if isinstance(value, str) else number(value) for value in values)
+
+
+def values(mapping: Mapping[Any, Any]) -> list[Any]:
+    """The values of a mapping, in order."""
+    return list(mapping.values())
+
+
+def flatten(lists: Iterable[Iterable[Any]]) -> list[Any]:
+    """The members of the lists in one list."""
+    return [member for members in listed(lists) for member in listed(members)]
+
+
+def transpose(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Records from a mapping of equally long columns."""
+    lists = [listed(column) for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def majority(votes: Iterable[Any]) -> Any:
+    """The value that more than half of the votes have, or null."""
+    counts = Counter(listed(votes))
+    value, n = counts.most_common(1)[0]
+    return value if 2 * n > counts.total() else None
+
+
+def mean(numbers: Iterable[Any]) -> float:
+    """The arithmetic mean of one or more numbers."""
+    found = [number(one) for one in listed(numbers)]
+    return sum(found) / len(found)
+
+
+def between(text: str, start: str, end: str = "") -> str:
+    """The text after the first `start` up to the next `end` (up to the text's end without one), stripped.
+
+    Raises:
+        ValueError: the text has not both.
+    """
+    _, found, rest = text.partition(start)
+    if not found:
+        raise ValueError(f"the text has no {start!r}")
+    if not end:
+        return rest.strip()
+    inside, found, _ = rest.partition(end)
+    if not found:
+        raise ValueError(f"the text has no {end!r} after {start!r}")
+    return inside.strip()
+
+
+def from_json(text: str) -> Any:
+    """The value of a JSON text."""
+    return json.loads(text)
+
+
+def to_json(value: Any) -> str:
+    """A value as JSON text, its letters unchanged."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _harmless(value: Any) -> Any:
+    """A further argument as it is, unless it would be written as None or as a Python literal."""
+    return value if isinstance(value, int) else written(value)

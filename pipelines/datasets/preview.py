@@ -1,0 +1,74 @@
+"""A look at a source before anything is started for it: a few rows as they will be, labels, and why others fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from pipelines.core.errors import UserError
+from pipelines.core.records import OK, Row
+from pipelines.datasets.readers import Input, inputs, read_input
+from pipelines.datasets.spec import DatasetSpec, adapt
+
+ROWS = 3  # shown in full
+RECORDS = 200  # read of each file
+FILES = 20  # opened
+REASONS = 3
+WIDTH = 60  # characters of a text
+
+
+def preview(spec: DatasetSpec, data_root: Path | None) -> list[str]:
+    """What the first records of a source's files become, line by line.
+
+    Raises:
+        UserError: a file is missing or cannot be read, or code that the source names cannot be imported.
+    """
+    found = inputs(spec, data_root)
+    try:
+        rows = [row for one in found[:FILES] for row in _first_rows(spec, one, data_root)]
+    except UserError as exc:
+        if all(one.path is not None for one in found):
+            raise
+        return [f"not looked at: {exc}"]  # the hub may be reachable where the job runs
+    good = [row for row in rows if row["status"] == OK]
+    unread = f", {len(found) - FILES} further files not opened" if len(found) > FILES else ""
+    lines = [f"first {len(rows)} rows{unread}: {len(good)} can be used{_labels(good)}"]
+    lines += [f"{n} times {status}" for status, n in _commonest(row["status"] for row in rows if row["status"] != OK)]
+    return lines + [_shown(row) for row in good[:ROWS]]
+
+
+def _first_rows(spec: DatasetSpec, one: Input, data_root: Path | None) -> Iterable[Row]:
+    for raw in islice(read_input(spec, one, data_root), RECORDS):
+        yield from adapt(spec, raw)
+
+
+def _labels(rows: list[Row]) -> str:
+    counts = Counter(row["verdict"] for row in rows)
+    strange = {row["verdict"] for row in rows if row["verdict"] not in row["allowed"]}
+    named = [f"{label}: {n}" + (" (not allowed)" if label in strange else "") for label, n in counts.most_common(12)]
+    return f" ({', '.join(named)}{', ...' if len(counts) > 12 else ''})" if counts else ""
+
+
+def _commonest(statuses: Iterable[str]) -> list[tuple[str, int]]:
+    """The commonest reasons, each by the first status that has it."""
+    full: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for status in statuses:
+        reason = ":".join(status.split(":")[:3])
+        full.setdefault(reason, status)
+        counts[reason] += 1
+    return [(full[reason], n) for reason, n in counts.most_common(REASONS)]
+
+
+def _shown(row: Row) -> str:
+    texts = [("instruction", row["instruction"]), ("context", row["context"]), ("reference", row["reference"])]
+    texts += [("response", response) for response in row["responses"]]
+    parts = [f"{name}: {_short(text)}" for name, text in texts if text]
+    return " | ".join([f"{row['verdict']} of {', '.join(row['allowed'])}", *parts])
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= WIDTH else f"{line[:WIDTH]}..."
