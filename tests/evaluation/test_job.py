@@ -56,7 +56,7 @@ def test_judgments_depend_on_the_rows_and_on_what_is_asked_for(tmp_path: Path) -
 
 def test_a_name_is_judged_by_an_engine_that_loads_it(tmp_path: Path) -> None:
     read = config(tmp_path)
-    (stage,) = job.judge_segment(read.run, read.evaluation, "base", "org/name").stages
+    _, stage = job.judge_segment(read.run, read.evaluation, "base", "org/name").stages
     assert isinstance(stage, PromptStage) and stage.engine.model == "org/name"
 
 

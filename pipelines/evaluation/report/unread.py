@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from pipelines.core import storage
 from pipelines.core.records import OK
 from pipelines.core.storage import Place
-from pipelines.evaluation.asking.judgments import FAILED, JUDGMENT, SKIPPED, TOO_LONG
+from pipelines.engines.llm.ask import TOO_LONG
+from pipelines.evaluation.asking.judgments import FAILED, JUDGMENT, SKIPPED
 from pipelines.judging.unread import last_line
 
 SHOWN = 3  # lines of a model and benchmark
@@ -44,4 +45,3 @@ def unread_lines(judgments: dict[str, Place]) -> list[UnreadLine]:
             ranked = sorted(lines.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
             found += [UnreadLine(model, benchmark, line, count, lines.total()) for line, count in ranked]
     return found
-

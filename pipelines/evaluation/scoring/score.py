@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from pipelines.core.errors import UserError
+from pipelines.engines.llm.ask import TOO_LONG
 from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED
-from pipelines.evaluation.asking.judgments import FAILED, SKIPPED, TOO_LONG
+from pipelines.evaluation.asking.judgments import FAILED, SKIPPED
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.evaluation.scoring import baselines, calibration, correlations, orders, sections, verdict_tables
