@@ -27,7 +27,7 @@ def test_any_two_of_three_models_stand_on_the_page(make_run: Callable, two_model
     found = summarise(run.judgments, run.examples, run.config, seed=0)
     page = Page(report.write_report(found, run.judgments, run.run).read_text())
     (other,) = found.other_comparisons
-    assert "third is worse than trained" in other.tasks["pairwise"].sentence
+    assert "third scores lower than trained" in other.tasks["pairwise"].sentence
     assert other.tasks["pairwise"].sentence in page.text
 
 
@@ -145,7 +145,7 @@ def test_biases_calibration_and_critiques_are_shown(in_formats: tuple[Results, P
         assert place and length
         for one in (place.primacy, place.recency):
             assert f"{report.figure(one.value)} {report.interval(one)}" in page.text
-        assert f"{length.difference.value:+.3f}" in page.text
+        assert report.figure(length.difference.value, True) in page.text
     assert "Self-preference is not available for heldout_pairwise" in page.text
     for per in found.models.values():
         assert f"{per['heldout_pairwise'].calibration.ece:.3f}" in page.text

@@ -242,21 +242,6 @@ def test_a_judge_that_always_says_a_is_never_called_better(make_run: Callable) -
     assert "better" not in found.sentence
 
 
-def test_rows_of_another_benchmark_are_not_counted_twice(
-    make_run: Callable, two_models: dict, write_benchmark: Callable
-) -> None:
-    rows = [{**GOOD, "q": str(number)} for number in range(5)]
-    whole, part = (
-        write_benchmark(rows, name=name, **more) for name, more in (("whole", {}), ("part", {"within": "whole"}))
-    )
-    run = make_run({"base": two_models["base"]}, [whole, part])
-    found = summarise(run.judgments, run.examples, run.config, 0)
-    assert found.tasks["base"]["pairwise"].benchmarks == ["whole"] and found.tasks["base"]["pairwise"].n == 5
-    run = make_run({"base": two_models["base"]}, [part])
-    found = summarise(run.judgments, run.examples, run.config, 0)
-    assert found.tasks["base"]["pairwise"].benchmarks == ["part"]
-
-
 def test_any_two_models_are_compared_once(make_run: Callable, two_models: dict) -> None:
     judges = {"base": two_models["base"], "trained": two_models["trained"], "copy": two_models["trained"]}
     run = make_run(judges)
@@ -351,39 +336,6 @@ def test_subsets_add_up(heldout: tuple[Any, dict]) -> None:
     parts = entry["subsets"].values()
     assert sum(part["n"] for part in parts) == entry["n"]
     assert sum(part["n"] * part["value"] for part in parts) / entry["n"] == pytest.approx(entry["value"], abs=1e-5)
-
-
-def test_tasks_are_means_over_benchmarks(make_run: Callable, two_models: dict, write_benchmark: Callable) -> None:
-    other = write_benchmark([{**GOOD, "q": str(number)} for number in range(5)])
-    run = make_run({"base": two_models["base"]}, ["heldout_pairwise", other])
-    found = summarise(run.judgments, run.examples, run.config, 0).to_json()
-    entries = list(found["models"]["base"].values())
-    task = found["tasks"]["base"]["pairwise"]
-    assert task["value"] == pytest.approx(np.mean([entry["value"] for entry in entries]), abs=2e-6)
-    assert (task["n"], task["benchmarks"], task["pearson"]) == (35, ["heldout_pairwise", "mine"], None)
-    pooled = sum(entry["parse_rate"] * entry["judgments"] for entry in entries) / 70
-    assert task["parse_rate"] == pytest.approx(pooled, abs=2e-6)
-
-
-def test_a_task_with_a_benchmark_that_has_no_value_has_none(
-    make_run: Callable, two_models: dict, write_benchmark: Callable
-) -> None:
-    constant = write_benchmark(
-        [{"q": str(number), "a": "x", "label": 3} for number in range(4)],
-        task="absolute",
-        metric="pearson",
-        allowed=["1", "2", "3", "4", "5"],
-        fields={"instruction": "record.q", "responses": "[record.a]", "verdict": "record.label"},
-    )
-    run = make_run(two_models, ["heldout_absolute", constant])
-    found = summarise(run.judgments, run.examples, run.config, 0).to_json()
-    entry = found["models"]["trained"]["mine"]
-    assert (entry["value"], entry["ci_low"], entry["ci_high"]) == (None, None, None)
-    assert "gold scores do not vary" in entry["notes"][0]
-    task = found["tasks"]["trained"]["absolute"]
-    assert (task["value"], task["ci_low"], task["ci_high"]) == (None, None, None)
-    assert found["comparison"]["trained"]["tasks"]["absolute"]["difference"] is None
-    assert "cannot be compared" in found["comparison"]["trained"]["benchmarks"]["mine"]["sentence"]
 
 
 def test_no_average_over_what_happens_to_be_there(heldout: tuple[Any, dict]) -> None:
