@@ -17,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from rounds import add_rounds, compared, interleaved
 
 from pipelines.core import storage
 from pipelines.core.cluster import RayConfig
@@ -60,7 +62,7 @@ def main() -> None:
     """Compare and print the result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=90, help="of each task type")
-    parser.add_argument("--rounds", type=int, default=1)
+    add_rounds(parser)
     parser.add_argument("--model", default="embedded", help="a trained one ends its answers; the embedded one does not")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -85,25 +87,28 @@ def compare(rows: int, rounds: int, model: str, folder: Path) -> dict[str, Any]:
     connect(RayConfig(num_cpus=4, object_store_memory_mb=512, dashboard=False))
     examples = folder / "examples"
     write_rows(examples, rows)
-    ours, baseline, costs = [], [], []
-    for number in range(rounds):
-        judged = run_segment(examples, config, folder / str(number))
-        ours.append(len(judged) / (max(row["ended"] for row in judged) - min(row["began"] for row in judged)))
-        print(f"segment: {ours[-1]:.2f} judgments/s", flush=True)
-        (folder / "prompts.json").write_text(json.dumps(prompts_of(judged, config)))
-        found = run_raw(folder / "prompts.json", model)
-        baseline.append(len(judged) / found["all"]["seconds"])
-        costs.append(found)
-        print(f"raw vLLM: {baseline[-1]:.2f} judgments/s", flush=True)
-    best = max(ours), max(baseline)
+    asked = storage.read_table(examples).to_pylist()
+    (folder / "prompts.json").write_text(json.dumps(prompts_of(asked, config)))
+    numbers, costs = count(), []
+
+    def ours() -> float:
+        judged = run_segment(examples, config, folder / str(next(numbers)))
+        rate = len(judged) / (max(row["ended"] for row in judged) - min(row["began"] for row in judged))
+        print(f"segment: {rate:.2f} judgments/s", flush=True)
+        return rate
+
+    def baseline() -> float:
+        costs.append(run_raw(folder / "prompts.json", model))
+        rate = len(asked) / costs[-1]["all"]["seconds"]
+        print(f"raw vLLM: {rate:.2f} judgments/s", flush=True)
+        return rate
+
+    found = interleaved({"ours": ours, "baseline": baseline}, rounds)
     return {
         "name": "benchmark",
-        "ours": best[0],
-        "baseline": best[1],
-        "ratio": best[0] / best[1],
+        **compared(found["ours"], found["baseline"]),
         "unit": "judgments/s",
-        "judgments": len(judged),
-        "rounds": [ours, baseline],
+        "judgments": len(asked),
         # Of the last round; tokens that were computed, which those found in the prefix cache are not.
         "both_orders_to_one": relative(costs[-1]["both orders"], costs[-1]["one order"]),
         "one_token_to_critique": relative(costs[-1]["one token"], costs[-1]["all"]),
@@ -111,7 +116,7 @@ def compare(rows: int, rounds: int, model: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def write_rows(folder: Path, count: int) -> None:
+def write_rows(folder: Path, size: int) -> None:
     """So many rows of each task type: the held-out ones over and over, told apart by a number before the instruction,
     so that none finds itself in the cache."""
     from pipelines.evaluation.asking.benchmark_rows import BENCHMARK_ROW, benchmark_examples
@@ -120,7 +125,7 @@ def write_rows(folder: Path, count: int) -> None:
         asked = benchmark_examples([name], None).to_pylist()
         ids = list(dict.fromkeys(row["row_id"] for row in asked))
         rows = []
-        for number in range(count):
+        for number in range(size):
             copy, which = divmod(number, len(ids))
             for row in (row for row in asked if row["row_id"] == ids[which]):
                 new = {key: f"{copy}:{row[key]}" for key in ("judgment_id", "row_id")}

@@ -2,11 +2,11 @@
 
 The models are replaced by STAND-INS: actors that wait a fixed time a batch and fill the columns with constants. All
 else is the real job: reading JSONL, adapting, exact and near duplicates, cleaning, decontamination, contrast,
-templates, tokens, three resumable segments, ledger, published pairs. Rows are made-up words, as frequent as Zipf's law
+templates, tokens, four resumable segments, ledger, published pairs. Rows are made-up words, as frequent as Zipf's law
 has it in real text, of made-up lengths, so that none is a duplicate; every fifth has a planted flaw.
 
-Two sizes are run, each in a process of its own. Then a pool with one actor on each of eight simulated nodes works on
-batches whose latencies are heavy-tailed.
+Two sizes are run in turn, each in a process of its own. Then a pool with one actor on each of eight simulated nodes
+works on batches whose latencies are heavy-tailed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rounds import add_rounds, compared, interleaved
 
 from pipelines.config import load_config
 from pipelines.core.records import CACHED, CHECKED, CRITIQUED, EXAMPLE, SCORED, Row
@@ -100,7 +102,8 @@ class HeavyTail(PooledStage):
 def main() -> None:
     """Run both sizes and the cluster; print the result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs=2, default=(577_000, 5_770_000))
+    parser.add_argument("--rows", type=int, nargs=2, default=(57_700, 577_000), help="of the two sizes")
+    add_rounds(parser)
     parser.add_argument("--words", type=int, default=60, help="mean words of a row")
     parser.add_argument("--folder", type=Path, help="where to write")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -109,25 +112,31 @@ def main() -> None:
         print(json.dumps(CHILDREN[options.child](json.loads(sys.stdin.read()))))
         return
     child("warm", {})
-    found = []
-    for rows in options.rows:
+
+    def run(rows: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            found.append(measure(rows, options.words, Path(folder)))
-            print(found[-1], flush=True)
+            result = measure(rows, options.words, Path(folder))
+        print(result, flush=True)
+        return result
+
+    sizes = dict(zip(("small", "large"), options.rows, strict=True))
+    found = interleaved({name: partial(run, rows) for name, rows in sizes.items()}, options.rounds)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         busy = child("cluster", {"folder": folder})
-    small, large = found
-    ratios = {name: large[name] / small[name] for name in ("driver_mb", "object_store_mb")}
+
+    def of(key: str) -> dict[str, Any]:
+        return compared([run[key] for run in found["large"]], [run[key] for run in found["small"]])
+
+    memory, store, rate = of("driver_mb"), of("object_store_mb"), of("rows_per_s")
+    worst = max((memory, store), key=lambda one: one["ratio"])
     print(
         json.dumps(
             {
                 "name": "dataplane",
-                "ours": large["driver_mb"],
-                "baseline": small["driver_mb"],
-                "ratio": max(ratios.values()),
-                "unit": "MB at peak",
-                "ratios": ratios,
-                "rows_per_s": [run["rows_per_s"] for run in found],
+                **worst,
+                "unit": "MB at peak, of the larger size and of the smaller",
+                "ratios": {"driver_mb": memory["ratio"], "object_store_mb": store["ratio"]},
+                "rows_per_s": [rate["baseline"], rate["ours"]],
                 "runs": found,
                 "utilisation": busy["utilisation"],
                 "models": "stand-ins",

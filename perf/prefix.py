@@ -12,8 +12,11 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rounds import add_rounds, compared, interleaved
 
 from pipelines.core.determinism import unit
 from pipelines.core.records import Row
@@ -30,14 +33,15 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=os.environ.get("OPENSELENE_DATA_ROOT"))
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--tokens", type=int, nargs=2, default=(800, 1300), help="least and most tokens of a prompt")
+    add_rounds(parser)
     options = parser.parse_args()
     if options.data_root is None:
         sys.exit("set OPENSELENE_DATA_ROOT or --data-root to the folder of the real data")
-    print(json.dumps(compare(options.data_root, options.rows, *options.tokens)))
+    print(json.dumps(compare(options.data_root, options.rows, options.rounds, *options.tokens)))
 
 
-def compare(data_root: Path, count: int, least: int, most: int) -> dict[str, Any]:
-    """Both orders through one engine, twice in turn; the better time of each counts."""
+def compare(data_root: Path, count: int, rounds: int, least: int, most: int) -> dict[str, Any]:
+    """Both orders through one engine, in turn."""
     from pipelines.engines.llm.engine import engine_arguments, engine_environment
 
     config = EngineConfig(max_model_len=2048, max_num_seqs=8)
@@ -59,21 +63,20 @@ def compare(data_root: Path, count: int, least: int, most: int) -> dict[str, Any
     sampling = [
         SamplingParams(temperature=0, max_tokens=MOST if i % 4 < 2 else 2, ignore_eos=True) for i in range(4 * count)
     ]
-    seconds: dict[str, list[float]] = {"ours": [], "baseline": []}
-    for _ in range(2):
-        for name, prompts in orders.items():
-            engine.reset_prefix_cache()
-            start = time.monotonic()
-            engine.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
-            seconds[name].append(time.monotonic() - start)
-            print(f"{name}: {seconds[name][-1]:.1f} s", flush=True)
-    best = {name: min(times) for name, times in seconds.items()}
+
+    def run(name: str) -> float:
+        engine.reset_prefix_cache()
+        start = time.monotonic()
+        engine.generate([{"prompt_token_ids": ids} for ids in orders[name]], sampling, use_tqdm=False)
+        seconds = time.monotonic() - start
+        print(f"{name}: {seconds:.1f} s", flush=True)
+        return seconds
+
+    found = interleaved({name: partial(run, name) for name in orders}, rounds)
     tokens = sum(len(ids) for ids in orders["ours"]) / len(orders["ours"])
     return {
         "name": "prefix",
-        "ours": best["ours"],
-        "baseline": best["baseline"],
-        "ratio": best["baseline"] / best["ours"],
+        **compared(found["ours"], found["baseline"], less_is_better=True),
         "unit": "s",
         "rows": count,
         "prompt_tokens": round(tokens),

@@ -1,6 +1,6 @@
 """Reward scores of real pairs: packed with the prompt shared, against one conversation at a time.
 
-Both score the same conversations with the same weights and precision, in turn, the better of two times counts. The
+Both score the same conversations with the same weights and precision, in turn. The
 baseline runs each conversation alone, without padding. A third way, padded batches of similar length, is measured too.
 """
 
@@ -12,8 +12,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rounds import add_rounds, compared, interleaved
 
 from pipelines.core.determinism import unit
 from pipelines.core.records import Row
@@ -27,13 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", type=Path, default=os.environ.get("OPENSELENE_DATA_ROOT"))
     parser.add_argument("--rows", type=int, default=24)
+    add_rounds(parser)
     options = parser.parse_args()
     if options.data_root is None:
         sys.exit("set OPENSELENE_DATA_ROOT or --data-root to the folder of the real data")
-    print(json.dumps(compare(options.data_root, options.rows)))
+    print(json.dumps(compare(options.data_root, options.rows, options.rounds)))
 
 
-def compare(data_root: Path, count: int) -> dict[str, Any]:
+def compare(data_root: Path, count: int, rounds: int) -> dict[str, Any]:
     """Sequences per second of the three ways."""
     import torch
 
@@ -64,21 +68,21 @@ def compare(data_root: Path, count: int) -> dict[str, Any]:
         "baseline": lambda: padded(scorer, [[found.ids] for found in encoded.values()]),
         "bucketed": lambda: bucketed(scorer, [found.ids for found in encoded.values()]),
     }
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(2):
-        for name, way in ways.items():
-            start = time.monotonic()
-            scores = way()
-            best[name] = min(best[name], time.monotonic() - start)
-            assert max(abs(a - b) for a, b in zip(scores, ours_scores, strict=True)) < 1e-3, name
-            print(f"{name}: {best[name]:.1f} s", flush=True)
+
+    def rate(name: str) -> float:
+        start = time.monotonic()
+        scores = ways[name]()
+        seconds = time.monotonic() - start
+        assert max(abs(a - b) for a, b in zip(scores, ours_scores, strict=True)) < 1e-3, name
+        print(f"{name}: {seconds:.1f} s", flush=True)
+        return len(talks) / seconds
+
+    found = interleaved({name: partial(rate, name) for name in ways}, rounds)
     return {
         "name": "reward",
-        "ours": len(talks) / best["ours"],
-        "baseline": len(talks) / best["baseline"],
-        "ratio": best["baseline"] / best["ours"],
+        **compared(found["ours"], found["baseline"]),
         "unit": "sequences/s",
-        "bucketed_ratio": best["baseline"] / best["bucketed"],
+        "bucketed_ratio": compared(found["bucketed"], found["baseline"])["ratio"],
         "computed_over_distinct": computed_ours / distinct,
         "tokens_saved_by_sharing": 1 - distinct / plain,
         "tokens_per_sequence": plain / len(talks),

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rounds import add_rounds, compared, interleaved
 
 from pipelines.core import storage
 from pipelines.core.cluster import RayConfig
@@ -60,7 +62,7 @@ def main() -> None:
     """Compare and print the result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=192)
-    parser.add_argument("--rounds", type=int, default=1)
+    add_rounds(parser)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -82,43 +84,42 @@ def compare(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
 
     connect(RayConfig(num_cpus=4, object_store_memory_mb=512, dashboard=False))
     write_rows(folder / "source", rows)
-    ours, baseline = [], []
-    for number in range(rounds):
-        out = run_segment(folder / "source", folder / str(number))
-        ours.append(rate(out))
-        print(f"segment: {ours[-1]:.0f} output tokens/s", flush=True)
-        (folder / "prompts.json").write_text(json.dumps(prompts_of(out)))
-        done = subprocess.run(
-            [sys.executable, __file__, "--child", str(folder / "prompts.json")],
-            env={**os.environ, **environment()},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    numbers, prompts = count(), folder / "prompts.json"
+
+    def ours() -> float:
+        out = run_segment(folder / "source", folder / str(next(numbers)))
+        found = rate(out)
+        print(f"segment: {found:.0f} output tokens/s", flush=True)
+        prompts.write_text(json.dumps(prompts_of(out)))  # of the last run of ours, which is the first of all
+        return found
+
+    def baseline() -> float:
+        command = [sys.executable, __file__, "--child", str(prompts)]
+        variables = {**os.environ, **environment()}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr[-3000:])
-        baseline.append(json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_second"])
-        print(f"raw vLLM: {baseline[-1]:.0f} output tokens/s", flush=True)
-    best = max(ours), max(baseline)
+        found: float = json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_second"]
+        print(f"raw vLLM: {found:.0f} output tokens/s", flush=True)
+        return found
+
+    found = interleaved({"ours": ours, "baseline": baseline}, rounds)
     return {
         "name": "synthesis",
-        "ours": best[0],
-        "baseline": best[1],
-        "ratio": best[0] / best[1],
+        **compared(found["ours"], found["baseline"]),
         "unit": "output tokens/s",
         "rows": rows,
-        "rounds": [ours, baseline],
     }
 
 
-def write_rows(folder: Path, count: int) -> None:
+def write_rows(folder: Path, size: int) -> None:
     """Rows of the sample set as `prepare` would leave them, over and over under new ids."""
     from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import load_source
 
     found = [row for name in SOURCES for row in ingest_rows(load_source(name), None) if row["status"] == "ok"]
     found = [row for row in found if all(row["responses"]) and row["instruction"] and row["verdict"] in row["allowed"]]
-    rows = [{**found[i % len(found)], "row_id": f"{i:06d}"} for i in range(count)]
+    rows = [{**found[i % len(found)], "row_id": f"{i:06d}"} for i in range(size)]
     apply_stages([Contrast(0)], rows)
     folder.mkdir()
     pq.write_table(to_table([row for row in rows if row["status"] == "ok"], SCHEMA), folder / "0.parquet")

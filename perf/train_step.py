@@ -16,8 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rounds import add_rounds, compared, interleaved
 
 SOURCES = ("pandalm", "tulu1_human_eval", "vicuna_eval", "alce_human_eval", "halueval", "xstest", "finegrained_rlhf")
 TEMPLATES = {
@@ -37,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", type=Path, default=os.environ.get("OPENSELENE_DATA_ROOT"))
     parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each engine, taken in turn; the best counts")
+    add_rounds(parser)
     parser.add_argument("--precision", choices=("float32", "bfloat16_autocast"), default="float32")
     parser.add_argument("--bin-tokens", type=int, default=4096)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -63,26 +66,31 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(f"TRL, 2 pairs, micro-batch {micro}, {attention}: {trial['total']:.1f} s")
     micro, attention = min(trials, key=trials.__getitem__)
     trl = {**common, "engine": "trl", "micro": micro, "attention": attention}
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "trl": [], "trl_cached": []}
-    for _ in range(options.rounds):
-        for name, job in (
-            ("ours", {**common, "engine": "shared"}),
-            ("trl", {**trl, "cached": False}),
-            ("trl_cached", {**trl, "cached": True}),
-        ):
-            found[name].append(run(job))
-            print(name, {key: round(value, 2) for key, value in found[name][-1].items()})
-    best = {name: min(runs, key=lambda r: r["total"]) for name, runs in found.items()}
+    jobs = {
+        "ours": {**common, "engine": "shared"},
+        "trl": {**trl, "cached": False},
+        "trl_cached": {**trl, "cached": True},
+    }
+
+    def one(name: str) -> dict[str, float]:
+        result = run(jobs[name])
+        print(name, {key: round(value, 2) for key, value in result.items()}, flush=True)
+        return result
+
+    found = interleaved({name: partial(one, name) for name in jobs}, options.rounds)
     n = pairs["rows"]
+
+    def of(name: str, key: str) -> list[float]:
+        return [result[key] for result in found[name]]
+
+    memory = compared(of("ours", "memory_gb"), of("trl", "memory_gb"))
     return {
         "name": "train_step",
-        "ours": n / best["ours"]["total"],
-        "baseline": n / best["trl"]["total"],
-        "ratio": best["trl"]["total"] / best["ours"]["total"],
+        **compared([n / total for total in of("ours", "total")], [n / total for total in of("trl", "total")]),
         "unit": "pairs/s with the reference pass",
-        "cached_ratio": best["trl_cached"]["steps"] / best["ours"]["steps"],
-        "memory_ratio": best["ours"]["memory_gb"] / best["trl"]["memory_gb"],
-        "memory_gb": [best["ours"]["memory_gb"], best["trl"]["memory_gb"]],
+        "cached_ratio": compared(of("ours", "steps"), of("trl_cached", "steps"), less_is_better=True)["ratio"],
+        "memory_ratio": memory["ratio"],
+        "memory_gb": [memory["ours"], memory["baseline"]],
         "precision": options.precision,
         "pairs": n,
         "threads": threads(),

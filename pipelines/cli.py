@@ -55,6 +55,10 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
         def work() -> None:
             settings = choose_sources(load_config(config, overrides), only or [], skip or [])
             storage.check_writable(settings.out_dir)
+            if settings.data_root and not storage.exists(settings.data_root):
+                raise UserError(
+                    "no such folder", where=f"data_root {settings.data_root}", fix="correct it, or set null"
+                )
             if dry_run:
                 print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
                 print("\n".join(plan(settings)))

@@ -59,6 +59,12 @@ def test_a_folder_that_cannot_be_made_is_one_line_before_any_work(tmp_path, flag
     assert f"file/out: cannot be made, because {tmp_path / 'file'} is a file" in only_line(result)
 
 
+def test_a_data_root_that_is_not_there_is_one_line(tmp_path) -> None:
+    result = run(tmp_path, f"data_root={tmp_path / 'gone'}", job=lambda config: pytest.fail("ran"))
+    assert result.exit_code == 2
+    assert f"data_root {tmp_path / 'gone'}: no such folder" in only_line(result)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR])
 def test_a_disk_that_refuses_is_one_line(tmp_path, number: int) -> None:
     def job(config: Config) -> None:

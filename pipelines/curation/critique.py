@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pipelines.core.determinism import integer
@@ -12,7 +13,14 @@ from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
 from pipelines.judging.templates import READS, identity, load, render
+from pipelines.judging.verdict import read_verdict
 
+# A line that names the verdict, whether or not the parser would read it: a judge is to say it once, in its place.
+_NAMED = re.compile(
+    r"^\W*(?:(?:my|the|final|overall)\s+)*(?:result|verdict|judge?ment|decision|score|rating|answer|choice|winner)"
+    r"\b[\s*_]*(?::|=|(?<!answer )is\b)[\s*_]*(?P<verdict>.+)$",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
 
@@ -23,6 +31,21 @@ def whole_sentences(text: str) -> str:
     """
     ends = list(_SENTENCE_END.finditer(text))
     return text[: ends[-1].end()] if ends else ""
+
+
+def without_verdicts(text: str, allowed: Sequence[str]) -> str:
+    """What the generator wrote, without its label and without anything that is, or would be read as, a verdict.
+
+    The completion ends with the verdict: a second one in the critique would teach a judge to say it early, and another
+    one to contradict itself.
+    """
+    kept = [line for line in strip_label(text).split("\n") if not _names_verdict(line, allowed)]
+    return without_verdict_lines("\n".join(kept), allowed)
+
+
+def _names_verdict(line: str, allowed: Sequence[str]) -> bool:
+    named = _NAMED.match(line)
+    return bool(named and read_verdict(named["verdict"], allowed))
 
 
 def spend(row: Row, answer: Answer) -> None:
@@ -83,6 +106,6 @@ class Critique(PromptStep):
             seed=integer(self.seed, purpose, row["row_id"]),
         )
         spend(row, answer)
-        critique = without_verdict_lines(strip_label(answer.text), row["allowed"])
+        critique = without_verdicts(answer.text, row["allowed"])
         critique = critique if answer.finished else whole_sentences(critique)
         return Draft(critique, answer.thoughts or None, answer.thoughts_cut)

@@ -15,7 +15,7 @@ from pipelines.engines import models
 from pipelines.judging.count_tokens import TokenCounter
 from pipelines.judging.templates import READS
 
-ANSWER = 16  # most tokens of a check's answer, unless a label is longer
+ANSWER = 16  # tokens kept for a check's answer before the labels of the rows are known
 MARGIN = 8  # tokens that a critique may add by how it joins the text around it
 
 
@@ -47,7 +47,7 @@ class Fits(BatchStage):
         return {
             "model": models.identity(config.engine.model),
             "room": self.room,
-            "critique": {"max_tokens": config.max_tokens, "check_mode": config.check_mode},
+            "critique": {"max_tokens": config.max_tokens, "template": config.template, "check_mode": config.check_mode},
             "templates": self.check.depends()["templates"] | self.check.critique.depends()["templates"],
             "pair": self.pair.shortest_depends(),
         }
@@ -58,7 +58,7 @@ class Fits(BatchStage):
             verdicts = (row["verdict"], row["rejected_verdict"])
             asked = [self.check.critique.prompt(row, verdict) for verdict in verdicts]
             checks = [self.check.question(row, "", verdict) for verdict in verdicts]
-            answer = max(ANSWER, *generator.texts(checks[0].choices))
+            answer = checks[0].max_tokens
             room = self.room - self.config.max_tokens
             if longer(generator, asked, room):
                 row["status"] = filtered("too_long_for_generator")

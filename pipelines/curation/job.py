@@ -41,12 +41,15 @@ def check(curation: CurationConfig) -> None:
     """
     from pipelines.engines.models import require
     from pipelines.engines.reward.stage import resolve_reward
+    from pipelines.engines.tokenizer_facts import require_chat
 
     check_names(curation)
     if curation.reward.enabled:
         resolve_reward(curation.reward)
     require(curation.critique.engine.model, "curation.critique.engine.model")
     require(curation.mix.tokenizer, "curation.mix.tokenizer")
+    require_chat(curation.critique.engine.model, "curation.critique.engine.model")
+    require_chat(curation.mix.tokenizer, "curation.mix.tokenizer", trained=True)
 
 
 def check_names(curation: CurationConfig) -> None:

@@ -35,6 +35,8 @@ def install(environment: Environment) -> None:
     for name in LEFT_OUT:
         environment.filters.pop(name)
     environment.globals.pop("lipsum", None)
+    for name in ("select", "reject", "selectattr", "rejectattr"):
+        environment.filters[name] = tested(environment.filters[name], plain=2 if name.endswith("attr") else 1)
     for name in OF_TEXT:
         environment.filters[name] = guarded(environment.filters[name])
     environment.filters |= {
@@ -56,8 +58,10 @@ def install(environment: Environment) -> None:
         "text": written,
         "tojson": to_json,
         "transpose": transpose,
+        "unrepeated": unrepeated,
         "values": values,
     }
+    environment.tests["condition"] = condition
     environment.tests["number"] = lambda value: isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
@@ -157,6 +161,21 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def tested(function: Callable[..., Any], plain: int) -> Callable[..., Any]:
+    """Jinja's filters that keep what counts as true: without a test of their own, they take `condition`.
+
+    Args:
+        function: the filter; it is handed the context first.
+        plain: arguments it has without a test: the members, and the attribute where it looks at one.
+    """
+
+    @wraps(function)
+    def checked(context: Any, *arguments: Any) -> Any:
+        return function(context, *arguments, *(["condition"] if len(arguments) == plain else []))
+
+    return checked
+
+
 def join(members: Iterable[Any], between: str = "") -> str:
     """Texts and numbers as one text."""
     return written(between).join([written(member) for member in listed(members)])
@@ -181,6 +200,12 @@ def transpose(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Records from a mapping of equally long columns."""
     lists = [listed(column) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def unrepeated(texts: Iterable[str]) -> list[str]:
+    """The texts, without the first one where the second begins with it: a title above a text that repeats it."""
+    title, *others = listed(texts)
+    return others if others and others[0].startswith(title) else [title, *others]
 
 
 def majority(votes: Iterable[Any]) -> Any:

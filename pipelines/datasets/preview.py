@@ -17,6 +17,10 @@ RECORDS = 200  # read of each file
 FILES = 20  # opened
 REASONS = 3
 WIDTH = 60  # characters of a text
+HINTS = {
+    "error:invalid_utf8": " (if the file has another encoding, name it with `encoding`, such as cp1252)",
+    "error:invalid_json": " (if the file is no JSON, say so with `format`)",
+}
 
 
 def preview(spec: DatasetSpec, data_root: Path | None) -> list[str]:
@@ -35,7 +39,8 @@ def preview(spec: DatasetSpec, data_root: Path | None) -> list[str]:
     good = [row for row in rows if row["status"] == OK]
     unread = f", {len(found) - FILES} further files not opened" if len(found) > FILES else ""
     lines = [f"first {len(rows)} rows{unread}: {len(good)} can be used{_labels(good)}"]
-    lines += [f"{n} times {status}" for status, n in _commonest(row["status"] for row in rows if row["status"] != OK)]
+    commonest = _commonest(row["status"] for row in rows if row["status"] != OK)
+    lines += [f"{n} times {status}{HINTS.get(status, '')}" for status, n in commonest]
     return lines + [_shown(row) for row in good[:ROWS]]
 
 

@@ -33,7 +33,7 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 PACKAGE = "package:"
 BATCH = 256  # rows read at once from a parquet file
-CELL_ERRORS = {"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"}  # of formulas that failed
+CELL_ERRORS = {"#DIV/0!", "#ERROR!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"}  # of formulas that failed
 
 
 @dataclass(frozen=True)

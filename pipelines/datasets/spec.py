@@ -148,7 +148,10 @@ class DatasetSpec(Named):
             raise ValueError(f"must be at most {MOST_VERDICTS} verdicts, and none of them null")
         if (task := TASKS.get(info.data.get("task", ""))) is None:
             return value  # the task has a complaint of its own
-        labels = task.listed([text(verdict) or "" for verdict in value])
+        try:
+            labels = task.listed([text(verdict) or "" for verdict in value])
+        except TypeError as exc:
+            raise ValueError(str(exc)) from None
         if problem := task.problem_of_verdicts(labels):
             raise ValueError(problem)
         return labels
@@ -325,6 +328,9 @@ def _failure(spec: DatasetSpec, name: str, exc: Exception, data: Any) -> str:
         there = ", ".join(map(str, holder)) if isinstance(holder, Mapping) else f"a {type(holder).__name__}"
         where = f"fields.{name}" if name in Fields.model_fields else name
         status = error(f"missing_field:{exc.key}:{where} of source '{spec.name}' asks for it; there: {there[:200]}")
+    elif isinstance(exc, MissingValue) and isinstance(exc.holder, Mapping):
+        known = ", ".join(map(str, exc.holder))
+        status = error(f"mapping:{name}:not_in_its_table: {exc.key!r}; the table has {known[:200]}")
     else:
         status = error(f"mapping:{name}:{type(exc).__name__}: {one_line(exc)}")
     return str(storable(" ".join(status.split()))[0])

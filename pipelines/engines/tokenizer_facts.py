@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core import storage
 from pipelines.core.determinism import digest
+from pipelines.core.errors import UserError
 from pipelines.engines.models import HUB_ID, build_once, cache, resolve
 from pipelines.judging.count_tokens import PROBES, Facts, TokenCounter, find_facts
 
@@ -31,6 +32,28 @@ def token_counter(model: str) -> TokenCounter:
     return TokenCounter(find_facts(load()) if HUB_ID.fullmatch(source) else _kept(Path(source)), load)
 
 
+def require_chat(model: str, where: str, *, trained: bool = False) -> None:
+    """Check in the driver that a model's chat template is usable.
+
+    Args:
+        model: as for `resolve`.
+        where: the config key, for the message.
+        trained: it will be trained on, not only asked.
+
+    Raises:
+        UserError: it is not, and why.
+    """
+    try:
+        facts = token_counter(model).facts
+    except UserError as unusable:
+        raise UserError(unusable.what, where=f"{where} ({model})", fix=unusable.fix) from None
+    except (OSError, ValueError) as exc:
+        first_line = str(exc).strip().split("\n", 1)[0]
+        raise UserError(f"cannot load the tokenizer: {first_line}", where=f"{where} ({model})") from None
+    if trained and facts.problem:
+        raise UserError(facts.problem, where=f"{where} ({model})", fix="train another model")
+
+
 def _load(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
@@ -41,7 +64,7 @@ def _load(source: str) -> PreTrainedTokenizerBase:
 def _kept(folder: Path) -> Facts:
     contents = {path.name: storage.content_digest(path) for path in storage.files(folder) if path.name in FILES}
     versions = {name: metadata.version(name) for name in LIBRARIES}
-    key = digest("tokenizer facts", contents, versions, PROBES)
+    key = digest("tokenizer facts", contents, versions, PROBES, Facts._fields)
 
     def build(draft: Path) -> None:
         storage.write_json(draft / "facts.json", find_facts(_load(str(folder)))._asdict())

@@ -185,12 +185,14 @@ def require_judge(name: str, model: Model) -> None:
     """
     from pipelines.engines.llm.endpoint import require_endpoint
     from pipelines.engines.models import require
+    from pipelines.engines.tokenizer_facts import require_chat
 
     where = f"evaluation.models.{name}"
     if isinstance(model, EndpointConfig):
         require_endpoint(model, where)
     else:
         require(model, where)
+        require_chat(model, where)
 
 
 def check_critiques(run: Run, config: EvaluationConfig, judgments: dict[str, Place]) -> dict[str, Place]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines.core.errors import UserError
 from pipelines.judging.chat import encode_completions, encode_prompts, encode_texts, unmarked_tokens
 
 if TYPE_CHECKING:
@@ -34,15 +35,16 @@ class Facts(NamedTuple):
 
     Attributes:
         around: tokens of the chat template around a message.
-        end: tokens that end an answer.
+        end: tokens that end an answer; None if the chat template cannot be trained on, for the reason `problem`.
         definition: in the format of the tokenizers library, if fastokens agrees with the tokenizer; else None.
         literal: tokens that are read as characters though the tokenizer does not call them special.
     """
 
     around: int
-    end: int
+    end: int | None
     definition: str | None
     literal: list[str]
+    problem: str = ""
 
 
 def find_facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
@@ -51,8 +53,12 @@ def find_facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
     Raises:
         UserError: the chat template is not usable.
     """
-    around, end = (len(encode(tokenizer, [""])[0]) for encode in (encode_prompts, encode_completions))
-    return Facts(around, end, _agreed(tokenizer, around, end), unmarked_tokens(tokenizer))
+    around = len(encode_prompts(tokenizer, [""])[0])
+    try:
+        end, problem = len(encode_completions(tokenizer, [""])[0]), ""
+    except UserError as unusable:  # it may still judge
+        end, problem = None, unusable.what
+    return Facts(around, end, _agreed(tokenizer, around, end), unmarked_tokens(tokenizer), problem)
 
 
 class TokenCounter:
@@ -99,13 +105,17 @@ class TokenCounter:
         return [self.facts.around + count for count in self.texts([message.strip() for message in messages])]
 
     def completions(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of answers, each with the token that ends a turn."""
-        if self._quick is None:
+        """Tokens of answers, each with the token that ends a turn.
+
+        Raises:
+            UserError: the chat template cannot be trained on.
+        """
+        if self.facts.end is None or self._quick is None:
             return [len(ids) for ids in encode_completions(self.tokenizer, texts)]
         return [self.facts.end + count for count in self.texts([text.strip() for text in texts])]
 
 
-def _agreed(tokenizer: PreTrainedTokenizerBase, around: int, end: int) -> str | None:
+def _agreed(tokenizer: PreTrainedTokenizerBase, around: int, end: int | None) -> str | None:
     """The tokenizer's definition, if fastokens can read it and agrees with the tokenizer on every probe.
 
     Probes also stand within the chat template: where a text's first letters share a token with it, the sum is wrong.
@@ -124,8 +134,7 @@ def _agreed(tokenizer: PreTrainedTokenizerBase, around: int, end: int) -> str | 
     if ids != encode_texts(tokenizer, PROBES):
         return None
     lengths = [len(quick.encode_ordinary(text.strip()).ids) for text in PROBES]
-    whole = (
-        [len(found) for found in encode_prompts(tokenizer, PROBES)],
-        [len(found) for found in encode_completions(tokenizer, PROBES)],
-    )
-    return definition if whole == ([around + n for n in lengths], [end + n for n in lengths]) else None
+    for encode, more in ((encode_prompts, around), (encode_completions, end)):
+        if more is not None and [len(found) for found in encode(tokenizer, PROBES)] != [more + n for n in lengths]:
+            return None
+    return definition

@@ -4,7 +4,8 @@ Four kinds of lines are looked for in turn, and the first kind that is there dec
 
 1. Verdict lines: `Result:`, `Final Result:`, `Final Verdict:`, Prometheus' `[RESULT]`, or nothing but `[[A]]` or
    `\\boxed{A}`. The last one decides; the verdict may stand on the line below its label.
-2. Other labels: `Verdict:`, `Score:`, `Answer:`. All must agree, and one must be the first or the last line.
+2. Other labels: `Verdict:`, `Score:`, `Answer:`, `<answer>A</answer>`. All must agree, and one must be the first or the
+   last line.
 3. Double brackets within a line. All must agree, and none may be denied, doubted or asked.
 4. An answer that is nothing but a verdict, or whose last line is `Response A is better.` if it names no other.
 
@@ -33,6 +34,9 @@ _LABEL = re.compile(
     rf"^{_MARKS}(?:(?:final|overall){_SPACE}+)?(?:verdict|judge?ment|decision|score|rating|grade|answer|winner|choice"
     rf"|(?:better|preferred){_SPACE}+response){_SAID}",
     _FLAGS,
+)
+_TAG = re.compile(
+    rf"^{_SPACE}*<(?P<tag>result|verdict|answer|score|rating)>(?P<verdict>[^<\n]*)</(?P=tag)>{_SPACE}*$", _FLAGS
 )
 _ALONE = re.compile(
     rf"^(?:[>#*\-_$]|{_SPACE})*(?:\[\[(?P<verdict>[^\[\]\n]{{1,20}})\]\]|(?P<boxed>\\boxed\{{[^\n]{{1,40}}\}}))"
@@ -148,9 +152,9 @@ def _results(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
 
 def _labels(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
     """Lines with another label and an allowed verdict."""
-    for match in _LABEL.finditer(answer):
-        if line := _labelled(answer, match, allowed, certain=False):
-            yield line
+    lines = [_labelled(answer, match, allowed, certain=False) for match in _LABEL.finditer(answer)]
+    tags = [_line(match, match.end(), _read(answer, match, "verdict", allowed)) for match in _TAG.finditer(answer)]
+    yield from sorted([line for line in (*lines, *tags) if line and line.verdict], key=_start)
 
 
 def _labelled(answer: str, match: re.Match[str], allowed: Sequence[str], *, certain: bool) -> _Line | None:

@@ -84,6 +84,7 @@ def _pattern(allowed: tuple[str, ...]) -> re.Pattern[str]:
     sentence = rf"(?P<sentence>{_WRAP}\s(?:is\s+{_DEGREE}{_KIND}(?:\s+of\s+the\s+two|\s+overall|\s+{than})?|wins))"
     return re.compile(
         rf"{_WRAP}{_BOXED}(?:(?:the\s+)?(?P<name>{NAMES})\b[*_]*\s*[:#]?)?(?:(?:(?:it\s+is|it['’]s)\s+)?a\s+(?=tie))?"
+        rf"(?:(?:the\s+)?(?:better|best|preferred|winning)\s+(?:response|answer|one|option)\s+is\s+(?:{NAMES}\s+)?)?"
         rf"{_WRAP}(?P<label>{labels})(?:{scale}|{sentence})?{_WRAP}[.!,;]*{_WRAP}",
         re.IGNORECASE,
     )

@@ -162,4 +162,4 @@ def test_exactly_the_planted_flaws_leave_the_sample(name: str) -> None:
     for row in rows:
         expected = PLANTED.get(row["planted"], "ok")
         assert row["status"].startswith(expected), (row["planted"], row["status"], row["instruction"])
-    assert Counter(row["status"] for row in rows)["ok"] >= 60
+    assert Counter(row["status"] for row in rows)["ok"] >= 40

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.consistency import ConsistencyCheck
-from pipelines.curation.critique import Critique, whole_sentences
+from pipelines.curation.critique import Critique, whole_sentences, without_verdicts
 from pipelines.engines.llm.ask import Answer
+from pipelines.judging.parse import parse
 
 NOTHING_SPENT = {"synthesis_tokens": 0, "synthesis_prompt_tokens": 0, "synthesis_cached_tokens": 0, "thought_tokens": 0}
 
@@ -45,6 +51,53 @@ def run(step: Any, row: dict[str, Any], answer: Any) -> RecordedAsk:
     ask = RecordedAsk(answer)
     asyncio.run(step.run(row, ask))
     return ask
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Final Result: A",
+        "**Final Verdict:** A.",
+        "Verdict: A",
+        "> *Verdict*: **Response A**",
+        "My final judgment is A.",
+        "The winner: A",
+        "Overall score: B",
+        "Answer: [[A]]",
+        "Result: A",
+        "[[B]]",
+    ],
+)
+def test_no_form_of_a_verdict_is_left_in_a_critique(line: str) -> None:
+    for text in (f"It is a colour.\n{line}", f"{line}\nIt is a colour.", f"It is\n\n{line}\n\na colour."):
+        found = without_verdicts(text, ["A", "B"])
+        assert "colour" in found and line not in found and not re.search(r"\b[AB]\b", found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Response A is better because it answers.",
+        "Its verdict: A good one, but for the ending.",
+        "The answer is 4, which is right.",
+        "The result is that both fail.\n\nB says more.",
+        "Rating: A for effort, but B is right.",
+    ],
+)
+def test_prose_about_responses_stays(text: str) -> None:
+    assert without_verdicts(text, ["A", "B"]) == text
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["Result:", "Verdict:", "A", "B", "[[A]]", "[[", "]]", "**", "\n", " ", "Final", "good.", "Score: 1"]
+        )
+    ).map("".join)
+)
+def test_the_parser_reads_nothing_in_a_critique(text: str) -> None:
+    assert parse(without_verdicts(text, ["A", "B"]), ["A", "B"]).verdict is None
 
 
 def test_both_critiques_share_the_data_as_prefix() -> None:

@@ -25,7 +25,9 @@ class FitsByWords(Fits):
 
 
 def stage(room: int = 2000, most: int = 2000, critique: int = 100, mode: str = "prompted", **mix: Any) -> Fits:
-    config = CritiqueConfig(max_tokens=critique, check_mode=mode, engine=EngineConfig(max_model_len=room))  # type: ignore
+    engine = EngineConfig(max_model_len=room)
+    # Its prompt is shorter than the check's.
+    config = CritiqueConfig(template="critique_compact", max_tokens=critique, check_mode=mode, engine=engine)  # type: ignore
     pair = PairByWords(MixConfig(**{"templates": TEMPLATES, "max_tokens": most, **mix}), seed=3)
     return FitsByWords(ConsistencyCheck(config, 3), pair)
 
@@ -45,7 +47,7 @@ def prompts(fits: Fits) -> tuple[int, int]:
 
 def test_a_row_stays_exactly_as_long_as_its_critique_prompt_and_checks_fit() -> None:
     asked, checked = prompts(stage())
-    least = max(asked + 100, checked + 100 + 16 + MARGIN)
+    least = max(asked + 100, checked + 100 + len("Yes") + 1 + MARGIN)
     assert status(stage(room=least)) == "ok"
     assert status(stage(room=least - 1)) == "filtered:too_long_for_checker"
     assert status(stage(room=asked + 100 - 1)) == "filtered:too_long_for_generator"
@@ -58,7 +60,7 @@ def test_a_long_label_needs_room_in_the_check_that_writes_it() -> None:
     blind = stage(mode="blind")
     checked = max(COUNTER.prompts([blind.check.question(one, "", verdict).prompt for verdict in labels]))
     changes |= {"responses": ["red"]}
-    least = checked + 100 + 40 + MARGIN
+    least = checked + 100 + len(labels[0]) + 1 + MARGIN
     assert status(stage(room=least, mode="blind"), **changes) == "ok"
     assert status(stage(room=least - 1, mode="blind"), **changes) == "filtered:too_long_for_checker"
 

@@ -167,6 +167,23 @@ def test_doubts_are_told_for_the_form_that_is_read(tmp_path: Path) -> None:
     assert unconfirmed(readings(doubtful, tmp_path)) == {"mine": "labels"}
 
 
+def test_a_dry_run_opens_the_files_and_shows_their_rows(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", [*records(30), "{broken"])
+    told = Ingest(Run(tmp_path, data_root=tmp_path), [DatasetSpec(**SOURCE)]).describe()
+    assert told[:4] == [
+        "ingest 1 sources",
+        "  source mine: classification, CC0-1.0",
+        "    first 31 rows: 30 can be used (No: 15, Yes: 15)",
+        "    1 times error:invalid_json (if the file is no JSON, say so with `format`)",
+    ]
+    assert told[4:] == [
+        f"    {'Yes' if n % 2 else 'No'} of Yes, No | instruction: q{n} | response: a{n}" for n in range(3)
+    ]
+    (tmp_path / "mine" / "a.jsonl").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        Ingest(Run(tmp_path, data_root=tmp_path), [DatasetSpec(**SOURCE)]).describe()
+
+
 # With a cluster.
 
 

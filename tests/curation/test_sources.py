@@ -20,8 +20,9 @@ from pipelines.datasets.spec import RawRecord, adapt
 PUBLISHED: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "pandalm": ({"ok": 999}, {"A": 422, "B": 472, "Tie": 105}),
     "tulu1_human_eval": (
-        {"ok": 1150, "filtered:null_verdict": 152},
-        {"A": 188 + 235, "B": 191 + 160, "Tie": 376},
+        # Three rows asked for a formula of a spreadsheet, which the answer's cell has evaluated: the text is lost.
+        {"ok": 1150 - 3, "filtered:null_verdict": 152, "error:cell_error:#N/A": 1, "error:cell_error:#ERROR!": 2},
+        {"A": 188 + 235 - 2, "B": 191 + 160 - 1, "Tie": 376},
     ),
     "alce_human_eval": (
         {"ok": 800, "filtered:not_a_rating": 8},
@@ -34,7 +35,7 @@ PUBLISHED: dict[str, tuple[dict[str, int], dict[str, int]]] = {
         {"ok": 3305},
         {"completely support": 696, "partially support": 391, "refute": 161, "irrelevant": 2057},
     ),
-    "factcheck_gpt_claims": ({"ok": 661}, {"true": 472, "false": 159, "not enough evidence": 30}),
+    "factcheck_gpt_claims": ({"ok": 631, "filtered:needs_evidence": 30}, {"true": 472, "false": 159}),
     "bigbench_mistake": ({"ok": 2186}, {"Yes": 478, "No": 1708}),
     "mr_ben": ({"ok": 4534}, {"Yes": 1798, "No": 2736}),
     "llamafactory_dpo_en": ({"ok": 300}, {"A": 300}),
@@ -93,6 +94,11 @@ def test_a_whole_grading_prompt_is_taken_apart(data_root: Path) -> None:
     (first, *_) = ingest_rows(load_source("vicuna_eval"), data_root)
     assert first["instruction"] == "How can I improve my time management skills?"
     assert first["verdict"] == "5"  # scores 5, 5, 5
+
+
+def test_no_passage_gives_its_title_twice(data_root: Path) -> None:
+    (first, *_) = ingest_rows(load_source("finegrained_rlhf"), data_root)
+    assert first["context"].startswith("Bloom (Troye Sivan album)\n\nBloom is the second studio album")
 
 
 def test_answers_that_are_json_booleans_are_texts(data_root: Path) -> None:
@@ -197,6 +203,12 @@ def test_hub_rows_as_described_become_examples(name: str) -> None:
     assert [(row["responses"], row["verdict"]) for row in rows] == expected
     assert all(row["verdict"] in row["allowed"] and row["instruction"] for row in rows)
     to_table(rows, EXAMPLE)
+
+
+def test_a_commit_shows_the_file_that_it_changes() -> None:
+    record, _ = DESCRIBED["commitpackft"]
+    (row,) = adapt(load_source("commitpackft"), RawRecord("0", "by hand", record))
+    assert row["context"] == "old"
 
 
 def test_equal_or_single_completions_are_no_pair() -> None:

@@ -28,7 +28,10 @@ FIELDS = {
 }
 CAPITALS = """France:Paris Italy:Rome Spain:Madrid Portugal:Lisbon Germany:Berlin Austria:Vienna Poland:Warsaw
 Greece:Athens Egypt:Cairo Japan:Tokyo Canada:Ottawa Norway:Oslo Sweden:Stockholm Finland:Helsinki
-Denmark:Copenhagen Ireland:Dublin Peru:Lima Cuba:Havana Kenya:Nairobi Hungary:Budapest"""
+Denmark:Copenhagen Ireland:Dublin Peru:Lima Cuba:Havana Kenya:Nairobi Hungary:Budapest
+Russia:Moscow China:Beijing Iceland:Reykjavik Belgium:Brussels Romania:Bucharest Bulgaria:Sofia Serbia:Belgrade
+Croatia:Zagreb Estonia:Tallinn Latvia:Riga Ukraine:Kyiv Turkey:Ankara Iraq:Baghdad Iran:Tehran Thailand:Bangkok
+Vietnam:Hanoi Nepal:Kathmandu Chile:Santiago Ghana:Accra Jamaica:Kingston"""
 NUMBERS = ["zero", "one", "two", "three", "four"]
 
 
@@ -108,7 +111,7 @@ def rule(row: Row) -> Callable[[str], bool] | None:
     return None
 
 
-@pytest.mark.parametrize(("name", "least"), [(FILES["pairwise"], 48), (HELD_OUT["pairwise"], 24)])
+@pytest.mark.parametrize(("name", "least"), [(FILES["pairwise"], 80), (HELD_OUT["pairwise"], 45)])
 def test_the_better_response_is_the_only_right_one_and_ties_are_two_right_ones(name: str, least: int) -> None:
     checked = 0
     for row in clean(name):
@@ -119,7 +122,7 @@ def test_the_better_response_is_the_only_right_one_and_ties_are_two_right_ones(n
     assert checked >= least
 
 
-@pytest.mark.parametrize(("name", "least"), [(FILES["classification"], 48), (HELD_OUT["classification"], 24)])
+@pytest.mark.parametrize(("name", "least"), [(FILES["classification"], 30), (HELD_OUT["classification"], 45)])
 def test_yes_means_that_the_response_is_right(name: str, least: int) -> None:
     checked = 0
     for row in clean(name):
@@ -139,7 +142,7 @@ def test_facts_from_a_table_are_right(name: str) -> None:
             right = row["response"].rstrip(".").split()[-1] == answers[found[1]]
             assert row["label"] == ("Yes" if right else "No"), row
             seen += 1
-    assert seen == {FILES["classification"]: 11, HELD_OUT["classification"]: 5}[name]
+    assert seen == {FILES["classification"]: 6, HELD_OUT["classification"]: 10}[name]
 
 
 def parts_given(row: Row) -> int:
@@ -166,18 +169,18 @@ def test_a_score_is_the_number_of_parts_given(name: str) -> None:
 
 def test_counts_and_balance() -> None:
     assert {name: len(rows_of(name)) for name in FILES.values()} == {
-        "pairwise.jsonl": 76,
-        "absolute.jsonl": 75,
-        "classification.jsonl": 75,
+        "pairwise.jsonl": 120,
+        "absolute.jsonl": 61,
+        "classification.jsonl": 51,
     }
     labels = {name: Counter(row["label"] for row in clean(name)) for name in FILES.values()}
-    assert labels["pairwise.jsonl"] == {"A": 28, "B": 28, "Tie": 8}
-    assert labels["absolute.jsonl"] == {1: 13, 2: 13, 3: 13, 4: 13, 5: 12}
-    assert labels["classification.jsonl"] == {"Yes": 32, "No": 32}
+    assert labels["pairwise.jsonl"] == {"A": 50, "B": 50, "Tie": 8}
+    assert labels["absolute.jsonl"] == dict.fromkeys(range(1, 6), 10)
+    assert labels["classification.jsonl"] == {"Yes": 20, "No": 20}
     held = {name: Counter(row["label"] for row in rows_of(name)) for name in HELD_OUT.values()}
-    assert held["heldout_pairwise.jsonl"] == {"A": 15, "B": 15}
-    assert held["heldout_absolute.jsonl"] == dict.fromkeys(range(1, 6), 6)
-    assert held["heldout_classification.jsonl"] == {"Yes": 15, "No": 15}
+    assert held["heldout_pairwise.jsonl"] == {"A": 30, "B": 30}
+    assert held["heldout_absolute.jsonl"] == dict.fromkeys(range(1, 6), 12)
+    assert held["heldout_classification.jsonl"] == {"Yes": 30, "No": 30}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -200,10 +203,31 @@ def test_ties_are_labels_only_where_they_are_allowed() -> None:
     assert not any(row["allow_tie"] for row in rows_of(HELD_OUT["pairwise"]))
 
 
-def test_the_longer_response_is_no_shortcut() -> None:
-    rows = [row for row in clean(FILES["pairwise"]) + rows_of(HELD_OUT["pairwise"]) if row["label"] != "Tie"]
-    longer = sum((len(row["response_a"]) > len(row["response_b"])) == (row["label"] == "A") for row in rows)
-    assert 0.4 <= longer / len(rows) <= 0.6
+@pytest.mark.parametrize("name", [FILES["pairwise"], HELD_OUT["pairwise"]])
+@pytest.mark.parametrize("size", [len, lambda text: len(text.split())], ids=["characters", "words"])
+def test_length_is_no_shortcut(name: str, size: Callable[[str], int]) -> None:
+    rows = [row for row in clean(name) if row["label"] != "Tie"]
+    sizes = [(size(row["response_a"]), size(row["response_b"]), row["label"]) for row in rows]
+    # A guess where both are equally long is right half the time.
+    right = sum(0.5 if a == b else float((a > b) == (label == "A")) for a, b, label in sizes)
+    assert 0.38 <= right / len(rows) <= 0.62
+
+
+def test_no_answer_tells_its_length_by_its_place() -> None:
+    """Among the responses that do not answer, which a small model learns to tell, the length says nothing either."""
+    rows = [row for row in rows_of(HELD_OUT["pairwise"]) if row["label"] != "Tie"]
+    sides = [(row["response_a"], row["response_b"])[:: 1 if row["label"] == "A" else -1] for row in rows]
+    longer = [len(good) > len(bad) for good, bad in sides if bad in contents.NO_ANSWERS]
+    assert len(longer) > 30 and 0.4 <= sum(longer) / len(longer) <= 0.6
+
+
+def test_no_topic_is_in_training_and_held_out() -> None:
+    def topics(names: dict[str, str]) -> set[str]:
+        text = " ".join(row["instruction"] for name in names.values() for row in clean(name))
+        asked = re.findall(r"(?:sentence about|Write about|question about) (.+?)(?: in capital letters)?\.", text)
+        return set(asked)
+
+    assert len(topics(HELD_OUT)) >= 10 and not topics(FILES) & topics(HELD_OUT)
 
 
 def test_no_instruction_is_in_training_and_held_out() -> None:
@@ -306,7 +330,7 @@ def test_symbols_and_the_first_year_are_among_the_clean_rows() -> None:
 
 
 def test_generating_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    assert sum(write(tmp_path).values()) == 316
+    assert sum(write(tmp_path).values()) == 412
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert made == {path.name: path.read_bytes() for path in FOLDER.glob("*.jsonl")}
 
@@ -316,7 +340,7 @@ def test_the_command_writes_to_a_folder_of_choice(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["generate", "--out", str(tmp_path / "new")])
     main()
-    assert "heldout_pairwise.jsonl: 30 rows" in capsys.readouterr().out
+    assert "heldout_pairwise.jsonl: 60 rows" in capsys.readouterr().out
     assert len(list((tmp_path / "new").iterdir())) == 6
 
 

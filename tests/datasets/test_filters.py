@@ -28,6 +28,7 @@ RECORD = {
     "bytes": b"text",
     "big": 2.0**53,
 }
+TRUE_AND_FALSE = [{"ok": True, "n": 1}, {"ok": False, "n": 2}]
 
 
 def value(text: str) -> Any:
@@ -62,6 +63,10 @@ def test_what_is_no_number_does_not_become_one(name: str, key: str) -> None:
         ("'%s' % record.digits", "4"),
         ("'Aé<' | tojson", '"Aé<"'),
         ("record.half | string", "2.5"),
+        (
+            "[['X', 'X is', 'big'], ['X', 'It is'], ['X']] | map('unrepeated') | map('join', ' ') | join('/')",
+            "X is big/X It is/X",
+        ),
         ("'yes' if record.true else 'no'", "yes"),
         ("'none' if not record.null else 'some'", "none"),
         ("record.null or 'x'", "x"),
@@ -107,6 +112,17 @@ def test_nothing_but_texts_and_exact_numbers_becomes_text(text: str, key: str) -
 def test_a_text_that_says_false_is_no_true_condition(word: str, text: str) -> None:
     with pytest.raises(ValueError, match="would count as true"):
         evaluate(text.format("record.flag"), {"record": {"flag": word}})
+
+
+@pytest.mark.parametrize(
+    "text", ["record.l | selectattr('ok') | list", "record.l | rejectattr('ok') | list", "['a', 'no'] | select | list"]
+)
+def test_what_is_kept_by_its_truth_is_tested_alike(text: str) -> None:
+    with pytest.raises(ValueError, match="would count as true"):
+        evaluate(text, {"record": {"l": [{"ok": "False"}]}})
+    kept = evaluate("record.l | selectattr('ok') | map(attribute='n') | list", {"record": {"l": TRUE_AND_FALSE}})
+    assert kept == [1]
+    assert evaluate("record.l | selectattr('n', 'gt', 1) | list | length", {"record": {"l": TRUE_AND_FALSE}}) == 1
 
 
 def test_nan_is_no_true_condition() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.errors import UserError
 from pipelines.engines import tokenizer_facts
-from pipelines.engines.tokenizer_facts import token_counter
+from pipelines.engines.tokenizer_facts import require_chat, token_counter
 from pipelines.judging.chat import encode_completions, encode_prompts
 from tests.judging.test_count_tokens import trained
 
@@ -40,3 +41,16 @@ def test_another_chat_template_is_another_tokenizer(model: Path) -> None:
     template = model / "chat_template.jinja"
     template.write_text("Answer with care, please. " + template.read_text())
     assert token_counter(str(model)).prompts(["x"]) > before
+
+
+def test_a_chat_template_that_is_not_usable_is_found_by_the_driver(model: Path) -> None:
+    template = model / "chat_template.jinja"
+    require_chat(str(model), "curation.mix.tokenizer", trained=True)
+    template.write_text(template.read_text().replace("assistant\n{%", "assistant\n<think>\n{%"))
+    require_chat(str(model), "curation.critique.engine.model")  # it may be asked
+    with pytest.raises(UserError, match=r"^curation\.mix\.tokenizer \(.*prompts end with .*<think>"):
+        require_chat(str(model), "curation.mix.tokenizer", trained=True)
+    assert token_counter(str(model)).prompts(["x"]) > [1]
+    template.write_text("{{ messages[0].content | upper }}")
+    with pytest.raises(UserError, match=r"^evaluation\.models\.mine \(.*not usable: it changes a message"):
+        require_chat(str(model), "evaluation.models.mine")

@@ -79,8 +79,8 @@ def test_base_and_trained_are_judged_and_half_a_model_is_not(tmp_path: Path) -> 
 
 def test_a_dry_run_shows_what_is_sampled(tmp_path: Path) -> None:
     said = describe(config(tmp_path, "evaluation.sample=12", "evaluation.whole=[heldout_absolute]"))
-    assert "  heldout_pairwise: pairwise, accuracy, 12 of 30 rows" in said
-    assert "  heldout_absolute: absolute, pearson, 30 rows" in said
+    assert "  heldout_pairwise: pairwise, accuracy, 12 of 60 rows" in said
+    assert "  heldout_absolute: absolute, pearson, 60 rows" in said
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,26 @@ CAPITALS = {
     "Cuba": "Havana",
     "Kenya": "Nairobi",
     "Hungary": "Budapest",
+    "Russia": "Moscow",
+    "China": "Beijing",
+    "Iceland": "Reykjavik",
+    "Belgium": "Brussels",
+    "Romania": "Bucharest",
+    "Bulgaria": "Sofia",
+    "Serbia": "Belgrade",
+    "Croatia": "Zagreb",
+    "Estonia": "Tallinn",
+    "Latvia": "Riga",
+    "Ukraine": "Kyiv",
+    "Turkey": "Ankara",
+    "Iraq": "Baghdad",
+    "Iran": "Tehran",
+    "Thailand": "Bangkok",
+    "Vietnam": "Hanoi",
+    "Nepal": "Kathmandu",
+    "Chile": "Santiago",
+    "Ghana": "Accra",
+    "Jamaica": "Kingston",
 }
 
 # No word occurs twice, so that the answer to one question is never right for another.
@@ -44,6 +64,20 @@ OPPOSITES = {
     "thick": "thin",
     "true": "false",
     "first": "last",
+    "heavy": "light",
+    "strong": "weak",
+    "clean": "dirty",
+    "long": "short",
+    "deep": "shallow",
+    "north": "south",
+    "east": "west",
+    "win": "lose",
+    "arrive": "leave",
+    "alive": "dead",
+    "inside": "outside",
+    "remember": "forget",
+    "cheap": "expensive",
+    "happy": "sad",
 }
 
 COLOURS = {
@@ -103,6 +137,27 @@ OBJECTS = (
     "passport",
     "candle",
     "phone",
+    "brown dog",
+    "silk tie",
+    "gold coin",
+    "tea pot",
+    "steel knife",
+    "paper kite",
+    "glass jar",
+    "spare tyre",
+    "yellow coat",
+    "cook book",
+    "camera",
+    "hammer",
+    "basket",
+    "violin",
+    "blanket",
+    "ticket",
+    "mirror",
+    "bottle",
+    "wallet",
+    "sponge",
+    "bicycle",
 )
 PLACES = (
     "in the box",
@@ -313,74 +368,11 @@ FIELDS = {
     "weight": ("2 kg", "5 kg", "8 kg"),
 }
 
-# Symbols that cleaning must keep: code, emoji, mathematical signs, Greek and accented letters.
-# (instruction, right response, rubric, yes/no question)
-SYMBOLS = (
-    (
-        "Write Python code that prints hi.",
-        'print("hi")',
-        "The better response is Python code.",
-        "Is the response Python code?",
-    ),
-    (
-        "Write SQL that reads all rows of t.",
-        "SELECT * FROM t;",
-        "The better response is SQL code.",
-        "Is the response SQL code?",
-    ),
-    (
-        "Write HTML that makes the word hi bold.",
-        "<b>hi</b>",
-        "The better response is HTML code.",
-        "Is the response HTML code?",
-    ),
-    (
-        "Write a Python list of 1, 2 and 3.",
-        "x = [1, 2, 3]",
-        "The better response is Python code.",
-        "Is the response Python code?",
-    ),
-    (
-        "Write a shell command that lists files.",
-        "ls -l | head -n 5",
-        "The better response is a shell command.",
-        "Is the response a shell command?",
-    ),
-    ("Answer with a heart emoji.", "❤️", "The better response is an emoji.", "Is the response an emoji?"),
-    ("Answer with a smiling emoji.", "😀", "The better response is an emoji.", "Is the response an emoji?"),
-    (
-        "Answer with a thumbs-up emoji.",
-        "👍🏽",
-        "The better response is an emoji.",
-        "Is the response an emoji?",
-    ),
-    (
-        "Write 'x is at most 3' with a sign.",
-        "x ≤ 3",
-        "The better response uses the sign ≤.",
-        "Does the response use the sign ≤?",
-    ),
-    (
-        "Write the square root of 9 with a sign.",
-        "√9 = 3",
-        "The better response uses the sign √.",
-        "Does the response use the sign √?",
-    ),
-    ("Write the Greek letter pi.", "π", "The better response is the sign π.", "Is the response the sign π?"),
-    (
-        "Say yes in Spanish.",
-        "¡Sí, señor!",
-        "The better response is in Spanish.",
-        "Is the response in Spanish?",
-    ),
+NO_ANSWERS = (
+    "I do not know.",
+    "Sorry, I do not know.",
+    "Sorry, I do not know that.",
+    "Sorry, I do not know the answer.",
+    "Sorry, I do not know the answer to that.",
+    "Sorry, I do not know the answer to that question.",
 )
-
-NO_ANSWERS = ("I do not know.", "Sorry, I do not know the answer.", "Sorry, I do not know that.")
-
-# kind -> (instruction, right text, wrong text) in a script that cleaning turns away.
-OTHER_SCRIPTS = {
-    "cyrillic": ("Назови столицу Франции.", "Столица Франции - Париж.", "Столица Франции - хлеб."),
-    "chinese": ("法国的首都是哪里？", "法国的首都是巴黎。", "法国的首都是面包。"),
-    "arabic": ("ما هي عاصمة فرنسا؟", "عاصمة فرنسا هي باريس.", "عاصمة فرنسا هي الخبز."),
-    "hindi": ("फ्रांस की राजधानी क्या है?", "फ्रांस की राजधानी पेरिस है।", "फ्रांस की राजधानी रोटी है।"),
-}

@@ -12,6 +12,7 @@ from pipelines.data.sample import contents
 
 T = TypeVar("T")
 SEED = 20250101
+PLAUSIBLE = 5
 LETTERS = "bcdfghjklmnpqrstvwxz"
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
 CORRECT = ("The better response is correct.", "Is the answer correct?")
@@ -70,11 +71,16 @@ def gibberish(key: str) -> str:
     )
 
 
-def wrong(number: int, instruction: str, plausible: str) -> str:
-    """A wrong response: mostly none at all, which a small model learns to tell; one in five is plausible."""
-    if number % 5 == 4:
+def wrong(number: int, instruction: str, good: str, plausible: str) -> str:
+    """A wrong response: mostly none at all, which a small model learns to tell; one in PLAUSIBLE is plausible.
+
+    About half of those that do not answer are longer than the right response: length does not give them away.
+    """
+    if number % PLAUSIBLE == PLAUSIBLE - 1:
         return plausible or gibberish(instruction)
-    return pick(contents.NO_ANSWERS, "no answer", instruction)
+    longer = number // 2 % 7 < 3  # with the families where wrong is longer, or shorter, this makes half of all rows
+    fitting = [text for text in contents.NO_ANSWERS if (len(text) > len(good)) == longer]
+    return pick(fitting or contents.NO_ANSWERS, "no answer", instruction)
 
 
 def sentence(text: str) -> str:
@@ -87,8 +93,8 @@ def total(pair: tuple[int, int], number: int) -> Case:
     left, right = pair
     instruction = f"What is {left} plus {right}?"
     far = left + right + 50 + integer(SEED, "far", instruction) % 30
-    bad = wrong(number, instruction, f"{left} plus {right} is {far}.")
-    return Case("sum", instruction, f"{left} plus {right} is {left + right}.", bad, *CORRECT)
+    good = f"{left} plus {right} is {left + right}."
+    return Case("sum", instruction, good, wrong(number, instruction, good, f"{left} plus {right} is {far}."), *CORRECT)
 
 
 def capital(country: str, number: int) -> Case:
@@ -97,8 +103,8 @@ def capital(country: str, number: int) -> Case:
     instruction = f"What is the capital of {country}?"
     other = pick([name for name in contents.CAPITALS.values() if name != city], "city", country)
     start = f"The capital of {country} is"
-    bad = wrong(number, instruction, f"{start} {other}.")
-    return Case("capital", instruction, f"{start} {city}.", bad, *CORRECT)
+    good = f"{start} {city}."
+    return Case("capital", instruction, good, wrong(number, instruction, good, f"{start} {other}."), *CORRECT)
 
 
 def opposite(word: str, number: int) -> Case:
@@ -107,8 +113,8 @@ def opposite(word: str, number: int) -> Case:
     instruction = f"What is the opposite of {word}?"
     other = pick([name for name in contents.OPPOSITES.values() if name != answer], "opposite", word)
     start = f"The opposite of {word} is"
-    bad = wrong(number, instruction, f"{start} {other}.")
-    return Case("opposite", instruction, f"{start} {answer}.", bad, *CORRECT)
+    good = f"{start} {answer}."
+    return Case("opposite", instruction, good, wrong(number, instruction, good, f"{start} {other}."), *CORRECT)
 
 
 def colour(thing: str, number: int) -> Case:
@@ -116,8 +122,9 @@ def colour(thing: str, number: int) -> Case:
     answer = contents.COLOURS[thing]
     instruction = f"What colour is {thing}?"
     other = pick([name for name in contents.OTHER_COLOURS if name != answer], "colour", thing)
-    bad = wrong(number, instruction, f"{sentence(thing)} is {other}.")
-    return Case("colour", instruction, f"{sentence(thing)} is {answer}.", bad, *CORRECT)
+    good = f"{sentence(thing)} is {answer}."
+    bad = wrong(number, instruction, good, f"{sentence(thing)} is {other}.")
+    return Case("colour", instruction, good, bad, *CORRECT)
 
 
 def order(item: tuple[str, str], number: int) -> Case:
@@ -128,23 +135,23 @@ def order(item: tuple[str, str], number: int) -> Case:
     instruction = f"Which {kind} comes right {side} {name}?"
     other = pick([one for one in ring if one not in (answer, name)], "order", instruction)
     start = f"The {kind} right {side} {name} is"
-    bad = wrong(number, instruction, f"{start} {other}.")
-    return Case("order", instruction, f"{start} {answer}.", bad, *CORRECT)
+    good = f"{start} {answer}."
+    return Case("order", instruction, good, wrong(number, instruction, good, f"{start} {other}."), *CORRECT)
 
 
 def in_context(thing: str, number: int) -> Case:
     """Where the context puts a thing."""
     place = pick(contents.PLACES, "place", thing)
     other = pick([one for one in contents.PLACES if one != place], "other place", thing)
-    instruction = f"Where is the {thing}?"
+    instruction, good = f"Where is the {thing}?", f"The {thing} is {place}."
     return Case(
         "context",
         instruction,
-        f"The {thing} is {place}.",
-        wrong(number, instruction, f"The {thing} is {other}."),
+        good,
+        wrong(number, instruction, good, f"The {thing} is {other}."),
         "The better response agrees with the context.",
         "Does the context support the response?",
-        context=f"The {thing} is {place}.",
+        context=good,
     )
 
 
@@ -156,7 +163,7 @@ def on_topic(item: tuple[str, str], number: int) -> Case:
         "topic",
         instruction,
         line,
-        wrong(number, instruction, ""),
+        wrong(number, instruction, line, ""),
         f"The better response is about {topic}.",
         f"Is the response about {topic}?",
         also_good=f"I like to read about {topic}.",
@@ -188,7 +195,7 @@ def listing(name: str, number: int) -> Case:
         "list",
         instruction,
         ", ".join(members[:size]),
-        wrong(number, instruction, members[0]),
+        wrong(number, instruction, ", ".join(members[:size]), members[0]),
         f"The better response lists {what} separated by commas.",
         f"Does the response list {what} separated by commas?",
         also_good=", ".join(members[-size:]),
@@ -227,7 +234,7 @@ def question(item: tuple[str, str], number: int) -> Case:
 def symbols(item: tuple[str, str, str, str], number: int) -> Case:
     """Code, an emoji, a mathematical sign or an accented word; a wrong one is none or gibberish."""
     instruction, good, rubric, asked = item
-    return Case("symbols", instruction, good, wrong(number, instruction, ""), rubric, asked)
+    return Case("symbols", instruction, good, wrong(number, instruction, good, ""), rubric, asked)
 
 
 def graded_list(name: str, met: int) -> Graded:
@@ -275,25 +282,25 @@ def sums() -> list[tuple[int, int]]:
     return list(combinations_with_replacement(range(1, 10), 2))
 
 
-# (builder, its contents, train rows and held-out rows of each of the two task types)
-CASES: tuple[tuple[Callable[..., Case], str, int, int], ...] = (
-    (total, "sums", 5, 2),
-    (capital, "capitals", 6, 3),
-    (opposite, "opposites", 6, 3),
-    (colour, "colours", 5, 2),
-    (order, "order", 4, 2),
-    (in_context, "objects", 6, 3),
-    (on_topic, "topics", 8, 4),
-    (words, "descriptions", 5, 2),
-    (listing, "categories", 5, 3),
-    (upper, "topics", 5, 2),
-    (question, "topics", 5, 3),
-    (symbols, "symbols", 4, 1),
+# (builder, its contents, train rows of pairwise and of classification, held-out rows of each of the two)
+CASES: tuple[tuple[Callable[..., Case], str, int, int, int], ...] = (
+    (total, "sums", 8, 4, 4),
+    (capital, "capitals", 12, 4, 6),
+    (opposite, "opposites", 10, 4, 6),
+    (colour, "colours", 6, 2, 4),
+    (order, "order", 10, 4, 6),
+    (in_context, "objects", 12, 4, 6),
+    (on_topic, "topics to tell of", 18, 6, 10),
+    (words, "descriptions", 5, 2, 3),
+    (listing, "categories", 5, 2, 2),
+    (upper, "topics in capitals", 9, 3, 5),
+    (question, "topics to ask about", 9, 3, 5),
+    (symbols, "symbol", 4, 2, 3),
 )
 # (builder, its contents, train rows, held-out rows)
 GRADED: tuple[tuple[Callable[..., Graded], str, int, int], ...] = (
-    (graded_list, "categories", 16, 7),
-    (graded_note, "notes", 18, 8),
-    (graded_form, "things", 12, 6),
-    (graded_sums, "five sums", 18, 9),
+    (graded_list, "categories", 12, 12),
+    (graded_note, "notes", 14, 18),
+    (graded_form, "things", 8, 11),
+    (graded_sums, "five sums", 16, 19),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pipelines.core.determinism import integer
 from pipelines.core.records import Row
-from pipelines.data.sample import contents
+from pipelines.data.sample import scripts
 from pipelines.data.sample.families import SEED, shuffled
 
 TEXT_FIELD = {"pairwise": "response_b", "absolute": "response", "classification": "response"}
@@ -40,7 +40,7 @@ def single_flaws(task: str, fresh: Sequence[Row]) -> Iterator[Row]:
 def other_scripts(task: str, example: Row) -> Iterator[Row]:
     """Whole rows in a script that cleaning turns away; the last of three has only its response in it."""
     for place, script in enumerate(SCRIPTS[task]):
-        instruction, good, bad = contents.OTHER_SCRIPTS[script]
+        instruction, good, bad = scripts.OTHER_SCRIPTS[script]
         if place == 2:
             instruction = "Name the capital of France."
         text: Row = {"instruction": instruction, "family": script, "planted": "script"}

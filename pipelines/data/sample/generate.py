@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.records import TASKS, Row
-from pipelines.data.sample import contents
+from pipelines.data.sample import contents, scripts
 from pipelines.data.sample.families import CASES, GRADED, Case, Graded, fives, shuffled, sums, total
 from pipelines.data.sample.flaws import FRESH, plant
 
@@ -33,7 +33,11 @@ TIES = {"topic": 3, "upper": 2, "question": 2, "list": 1}
 
 
 class Contents:
-    """The banks of contents in a fixed order; what is taken once is never taken again."""
+    """The banks of contents in a fixed order; what is taken once is never taken again.
+
+    Training rows take from the front, held-out rows from the end. The three banks of topics have one order, so that no
+    topic is in both.
+    """
 
     def __init__(self) -> None:
         banks: dict[str, list[Any]] = {
@@ -43,18 +47,19 @@ class Contents:
             "colours": list(contents.COLOURS),
             "order": [(name, side) for name in (*contents.DAYS, *contents.MONTHS) for side in ("after", "before")],
             "objects": list(contents.OBJECTS),
-            "topics": list(contents.TOPICS),
             "descriptions": list(contents.DESCRIPTIONS),
             "categories": list(contents.CATEGORIES),
-            "symbols": list(contents.SYMBOLS),
+            "symbol": list(scripts.SYMBOLS),
             "things": list(contents.THINGS),
         }
         self._banks = {name: shuffled(bank, name) for name, bank in banks.items()}
-        self._banks["notes"] = fives(contents.NOTE_WORDS, 8, "notes")
-        self._banks["five sums"] = fives(sums(), 3, "five sums")
+        for name in ("topics to tell of", "topics in capitals", "topics to ask about"):
+            self._banks[name] = shuffled(contents.TOPICS, "topics")
+        self._banks["notes"] = fives(contents.NOTE_WORDS, 10, "notes")
+        self._banks["five sums"] = fives(sums(), 4, "five sums")
 
-    def take(self, name: str, count: int) -> list[Any]:
-        """The next `count` contents of a bank.
+    def take(self, name: str, count: int, held_out: bool) -> list[Any]:
+        """The next `count` contents of a bank, or its last ones.
 
         Raises:
             ValueError: the bank has fewer left; add contents.
@@ -62,7 +67,9 @@ class Contents:
         bank = self._banks[name]
         if len(bank) < count:
             raise ValueError(f"{count - len(bank)} more contents are needed in '{name}'")
-        taken, self._banks[name] = bank[:count], bank[count:]
+        place = len(bank) - count if held_out else count
+        parts = bank[:place], bank[place:]
+        taken, self._banks[name] = parts[::-1] if held_out else parts
         return taken
 
 
@@ -71,11 +78,12 @@ def shaped(row: Row) -> Row:
     return {name: row[name] for name in FIELDS if name in row}
 
 
-def cases(bank: Contents, held_out: bool) -> list[Case]:
+def cases(bank: Contents, task: str, held_out: bool) -> list[Case]:
     """The cases of one file of pairwise or classification rows."""
-    items = [
-        (build, item) for build, name, train, held in CASES for item in bank.take(name, held if held_out else train)
-    ]
+    items = []
+    for build, name, pairs, labels, held in CASES:
+        count = held if held_out else {"pairwise": pairs, "classification": labels}[task]
+        items += [(build, item) for item in bank.take(name, count, held_out)]
     return [build(item, number) for number, (build, item) in enumerate(items)]
 
 
@@ -135,7 +143,9 @@ def absolute(found: list[Graded], held_out: bool) -> Iterator[Row]:
 def grades(bank: Contents, held_out: bool) -> list[Graded]:
     """The examples of one file of absolute rows; the number of parts given goes round 1..5."""
     items = [
-        (build, item) for build, name, train, held in GRADED for item in bank.take(name, held if held_out else train)
+        (build, item)
+        for build, name, train, held in GRADED
+        for item in bank.take(name, held if held_out else train, held_out)
     ]
     return [build(item, 1 + turn % 5) for turn, (build, item) in enumerate(items)]
 
@@ -150,9 +160,9 @@ def fresh_rows(task: str, bank: Contents) -> list[Row]:
     """Sound rows, of contents used nowhere else, to plant flaws in."""
     if task == "absolute":
         build = next(one for one, name, _, _ in GRADED if name == "notes")
-        notes = bank.take("notes", FRESH[task])
+        notes = bank.take("notes", FRESH[task], False)
         return list(absolute([build(item, 1 + turn % 5) for turn, item in enumerate(notes)], False))
-    found = [total(item, turn) for turn, item in enumerate(bank.take("sums", FRESH[task]))]
+    found = [total(item, turn) for turn, item in enumerate(bank.take("sums", FRESH[task], False))]
     return list(pairwise(found, False) if task == "pairwise" else classification(found, False))
 
 
@@ -165,9 +175,9 @@ def files() -> dict[str, list[Row]]:
             if task == "absolute":
                 rows = list(absolute(grades(bank, held_out), held_out))
             elif task == "pairwise":
-                rows = list(pairwise(cases(bank, held_out), held_out))
+                rows = list(pairwise(cases(bank, task, held_out), held_out))
             else:
-                rows = list(classification(cases(bank, held_out), held_out))
+                rows = list(classification(cases(bank, task, held_out), held_out))
             if held_out:
                 out[f"heldout_{task}.jsonl"] = [shaped(row) for row in shuffled(rows, f"{task} held-out")]
             else:

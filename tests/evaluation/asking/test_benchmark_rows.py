@@ -24,7 +24,7 @@ GOOD = {"q": "Which?", "a": "first", "b": "second", "label": "A"}
 
 def test_a_pair_appears_in_both_orders_side_by_side() -> None:
     rows = benchmark_examples(["heldout_pairwise"], None).to_pylist()
-    assert len(rows) == 60
+    assert len(rows) == 120
     for given, swapped in zip(rows[::2], rows[1::2], strict=True):
         assert (given["order"], swapped["order"]) == ("given", "swapped")
         assert given["row_id"] == swapped["row_id"]
@@ -36,15 +36,15 @@ def test_a_pair_appears_in_both_orders_side_by_side() -> None:
 
 def test_other_tasks_appear_once() -> None:
     rows = benchmark_examples(["heldout_absolute", "heldout_classification"], None).to_pylist()
-    assert Counter(row["order"] for row in rows) == {"given": 60}
-    assert [row["benchmark"] for row in rows] == ["heldout_absolute"] * 30 + ["heldout_classification"] * 30
+    assert Counter(row["order"] for row in rows) == {"given": 120}
+    assert [row["benchmark"] for row in rows] == ["heldout_absolute"] * 60 + ["heldout_classification"] * 60
 
 
 def test_the_table_has_the_columns_of_an_example_and_its_own() -> None:
     table = benchmark_examples(["heldout_absolute"], None)
     assert table.schema == BENCHMARK_ROW
     assert set(table["template"].to_pylist()) == {"absolute_compact"}
-    assert set(table["found"].to_pylist()) == {30}
+    assert set(table["found"].to_pylist()) == {60}
     assert set(table["split"].to_pylist()) == {"test"}
 
 
@@ -90,13 +90,13 @@ def test_a_sample_is_the_rows_of_smallest_hash_whatever_other_benchmarks_there_a
     assert len(drawn) == 20
     assert drawn == [key for key in whole if key in set(drawn)]  # the old order
     assert set(drawn) < set(twenty["judgment_id"].to_pylist())
-    assert set(ten["found"].to_pylist()) == {30}
+    assert set(ten["found"].to_pylist()) == {60}
     other = benchmark_examples(["heldout_pairwise"], None, sample=10, seed=4)["judgment_id"].to_pylist()
     assert other != drawn
 
 
 def test_a_sample_larger_than_the_benchmark_is_the_benchmark() -> None:
-    assert benchmark_examples(["heldout_absolute"], None, sample=31).num_rows == 30
+    assert benchmark_examples(["heldout_absolute"], None, sample=61).num_rows == 60
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_benchmark_may_be_judged_in_full_next_to_samples(tmp_path: Path) -> No
     names = ["heldout_absolute", "heldout_classification"]
     config = EvaluationConfig(benchmarks=names, sample=5, whole=["heldout_absolute"])
     rows = write_benchmark_rows(Run(tmp_path / "one", seed=1), config)
-    assert rows_in(rows.folder) == {"heldout_absolute": 30, "heldout_classification": 5}
+    assert rows_in(rows.folder) == {"heldout_absolute": 60, "heldout_classification": 5}
     mistaken = config.model_copy(update={"whole": ["heldout_pairwise"]})
     with pytest.raises(UserError, match=r"evaluation\.whole: no benchmark 'heldout_pairwise'"):
         write_benchmark_rows(Run(tmp_path / "two", seed=1), mistaken)

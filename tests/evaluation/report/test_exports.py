@@ -30,7 +30,7 @@ def test_the_csv_and_the_card_hold_what_the_results_hold(make_run: Callable, two
     (index,) = card["model-index"]
     first = index["results"][0]
     assert index["name"] == "trained" and len(index["results"]) == 3
-    assert "sample of 20 of 30 rows" in first["dataset"]["name"]
+    assert "sample of 20 of 60 rows" in first["dataset"]["name"]
     assert "n = 20" in first["metrics"][0]["name"] and "95% interval" in first["metrics"][0]["name"]
 
 

@@ -53,7 +53,7 @@ def test_the_page_shows_what_it_must(written: tuple[Any, Results, Page]) -> None
             assert name in page.text and model in page.text
     for entry in found.comparison["trained"].tasks.values():
         assert entry.sentence in page.text
-    for words in ("sample of 20 of 30 rows", "No overall average", *found.settings.protocols.values()):
+    for words in ("sample of 20 of 60 rows", "No overall average", *found.settings.protocols.values()):
         assert words in page.text
     # The headline, a reliability diagram of the pairs, the training and the funnel.
     assert sum(tag == "svg" for tag, _ in page.elements) == 5
@@ -212,7 +212,7 @@ def test_a_judge_that_was_never_read_says_so_in_its_cell(make_run: Callable) -> 
     assert "A packaged sample , not a benchmark: heldout_pairwise, heldout_absolute, heldout_classification" in text
     assert text.index("A packaged sample") < text.index("trained against base")
     assert "How unread answers end" in text
-    assert "heldout_pairwise 1 base 60 of 60 unread But who knows?" in text
+    assert "heldout_pairwise 1 base 120 of 120 unread But who knows?" in text
     assert "better" not in text[: text.index("Benchmarks")]
 
 

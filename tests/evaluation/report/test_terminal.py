@@ -61,4 +61,4 @@ def test_a_whole_benchmark_has_no_star(make_run: Callable, two_models: dict) -> 
     run = make_run({"base": two_models["base"]}, ["heldout_absolute"])
     text = terminal_summary(summarise(run.judgments, run.examples, run.config, seed=0), run.run, run.run.report)
     assert "heldout_absolute" in text and "*" not in text
-    assert re.search(r"^ ?absolute\s+r\s+30\s", text, re.MULTILINE)
+    assert re.search(r"^ ?absolute\s+r\s+60\s", text, re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines.evaluation.scoring.comparison import more_than_chance
 from pipelines.evaluation.scoring.intervals import difference, of_mean
+from pipelines.evaluation.scoring.results import summarise
 from pipelines.evaluation.scoring.sentences import Said, percent, sentence
 from pipelines.evaluation.scoring.task_means import mean
 
@@ -114,3 +116,18 @@ def test_a_share_never_rounds_to_all_or_to_none() -> None:
         ">99%",
         "100%",
     ]
+
+
+def test_a_judge_that_always_says_a_is_never_called_better(make_run: Callable) -> None:
+    """The demo of one release: 'better', with 0 of 28 pairs consistent and accuracy below the commonest verdict's."""
+    run = make_run({"base": lambda row: "I cannot say.", "trained": lambda row: "Result: A"}, ["heldout_pairwise"])
+    found = summarise(run.judgments, run.examples, run.config, 0).comparison["trained"].tasks["pairwise"]
+    assert found.difference == 0.5 and found.shown == "higher"
+    for words in (
+        "trained scores higher than base",
+        "0% of base's verdicts could be read",
+        "not shown to be above giving one verdict everywhere (0.500)",
+        "the same response in both orders in 0% of 60 pairs",
+    ):
+        assert words in found.sentence
+    assert "better" not in found.sentence

@@ -69,7 +69,7 @@ def test_a_new_metric_is_one_file_and_one_name(
     assert "(no interval: no spread, n = 24)" in against.sentence
     # The mean of a task is of one metric.
     assert found.tasks["two"]["classification"].benchmarks == ["heldout_classification"]
-    assert found.comparison["two"].tasks["classification"].n == 30
+    assert found.comparison["two"].tasks["classification"].n == 60
     assert balanced in render_report(found, [], [], None)
     assert " bal " in terminal_summary(found, run.run, tmp_path / "report.html")
 

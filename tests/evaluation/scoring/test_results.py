@@ -227,21 +227,6 @@ def test_a_perfect_and_a_silent_judge(make_run: Callable) -> None:
     assert "no interval" in against["tasks"]["absolute"]["sentence"]
 
 
-def test_a_judge_that_always_says_a_is_never_called_better(make_run: Callable) -> None:
-    """The demo of one release: 'better', with 0 of 28 pairs consistent and accuracy below the commonest verdict's."""
-    run = make_run({"base": lambda row: "I cannot say.", "trained": lambda row: "Result: A"}, ["heldout_pairwise"])
-    found = summarise(run.judgments, run.examples, run.config, 0).comparison["trained"].tasks["pairwise"]
-    assert found.difference == 0.5 and found.shown == "higher"
-    for words in (
-        "trained scores higher than base",
-        "0% of base's verdicts could be read",
-        "not shown to be above giving one verdict everywhere (0.500)",
-        "the same response in both orders in 0% of 30 pairs",
-    ):
-        assert words in found.sentence
-    assert "better" not in found.sentence
-
-
 def test_any_two_models_are_compared_once(make_run: Callable, two_models: dict) -> None:
     judges = {"base": two_models["base"], "trained": two_models["trained"], "copy": two_models["trained"]}
     run = make_run(judges)
@@ -283,15 +268,15 @@ def test_pairing_narrows_the_interval_of_a_difference(heldout: tuple[Any, dict])
 def test_a_sample_is_partial_and_says_so(make_run: Callable, two_models: dict) -> None:
     run = make_run({"base": two_models["base"]}, sample=10)
     for entry in summarise(run.judgments, run.examples, run.config, 0).to_json()["models"]["base"].values():
-        assert (entry["n"], entry["found"], entry["partial"]) == (10, 30, True)
-        assert entry["partial_reasons"] == ["sample of 10 of 30 rows"]
+        assert (entry["n"], entry["found"], entry["partial"]) == (10, 60, True)
+        assert entry["partial_reasons"] == ["sample of 10 of 60 rows"]
 
 
 def test_what_is_whole_beside_a_sample_is_not_partial(make_run: Callable, two_models: dict) -> None:
     names = ["heldout_pairwise", "heldout_absolute"]
     run = make_run({"base": two_models["base"]}, names, sample=10, whole=["heldout_pairwise"])
     found = summarise(run.judgments, run.examples, run.config, 0).to_json()["models"]["base"]
-    assert [(found[name]["n"], found[name]["partial"]) for name in names] == [(30, False), (10, True)]
+    assert [(found[name]["n"], found[name]["partial"]) for name in names] == [(60, False), (10, True)]
 
 
 def test_rows_that_were_not_asked_are_counted_apart(make_run: Callable, write_benchmark: Callable) -> None:
@@ -324,7 +309,7 @@ def test_judgments_that_are_missing_are_said(make_run: Callable, two_models: dic
     frame = pd.read_parquet(run.judged["base"] / "0.parquet")
     (run.judged["base"] / "1.parquet").unlink()
     found = summarise(run.judged, run.examples, run.config, 0).to_json()["models"]["base"]["heldout_absolute"]
-    assert found["partial_reasons"] == [f"judgments of {len(frame)} of 30 rows only"]
+    assert found["partial_reasons"] == [f"judgments of {len(frame)} of 60 rows only"]
     with pytest.raises(UserError, match="no judgments of benchmark 'heldout_pairwise'"):
         config = run.config.model_copy(update={"benchmarks": ["heldout_pairwise"]})
         summarise(run.judged, run.examples, config, 0)
