@@ -116,7 +116,7 @@ def row_id(row: Row, content: str | None = None) -> str:
 
 
 def group_id(instruction: str | None) -> str:
-    """Hash of the instruction: splits and the bootstrap cluster on it."""
+    """Hash of the instruction: splits and confidence intervals cluster on it."""
     return digest(" ".join((instruction or "").split()).casefold())
 
 

@@ -55,8 +55,6 @@ class EvaluationConfig(Strict):
     """Checks the judges' critiques; null leaves that out."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Level of the confidence intervals."""
-    bootstrap: int = Field(2000, ge=100)
-    """Resamples of an interval."""
 
     def sample_of(self, benchmark: str) -> int | None:
         """Rows judged of one benchmark; None for all."""

@@ -19,6 +19,7 @@ from pipelines.evaluation.asking.benchmark_rows import benchmarks_of, write_benc
 from pipelines.evaluation.asking.critique_check import NoCritiques, check_segment, write_critiques
 from pipelines.evaluation.asking.judgments import write_judgments
 from pipelines.evaluation.asking.prompt_formats import check_formats, write_formats
+from pipelines.evaluation.asking.room import FitsJudge, too_long
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.config import EvaluationConfig
 
@@ -130,6 +131,8 @@ def judge(
     for name, model in judges.items():
         if segments[name].finished(run.work, rows) is None:
             require_judge(name, model)
+            for line in lengths(segments[name], rows, name):
+                say(line)
     found: dict[str, Place] = {}
     for name, segment in segments.items():
         judged = segment.run(run.work, rows)
@@ -145,8 +148,11 @@ def judge_segment(run: Run, config: EvaluationConfig, name: str, model: Model) -
     """
     steps = [Judge(config.max_tokens, config.format)]
     stage: StepStage
+    before: list[FitsJudge] = []  # an endpoint says itself what it finds too long
     if not isinstance(model, EndpointConfig):
-        stage = PromptStage("judge", config.engine.model_copy(update={"model": model}), steps)
+        engine = config.engine.model_copy(update={"model": model})
+        stage = PromptStage("judge", engine, steps)
+        before = [FitsJudge(engine, config.max_tokens, config.format)]
     elif config.format == "one_token":
         raise UserError(
             "an endpoint cannot be asked for the likelihood of a verdict",
@@ -157,12 +163,18 @@ def judge_segment(run: Run, config: EvaluationConfig, name: str, model: Model) -
         stage = EndpointStage("judge", model, steps)
     return Segment(
         name=f"judge-{name}",
-        stages=[stage],
+        stages=[*before, stage],
         id_column="judgment_id",
         rows_per_block=config.rows_per_block,
         max_error_share=run.max_error_share,
         token_columns=["prompt_tokens", "output_tokens"],
     )
+
+
+def lengths(segment: Segment, rows: Rows, judge: str) -> list[str]:
+    """A line for each benchmark some of whose rows are too long for a judge, before its engine starts."""
+    fits = [stage for stage in segment.stages if isinstance(stage, FitsJudge)]
+    return [line for stage in fits for line in too_long(stage, rows.folder, judge)]
 
 
 def require_judge(name: str, model: Model) -> None:

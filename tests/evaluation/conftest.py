@@ -96,7 +96,7 @@ def make_run(tmp_path: Path) -> Callable[..., JudgedRun]:
     def make(
         rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any
     ) -> JudgedRun:
-        config = EvaluationConfig(benchmarks=names or HELDOUT, bootstrap=settings.pop("bootstrap", 500), **settings)
+        config = EvaluationConfig(benchmarks=names or HELDOUT, **settings)
         run = Run(tmp_path / f"run-{next(numbers)}", data)
         made = JudgedRun(run, config, write_benchmark_rows(run, config), {}, {})
         for model, rule in rules.items():
@@ -190,7 +190,7 @@ def entry(make_run: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
                 verdict = said[row["instruction"]][row["order"] == "swapped"]
             return f"Result: {verdict}" if verdict else "I cannot say."
 
-        made = make_run({"base": rule}, [name], data, bootstrap=100)
+        made = make_run({"base": rule}, [name], data)
         results = summarise(made.judgments, made.examples, made.config, seed=0).to_json()
         return dict(results["models"]["base"][name])
 

@@ -51,12 +51,12 @@ def test_judgments_depend_on_the_rows_and_on_what_is_asked_for(tmp_path: Path) -
     assert segment(tmp_path, GPT).depends(Rows(ROWS.folder, "of other rows")) != first
     for settings in ({"format": "judgment_only"}, {"max_tokens": 9}):
         assert segment(tmp_path, GPT, **settings).depends(ROWS) != first
-    assert segment(tmp_path, GPT, rows_per_block=3, bootstrap=200).depends(ROWS) == first
+    assert segment(tmp_path, GPT, rows_per_block=3).depends(ROWS) == first
 
 
 def test_a_name_is_judged_by_an_engine_that_loads_it(tmp_path: Path) -> None:
     read = config(tmp_path)
-    (stage,) = job.judge_segment(read.run, read.evaluation, "base", "org/name").stages
+    _, stage = job.judge_segment(read.run, read.evaluation, "base", "org/name").stages
     assert isinstance(stage, PromptStage) and stage.engine.model == "org/name"
 
 

@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pipelines.core.errors import RowFailure
+
+TOO_LONG = "too_long"  # the reason of a row that is filtered for its length
+
+
+class TooLong(RowFailure):
+    """Prompt and answer do not fit the model's context: the row is filtered (`filtered:too_long`), and no error."""
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.engines.endpoint_config import EndpointConfig
-from pipelines.engines.llm.ask import Answer
+from pipelines.engines.llm.ask import TOO_LONG, Answer, TooLong
 from pipelines.judging.thoughts import Parted, Thinking, part, thinking_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 NO_KEY = "none"  # the client needs one: without it, it would take OPENAI_API_KEY and send it to any host
+# OpenAI, vLLM, SGLang, llama.cpp, TGI, Anthropic, Gemini.
+LENGTH = re.compile(
+    r"context[ _]length|context (?:size|window)|max_model_len|(?:prompt|input)[^.]{0,40}too long|"
+    r"token count[^.]*exceeds|inputs?` tokens[^.]*must be <=|longer than the (?:model|maximum)",
+    re.IGNORECASE,
+)
 REASON = 160  # characters kept of an endpoint's message
 # Options that an endpoint may not support: the word its complaint has, and the names used instead.
 OPTIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -119,6 +125,8 @@ class EndpointAsk:
             try:
                 return read_answer(await self._complete(request), time.monotonic() - start, self.thinking)
             except (OpenAIError, HTTPError, ValueError) as exc:
+                if is_too_long(exc):
+                    raise TooLong(TOO_LONG, self.clean(str(exc))) from None
                 # Not chained: its cause may quote the request, and with it the key.
                 raise EndpointError("no_answer", self.clean(f"{type(exc).__name__}: {exc}")) from None
 
@@ -194,6 +202,13 @@ def refused_parameter(exc: APIStatusError) -> str | None:
         return str(exc.param)
     found = NOT_TAKEN.search(exc.message)
     return (found[1] or found[2]) if found else None
+
+
+def is_too_long(exc: Exception) -> bool:
+    """Whether a refusal is about a prompt longer than the model's context, in the words of the common servers."""
+    if getattr(exc, "code", None) == "context_length_exceeded":
+        return True
+    return getattr(exc, "status_code", None) in (400, 413, 422) and bool(LENGTH.search(str(exc)))
 
 
 def complained_of(exc: APIStatusError, asked: Sequence[str] | set[str]) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import RowFailure
 from pipelines.engines.config import EngineConfig
-from pipelines.engines.llm.ask import Answer
+from pipelines.engines.llm.ask import TOO_LONG, Answer, TooLong
 from pipelines.engines.llm.verdict_tokens import verdict_tokens
 from pipelines.engines.models import resolve
 from pipelines.judging.chat import encode_prompt, encode_text
@@ -109,7 +109,8 @@ class EngineAsk:
         """As `Ask`; special tokens written in the message are plain text.
 
         Raises:
-            RowFailure: prompt and answer do not fit the model, one token cannot tell `rank_choices` apart, or vLLM
+            TooLong: prompt and answer do not fit the model.
+            RowFailure: one token cannot tell `rank_choices` apart, or vLLM
                 does not accept the request.
         """
         ids = encode_prompt(self.tokenizer, prompt)
@@ -119,7 +120,7 @@ class EngineAsk:
             ids, max_tokens = ids + shared, 1
         if len(ids) + max_tokens > self.room:
             said = f"prompt of {len(ids)} + answer of {max_tokens} tokens exceed {self.room}"
-            raise RowFailure("prompt_too_long", said)
+            raise TooLong(TOO_LONG, said)
         start = time.monotonic()
         output = await self._generate(
             ids,

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from pipelines.core.errors import RowFailure
 from pipelines.core.journal import Journal
-from pipelines.core.records import Row, failure, kind
+from pipelines.core.records import Row, failure, filtered, kind
 from pipelines.core.stage import PooledStage, StageActor
-from pipelines.engines.llm.ask import Ask
+from pipelines.engines.llm.ask import TOO_LONG, Ask, TooLong
 
 
 class PromptStep(ABC):
@@ -88,6 +88,8 @@ async def _run_row(row: Row, steps: Sequence[PromptStep], ask: Ask) -> None:
             return
         try:
             await step.run(row, ask)
+        except TooLong:
+            row["status"] = filtered(TOO_LONG)
         except RowFailure as exc:
             row["status"] = failure(step.name, exc)
 

@@ -178,12 +178,19 @@ def _adapted(benchmark: Benchmark, raw: RawRecord) -> list[Row]:
     for row in rows:
         row["subset"] = _subset(benchmark, row, raw)
         row["generators"], unsigned = _generators(row)
-        # Rows that share instruction and context are not independent, so the bootstrap draws them together. The
-        # instruction alone does not tell: some benchmarks have the same one in every row.
-        row["group_id"] = group_id(f"{row['instruction'] or ''} {row['context'] or ''}")
+        row["group_id"] = _group(row)
         if row["status"] == OK and (problem := _problem(row) or _unplaced(row, benchmark) or unsigned):
             row["status"] = error(problem)
     return rows
+
+
+def _group(row: Row) -> str:
+    """What related rows share: they are not independent.
+
+    Without the benchmark's own word, instruction and context: the instruction alone may be the same in every row.
+    """
+    named = row.get("group")
+    return group_id(f"{row['instruction'] or ''} {row['context'] or ''}" if named is None else f"group {named}")
 
 
 def _subset(benchmark: Benchmark, row: Row, raw: RawRecord) -> str | None:

@@ -8,12 +8,13 @@ import pyarrow.compute as pc
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
-from pipelines.core.records import JUDGED, OK
+from pipelines.core.records import JUDGED, OK, filtered
 from pipelines.core.storage import Place
+from pipelines.engines.llm.ask import TOO_LONG
 from pipelines.evaluation.asking.benchmark_rows import BENCHMARK_ROW
 
 JUDGMENT = pa.schema([*BENCHMARK_ROW, *JUDGED])
-SKIPPED, FAILED = "unasked", "failed"  # further values of parse_status
+SKIPPED, FAILED = "unasked", "failed"  # further values of parse_status, beside TOO_LONG
 _ORDER = [(name, "ascending") for name in ("benchmark", "row_id", "order", "template")]
 _SCORED = (
     "judgment_id",
@@ -40,7 +41,8 @@ def write_judgments(judged: Place, examples: Place, out: Place) -> Place:
     """Write all judgments of one model, and the benchmark rows that no judge is asked about, as one parquet file.
 
     Sorted by benchmark, row, order and template, so that equal judgments make equal files. `parse_status` is `unasked`
-    for a row that cannot be judged, and `failed` where the judge gave no answer (its context was too short).
+    for a row that cannot be judged, `too_long` where it does not fit the judge's context, and `failed` where the judge
+    gave no answer.
 
     Args:
         judged: folder of the judged rows.
@@ -48,7 +50,7 @@ def write_judgments(judged: Place, examples: Place, out: Place) -> Place:
         out: the file to write.
     """
     answered = storage.read_table(judged, schema=JUDGMENT)
-    answered = _with_status(answered, pc.if_else(_answered(answered), answered["parse_status"], FAILED))
+    answered = _with_status(answered, pc.if_else(_answered(answered), answered["parse_status"], _unanswered(answered)))
     table = pa.concat_tables([answered, _skipped(examples)])
     storage.write_table(out, table.take(pc.sort_indices(table, sort_keys=_ORDER)))
     return out
@@ -71,7 +73,7 @@ def read_judgments(place: Place, examples: Place | None = None) -> pd.DataFrame:
         known = pc.field("judgment_id").isin(table["judgment_id"])
         table = pa.concat_tables([table, _skipped(examples).select(_SCORED).filter(~known)])
     skipped = pc.fill_null(pc.equal(table["parse_status"], SKIPPED), False)
-    outcome = pc.if_else(pc.or_(_answered(table), skipped), table["parse_status"], FAILED)
+    outcome = pc.if_else(pc.or_(_answered(table), skipped), table["parse_status"], _unanswered(table))
     frame = pd.DataFrame(table.append_column("outcome", outcome).to_pydict())
     return frame.sort_values([name for name, _ in _ORDER], ignore_index=True)
 
@@ -86,6 +88,11 @@ def _answered(table: pa.Table) -> pa.ChunkedArray:
     """Whether each row has an answer that went through the parser, whatever the outcome."""
     parsed = pc.and_(pc.equal(table["status"], OK), pc.is_valid(table["parse_status"]))
     return pc.fill_null(parsed, False)
+
+
+def _unanswered(table: pa.Table) -> pa.ChunkedArray:
+    """Why each row has no answer, if it has none."""
+    return pc.if_else(pc.fill_null(pc.equal(table["status"], filtered(TOO_LONG)), False), TOO_LONG, FAILED)
 
 
 def _with_status(table: pa.Table, values: pa.Array) -> pa.Table:

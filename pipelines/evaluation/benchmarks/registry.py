@@ -29,9 +29,10 @@ PAPER_BENCHMARKS = (
 class Benchmark(DatasetSpec):
     """A dataset of rows with gold verdicts, and how judgments of them are scored.
 
-    `extra.subset` names the part of the benchmark a row belongs to, `extra.generators` who wrote each response. For
-    absolute benchmarks `fields.verdict` is the gold score and may lie between two allowed verdicts (a mean of raters):
-    Pearson uses it as it is.
+    `extra.subset` names the part of the benchmark a row belongs to, `extra.generators` who wrote each response, and
+    `extra.group` what related rows share (null: instruction and context), as they are not independent. For absolute
+    benchmarks `fields.verdict` is the gold score and may lie between two allowed verdicts (a mean of raters): Pearson
+    uses it as it is.
     """
 
     split: str = "test"
@@ -55,6 +56,10 @@ class Benchmark(DatasetSpec):
     """Pairwise: rows of one instruction and subset are one item, right where each of them is."""
     balanced: bool = False
     """Classification: also score as many rows of each class as the smallest has, chosen by hash."""
+    best_by_subset: bool = False
+    """Pairwise: the figure `best` takes the better order in each subset, as SFR-Judge does for some benchmarks."""
+    within: str | None = None
+    """A benchmark whose rows these are too: where it is judged as well, this one is no part of the task's mean."""
     authors: str | None = None
     """Whose official metrics to report next to the headline, by their name in `scoring/`."""
     partial: bool = False
@@ -68,8 +73,10 @@ class Benchmark(DatasetSpec):
         task, subsets = TASKS[self.task], [subset for section in self.sections.values() for subset in section]
         if self.partial != bool(self.reason):
             raise ValueError("partial and reason go together")
-        if set(self.extra) - {"subset", "generators"}:
-            raise ValueError("the extra columns of a benchmark are subset and generators")
+        if set(self.extra) - {"subset", "generators", "group"}:
+            raise ValueError("the extra columns of a benchmark are subset, generators and group")
+        if self.best_of and "group" in self.extra:
+            raise ValueError("best_of makes its items of rows of one instruction, so extra.group cannot say otherwise")
         if len(set(subsets)) != len(subsets):
             raise ValueError("a subset belongs to one section")
         if stray := sorted(set(self.row_weights) - set(subsets)):
@@ -81,6 +88,11 @@ class Benchmark(DatasetSpec):
         if self.balanced and not task.labels:
             raise ValueError("balanced is for classification benchmarks")
         return self
+
+    @property
+    def packaged(self) -> bool:
+        """Whether its rows are of the packaged sample, which shows that the system works, not how good a judge is."""
+        return any(file.startswith("package:") for file in self.files)
 
     @property
     def template_name(self) -> str:

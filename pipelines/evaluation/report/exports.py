@@ -65,7 +65,9 @@ def model_index(results: Results, model: str) -> dict[str, Any]:
             described += f", {config.confidence:.0%} interval {entry.ci_low:.3f} to {entry.ci_high:.3f}"
         if config.format != "cot":  # another protocol than that of most figures on cards
             described += f", {config.format}"
-        shown = f"{name} ({'; '.join(entry.partial_reasons)})" if entry.partial else name
+        remarks = ["packaged sample: shows that the system works"] if results.settings.about[name].packaged else []
+        remarks += entry.partial_reasons
+        shown = f"{name} ({'; '.join(remarks)})" if remarks else name
         entries.append(
             {
                 "task": {"type": "text-generation", "name": f"LLM-as-a-judge, {entry.task}"},

@@ -8,11 +8,15 @@ from typing import Any
 from pipelines.core import storage
 from pipelines.core.storage import Place
 
-# Panels of the training curve: what is in the log of these is drawn.
+# Panels of the training curve: what is in the log of these is drawn, by its name in words.
 PANELS = {
-    "loss": ("loss", "loss_dpo", "loss_nll"),
-    "reward": ("rewards/chosen", "rewards/rejected", "rewards/margins"),
-    "accuracy": ("rewards/accuracies",),
+    "loss": {"loss": "loss", "loss_dpo": "of the preference (DPO)", "loss_nll": "of the chosen text (NLL)"},
+    "reward": {
+        "rewards/chosen": "of chosen",
+        "rewards/rejected": "of rejected",
+        "rewards/margins": "chosen minus rejected",
+    },
+    "accuracy": {"rewards/accuracies": "pairs whose chosen side has the higher reward"},
 }
 Ledger = dict[str, Any]
 LogLine = dict[str, Any]
@@ -38,10 +42,10 @@ def training_panels(log: list[LogLine]) -> tuple[list[float], Panels] | None:
     """The steps and the curves to draw; None without any."""
     panels: Panels = {}
     for title, keys in PANELS.items():
-        for key in keys:
+        for key, label in keys.items():
             values = [line[key] if isinstance(line.get(key), int | float) else None for line in log]
             if any(value is not None for value in values):
-                panels.setdefault(title, {})[key] = values
+                panels.setdefault(title, {})[label] = values
     return ([line["step"] for line in log], panels) if panels else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
@@ -22,8 +23,8 @@ from pipelines.evaluation.report.history import (
     training_panels,
 )
 from pipelines.evaluation.report.samples import KINDS, Sample, samples
+from pipelines.evaluation.report.unread import UnreadLine, unread_lines
 from pipelines.evaluation.scoring.entries import VerdictEntry
-from pipelines.evaluation.scoring.metrics.registry import has_baseline
 from pipelines.evaluation.scoring.orders import PROTOCOLS
 from pipelines.evaluation.scoring.results import Results
 
@@ -47,11 +48,18 @@ def write_report(results: Results, judgments: dict[str, Place], run: Run) -> Pla
     """
     shown = samples(judgments, results.settings.seed)
     ledger = storage.read_json(run.ledger) if storage.exists(run.ledger) else None
-    storage.write_text(run.report, render_report(results, shown, training_log(run.training_log), ledger))
+    log, unread = training_log(run.training_log), unread_lines(judgments)
+    storage.write_text(run.report, render_report(results, shown, log, ledger, unread))
     return run.report
 
 
-def render_report(results: Results, shown: list[Sample], log: list[LogLine], ledger: Ledger | None) -> str:
+def render_report(
+    results: Results,
+    shown: list[Sample],
+    log: list[LogLine],
+    ledger: Ledger | None,
+    unread: Sequence[UnreadLine] = (),
+) -> str:
     """The page as text. Everything that comes from data is escaped.
 
     Args:
@@ -59,6 +67,7 @@ def render_report(results: Results, shown: list[Sample], log: list[LogLine], led
         shown: judgments to read (`samples`).
         log: lines of the training log.
         ledger: what is in ledger.json.
+        unread: last lines of unread answers (`unread_lines`).
     """
     first = next(iter(results.models.values()))
     curve, stages = training_panels(log), funnel_stages(ledger)
@@ -70,6 +79,8 @@ def render_report(results: Results, shown: list[Sample], log: list[LogLine], led
             models=results.models,
             names=list(first),
             first=first,
+            packaged=[name for name, about in results.settings.about.items() if about.packaged],
+            unread=unread,
             partial={name: entry.partial_reasons for name, entry in first.items() if entry.partial},
             notes={name: number for number, name in enumerate(first, start=1)},
             pairwise=[name for name, entry in first.items() if isinstance(entry, VerdictEntry) and entry.orders],
@@ -79,7 +90,7 @@ def render_report(results: Results, shown: list[Sample], log: list[LogLine], led
             reliability=tables.reliability(results),
             self_preference_unknown=tables.self_preference_unknown(results),
             official=tables.official_lines(results),
-            headline=Markup(headline_plot(results)),  # drawn here, and its texts escaped by matplotlib
+            headline=[Markup(chart) for chart in headline_plots(results)],  # its texts are escaped by matplotlib
             training=Markup(plots.training(*curve)) if curve else None,
             funnel=Markup(plots.funnel(stages)) if stages else None,
             losses=reasons(ledger),
@@ -91,16 +102,19 @@ def render_report(results: Results, shown: list[Sample], log: list[LogLine], led
     )
 
 
-def headline_plot(results: Results) -> str:
-    """The chart of every model on every benchmark."""
-    entries = next(iter(results.models.values()))
-    points = {
-        model: [plots.Point(per[name].value, per[name].ci_low, per[name].ci_high) for name in entries]
-        for model, per in results.models.items()
-    }
-    labels = [f"{name}{'*' if entry.partial else ''}" for name, entry in entries.items()]
-    baseline = [entry.majority_class if has_baseline(entry.metric) else None for entry in entries.values()]
-    return plots.headline(labels, points, baseline)
+def headline_plots(results: Results) -> list[str]:
+    """A chart for each metric, with every model on every benchmark of it: correlations share no axis with accuracy."""
+    entries, charts = next(iter(results.models.values())), []
+    for number, metric in enumerate(dict.fromkeys(entry.metric for entry in entries.values())):
+        mine = {name: entry for name, entry in entries.items() if entry.metric == metric}
+        points = {
+            model: [plots.Point(per[name].value, per[name].ci_low, per[name].ci_high) for name in mine]
+            for model, per in results.models.items()
+        }
+        labels = [f"{name}{'*' if entry.partial else ''}" for name, entry in mine.items()]
+        baseline = [entry.baseline for entry in mine.values()]
+        charts.append(plots.headline(labels, points, baseline, f"headline{number}", metric))
+    return charts
 
 
 @cache
@@ -127,5 +141,6 @@ def figure(value: float | None, signed: bool = False) -> str:
 def interval(entry: Bounds, signed: bool = False) -> str:
     """The confidence interval of a figure, in brackets."""
     if entry.ci_low is None:
-        return "no interval"
+        why = getattr(entry, "no_interval", "")
+        return f"no interval: {why}" if why else "no interval"
     return f"[{figure(entry.ci_low, signed)}, {figure(entry.ci_high, signed)}]"

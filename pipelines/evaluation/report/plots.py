@@ -72,14 +72,14 @@ def headline(
     models: Mapping[str, Sequence[Point]],
     baseline: Sequence[float | None],
     name: str = "headline",
-    axis: str = "each benchmark's metric",
+    axis: str = "accuracy",
 ) -> str:
     """Value and interval of each model, one line a label.
 
     Args:
         labels: benchmarks, or formats of one benchmark.
         models: model -> a point for each label.
-        baseline: for each label the share of its commonest verdict, if that can be compared.
+        baseline: for each label the value of one verdict everywhere, if that can be compared.
         name: prefix of the ids inside.
         axis: what the values are.
     """
@@ -93,7 +93,7 @@ def headline(
         first = True
         for row, share in enumerate(baseline):
             if share is not None:
-                label = "always the commonest verdict" if first else None
+                label = "one verdict everywhere" if first else None
                 axes.plot([share] * 2, [row - 0.38, row + 0.38], color=_INK, lw=1, ls=":", label=label)
                 first = False
         axes.set_yticks(range(len(labels)), labels)
@@ -122,7 +122,7 @@ def reliability(models: Mapping[str, Sequence[Bin]], name: str) -> str:
     """How often each model is right against how sure it is; on the dotted line both are the same.
 
     Args:
-        models: model -> bins; a dot's area is its share of the judgments.
+        models: every model -> bins, maybe none: its place gives its colour; a dot's area is its share of the judgments.
         name: prefix of the ids inside.
     """
 
@@ -130,6 +130,8 @@ def reliability(models: Mapping[str, Sequence[Bin]], name: str) -> str:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls=":", label="as sure as right")
         for number, (model, bins) in enumerate(models.items()):
+            if not bins:
+                continue
             colour, whole = COLOURS[number % len(COLOURS)], sum(one.n for one in bins)
             x, y = [one.confidence for one in bins], [one.accuracy for one in bins]
             axes.plot(x, y, color=colour, lw=1.4, alpha=0.6)
@@ -164,7 +166,8 @@ def training(steps: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[
                     axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)])
             axes.set_ylabel(title)
             axes.grid(color=_INK, alpha=0.12, lw=0.6)
-            axes.legend(loc="best", fontsize=8.5)
+            # Above the curves, not on them.
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8.5, borderaxespad=0.1)
         rows[-1].set_xlabel("optimizer step")
 
     return svg("training", draw, 0.6 + 1.75 * len(panels))

@@ -74,8 +74,8 @@ def reliability(results: Results) -> list[tuple[str, Markup]]:
     for name in next(iter(results.models.values())):
         entries = {model: per[name] for model, per in results.models.items()}
         bins = {model: one.calibration.bins for model, one in entries.items() if isinstance(one, VerdictEntry)}
-        if known := {model: each for model, each in bins.items() if each}:
-            drawn.append((name, Markup(plots.reliability(known, f"reliability{len(drawn)}"))))
+        if any(bins.values()):
+            drawn.append((name, Markup(plots.reliability(bins, f"reliability{len(drawn)}"))))
     return drawn
 
 

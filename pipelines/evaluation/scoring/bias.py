@@ -14,11 +14,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from pipelines.core import storage
-from pipelines.core.determinism import integer
 from pipelines.core.storage import Place
 from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED
 from pipelines.evaluation.asking.judgments import SKIPPED
-from pipelines.evaluation.config import EvaluationConfig
 from pipelines.evaluation.scoring import intervals, self_preference, verdict_tables
 from pipelines.evaluation.scoring.figures import Estimate, Figures, Part
 from pipelines.evaluation.scoring.self_preference import SelfPreference
@@ -27,6 +25,7 @@ from pipelines.judging.tasks import PAIRWISE
 
 FIRST, SECOND = PAIRWISE.verdicts
 PER = 100  # characters: the unit of the length coefficient
+LEAST = 20  # read verdicts, groups or contradicted pairs from which a difference, a coefficient or an interval is shown
 BY_KIND = "evalbiasbench"  # the benchmark whose parts are kinds of bias (arXiv 2407.06551)
 
 
@@ -44,7 +43,7 @@ class Position(Figures):
 
 
 class LengthShare(Figures):
-    """Accuracy over some of the judgments."""
+    """Accuracy over some of the verdicts that were read."""
 
     n: int
     accuracy: float | None
@@ -78,32 +77,29 @@ class Bias(Figures):
     kinds: dict[str, Part] | None = None
 
 
-def bias(judgments: Place, lines: pd.DataFrame, names: Collection[str], config: EvaluationConfig, seed: int) -> Bias:
+def bias(judgments: Place, lines: pd.DataFrame, names: Collection[str], confidence: float) -> Bias:
     """The biases of one model on one pairwise benchmark.
 
     Args:
         judgments: the model's file or folder of judgments, for the responses.
         lines: its judgments of the benchmark.
         names: what the judge is called as a generator of responses (`self_preference.known_as`).
-        config: bootstrap draws and confidence.
-        seed: of the bootstrap.
+        confidence: of the intervals.
     """
     name = str(lines["benchmark"].iloc[0])
     lines = lines[lines["outcome"] != SKIPPED].merge(response_lengths(judgments), on="judgment_id", how="left")
-    table, key = verdict_tables.pairs(lines), integer(seed, "bias", name)
+    table = verdict_tables.pairs(lines)
     return Bias(
-        position=position(table, config.confidence),
-        length=length(lines, config.confidence, config.bootstrap, key),
-        self_preference=self_preference.choices(lines, names, config.confidence, config.bootstrap, key),
-        **({"kinds": kinds(table, config.confidence)} if name == BY_KIND else {}),
+        position=position(table, confidence),
+        length=length(lines, confidence),
+        self_preference=self_preference.choices(lines, names, confidence),
+        **({"kinds": kinds(table, confidence)} if name == BY_KIND else {}),
     )
 
 
-def bias_of_scores(lines: pd.DataFrame, names: Collection[str], config: EvaluationConfig, seed: int) -> Bias:
+def bias_of_scores(lines: pd.DataFrame, names: Collection[str], confidence: float) -> Bias:
     """The biases of one model on one absolute benchmark: that for its own responses. Arguments as for `bias`."""
-    key = integer(seed, "bias", str(lines["benchmark"].iloc[0]))
-    judged = lines[lines["outcome"] != SKIPPED]
-    return Bias(self_preference=self_preference.scores(judged, names, config.confidence, config.bootstrap, key))
+    return Bias(self_preference=self_preference.scores(lines[lines["outcome"] != SKIPPED], names, confidence))
 
 
 def response_lengths(judgments: Place) -> pd.DataFrame:
@@ -123,7 +119,7 @@ def position(table: pd.DataFrame, confidence: float) -> Position:
 
     Args:
         table: of `verdict_tables.pairs`.
-        confidence: of the Wilson intervals.
+        confidence: of the intervals.
 
     Returns:
         `pairs`; `unread`, pairs with an unread or missing verdict in either order, which tell nothing; `contradicted`,
@@ -137,11 +133,13 @@ def position(table: pd.DataFrame, confidence: float) -> Position:
     read = (first != UNPARSED) & (second != UNPARSED)
     off = read & (first.where(read).map(PAIRWISE.opposite, na_action="ignore") != second)
     n = int(off.sum())
+    if not both:
+        table = table[:0]
     twice = {letter: int((off & (first == letter) & (second == letter)).sum()) for letter in (FIRST, SECOND)}
 
-    def share(count: int) -> Estimate:
-        low, high = intervals.wilson(count, n, confidence)
-        return Estimate(value=count / n if n else None, ci_low=low, ci_high=high)
+    def share(letter: str) -> Estimate:
+        same = (first == letter) & (second == letter)
+        return intervals.of_mean(same, table["group_id"], off).estimate(confidence)
 
     return Position(
         pairs=len(first),
@@ -150,52 +148,41 @@ def position(table: pd.DataFrame, confidence: float) -> Position:
         first=twice[FIRST],
         second=twice[SECOND],
         other=n - twice[FIRST] - twice[SECOND],
-        primacy=share(twice[FIRST]),
-        recency=share(twice[SECOND]),
+        primacy=share(FIRST),
+        recency=share(SECOND),
     )
 
 
-def length(lines: pd.DataFrame, confidence: float, draws: int, seed: int) -> Length:
-    """Whether a judge favours the longer response.
+def length(lines: pd.DataFrame, confidence: float) -> Length:
+    """Whether a judge favours the longer response, by the verdicts that were read.
 
-    Ties, gold or said, are no choice between the two and are left out of what needs one.
+    An unread verdict favours nothing: a judge that is unread on long prompts would seem to dislike length. Ties, gold
+    or said, are no choice between the two and are left out of what needs one.
 
     Args:
         lines: judgments with length_a and length_b.
         confidence: of the intervals.
-        draws: of the bootstrap over groups.
-        seed: of the bootstrap.
 
     Returns:
         `longer_right` and `shorter_right`: judgments in which the right response is the longer, or the shorter, one;
-        `difference` of the two accuracies, with a bootstrap interval; `regression`: log-odds of choosing a response
-        per 100 characters that it is longer, by a logistic regression on the length difference with errors clustered
-        by group; `given_gold`: the same with the right verdict (1, 0 or −1) as a second regressor, since right
-        responses may well be longer.
+        `difference` of the two accuracies, None below LEAST judgments of either kind; `regression`: log-odds of
+        choosing a response per 100 characters that it is longer, by a logistic regression on the length difference
+        with errors clustered by group; `given_gold`: the same with the right verdict (1, 0 or −1) as a second
+        regressor, since right responses may well be longer.
     """
-    known = lines[lines["length_a"].notna() & lines["length_b"].notna()]
-    decided = known[known["gold"].isin(PAIRWISE.verdicts) & (known["length_a"] != known["length_b"])]
+    read = lines[(lines["outcome"] == "ok") & lines["length_a"].notna() & lines["length_b"].notna()]
+    decided = read[read["gold"].isin(PAIRWISE.verdicts) & (read["length_a"] != read["length_b"])]
     longer = ((decided["gold"] == FIRST) == (decided["length_a"] > decided["length_b"])).to_numpy()
-    right = verdict_tables.right(decided).to_numpy()
-    one, two = (
-        LengthShare(n=int(part.sum()), accuracy=float(right[part].mean()) if part.any() else None)
-        for part in (longer, ~longer)
-    )
-    gap: float | None = None
-    low, high = None, None
-    if one.accuracy is not None and two.accuracy is not None:
-        gap = one.accuracy - two.accuracy
-        _, (low, high) = intervals.clustered(
-            lambda: intervals.bootstrap_gap(right, longer, decided["group_id"], draws, seed),
-            decided["group_id"],
-            confidence,
-        )
+    right, groups = verdict_tables.right(decided).to_numpy(), decided["group_id"]
+    one, two = (intervals.of_mean(right, groups, part) for part in (longer, ~longer))
+    enough = min(longer.sum(), (~longer).sum()) >= LEAST
+    gap = intervals.difference(one, two) if enough else intervals.Measured(None, None)
     return Length(
-        longer_right=one,
-        shorter_right=two,
-        difference=Estimate(value=gap, ci_low=low, ci_high=high),
-        regression=_choice_of_a(known, confidence),
-        given_gold=_choice_of_a(known, confidence, gold=True),
+        longer_right=LengthShare(n=int(longer.sum()), accuracy=one.value),
+        shorter_right=LengthShare(n=int((~longer).sum()), accuracy=two.value),
+        difference=gap.estimate(confidence),
+        regression=_choice_of_a(read, confidence),
+        given_gold=_choice_of_a(read, confidence, gold=True),
     )
 
 
@@ -204,20 +191,20 @@ def _choice_of_a(lines: pd.DataFrame, confidence: float, gold: bool = False) -> 
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import ModelWarning, PerfectSeparationError
 
-    chosen = lines[(lines["outcome"] == "ok") & lines["predicted"].isin(PAIRWISE.verdicts)]
+    chosen = lines[lines["predicted"].isin(PAIRWISE.verdicts)]
     y = (chosen["predicted"] == FIRST).to_numpy(dtype=float)
     columns = [((chosen["length_a"] - chosen["length_b"]) / PER).to_numpy(dtype=float)]
     columns += [chosen["gold"].map({FIRST: 1.0, SECOND: -1.0}).fillna(0.0).to_numpy()] if gold else []
     groups = pd.factorize(chosen["group_id"])[0]
     unknown = Coefficient(n=len(chosen), coefficient=None, ci_low=None, ci_high=None)
-    if len(set(groups)) <= len(columns) + 1 or any(np.ptp(values) == 0 for values in (y, *columns)):
+    if len(set(groups)) < LEAST or any(np.ptp(values) == 0 for values in (y, *columns)):
         return unknown
     design = sm.add_constant(np.column_stack(columns))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ModelWarning)  # separation, or no convergence
         warnings.simplefilter("ignore", RuntimeWarning)  # an overflow on the way to separation
         try:
-            fit = sm.Logit(y, design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": groups})
+            fit = sm.Logit(y, design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
         except (ModelWarning, PerfectSeparationError, np.linalg.LinAlgError):
             return unknown
     low, high = fit.conf_int(1 - confidence)[1]
@@ -225,9 +212,10 @@ def _choice_of_a(lines: pd.DataFrame, confidence: float, gold: bool = False) -> 
 
 
 def kinds(table: pd.DataFrame, confidence: float) -> dict[str, Part]:
-    """Accuracy by kind of bias, over both orders, with Wilson intervals as if the orders were one trial."""
+    """Accuracy by kind of bias, over both orders."""
     found = {}
     for name, part in table.dropna(subset=["subset"]).groupby("subset", sort=True):
-        low, high = intervals.wilson(float(part["points"].sum()), len(part), confidence)
-        found[str(name)] = Part(n=len(part), value=float(part["points"].mean()), ci_low=low, ci_high=high)
+        one = intervals.of_mean(part["points"], part["group_id"])
+        low, high = one.interval(confidence)
+        found[str(name)] = Part(n=len(part), value=one.value, ci_low=low, ci_high=high)
     return found

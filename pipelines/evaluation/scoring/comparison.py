@@ -1,28 +1,34 @@
-"""Two models on the same rows: differences with paired intervals, and what they allow one to say."""
+"""Two models on the same rows: differences with their intervals, and which of them are more than chance."""
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
-import pandas as pd
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.config import EvaluationConfig
-from pipelines.evaluation.scoring import intervals
+from pipelines.evaluation.scoring import intervals, sentences
 from pipelines.evaluation.scoring.figures import Figures
-from pipelines.evaluation.scoring.score import Scored, draw, headline
+from pipelines.evaluation.scoring.intervals import Measured
+from pipelines.evaluation.scoring.score import Scored, measure
+from pipelines.evaluation.scoring.sentences import Standing
+from pipelines.evaluation.scoring.task_means import by_task, parts_of
 from pipelines.judging.tasks import TASKS
 
 
 class Difference(Figures):
-    """What one model's headline is above another's on the same rows, and what that allows one to say."""
+    """What one model's headline is above another's on the same rows, and what that allows one to say.
+
+    Attributes:
+        shown: `higher` or `lower` where the difference is more than chance, all sentences of the comparison counted.
+    """
 
     n: int
     metric: str
     difference: float | None
     ci_low: float | None
     ci_high: float | None
+    shown: Literal["higher", "lower", ""]
     sentence: str
 
 
@@ -36,102 +42,81 @@ class Comparison(Figures):
 
 
 def compare(
-    benchmarks: list[Benchmark],
-    ours: list[Scored],
-    theirs: list[Scored],
+    benchmarks: Sequence[Benchmark],
+    ours: Sequence[Scored],
+    theirs: Sequence[Scored],
     names: tuple[str, str],
     config: EvaluationConfig,
-    seed: int,
 ) -> Comparison:
-    """Paired bootstrap of the difference of two models, per benchmark and task, on the rows both judged.
+    """Differences of two models, per benchmark and task, on the rows both judged.
 
     Args:
         benchmarks: in the order of `ours` and `theirs`.
         ours: of the one model.
         theirs: of the other.
         names: of the one and of the other.
-        config: bootstrap and confidence.
-        seed: of the bootstrap.
+        config: confidence.
     """
-    per_benchmark: dict[str, Difference] = {}
-    per_task: dict[str, list[tuple[Difference, intervals.Floats | None]]] = {}
+    gaps: dict[str, Measured] = {}
+    rows: dict[str, int] = {}
     for benchmark, mine, other in zip(benchmarks, ours, theirs, strict=True):
-        rows = mine.table.index.intersection(other.table.index)
-        one, two = mine.table.loc[rows], other.table.loc[rows]
-        value, base = headline(one, benchmark), headline(two, benchmark)
-        difference = None if value is None or base is None else value - base
-        draws, interval = intervals.clustered(
-            partial(_paired, one, two, benchmark, config.bootstrap, seed), one["group_id"], config.confidence
+        shared = mine.table.index.intersection(other.table.index)
+        one, two = (measure(scored.table.loc[shared], benchmark) for scored in (mine, other))
+        gaps[benchmark.name], rows[benchmark.name] = intervals.difference(one, two), len(shared)
+    # A task of one benchmark says the same again: no test of its own.
+    parts = {task: parts_of(benchmarks, TASKS[task]) for task in TASKS}
+    means = {task: intervals.mean_of([gaps[name] for name in names]) for task, names in parts.items() if names}
+    tested = gaps | {f"{task} tasks": mean for task, mean in means.items() if len(parts[task]) > 1}
+    shown = more_than_chance(tested, 1 - config.confidence)
+    shown |= {f"{task} tasks": shown[found[0]] for task, found in parts.items() if len(found) == 1}
+
+    def entry(where: str, gap: Measured, n: int, metric: str, sides: tuple[Standing, Standing]) -> Difference:
+        low, high = gap.interval(config.confidence)
+        sign: Literal["higher", "lower", ""] = ""
+        if shown[where] and gap.value is not None:
+            sign = "higher" if gap.value > 0 else "lower"
+        said = sentences.Said(where, metric, gap.value, (low, high), gap.why, n, sign, config.confidence)
+        return Difference(
+            n=n,
+            metric=metric,
+            difference=gap.value,
+            ci_low=low,
+            ci_high=high,
+            shown=sign,
+            sentence=sentences.sentence(said, names, sides),
         )
-        entry = _difference(difference, interval, len(rows), names, benchmark.name, benchmark.metric, config)
-        per_benchmark[benchmark.name] = entry
-        if benchmark.metric == TASKS[benchmark.task].metric:
-            per_task.setdefault(benchmark.task, []).append((entry, draws))
-    tasks = {}
-    for task, parts in per_task.items():
-        draws = mean_draws([values for _, values in parts])
-        interval = intervals.percentile(draws, config.confidence) if draws is not None else (None, None)
-        n, value = sum(entry.n for entry, _ in parts), mean([entry.difference for entry, _ in parts])
-        tasks[task] = _difference(value, interval, n, names, f"{task} tasks", TASKS[task].metric, config)
-    return Comparison(against=names[1], benchmarks=per_benchmark, tasks=tasks)
 
-
-def _paired(one: pd.DataFrame, two: pd.DataFrame, benchmark: Benchmark, draws: int, seed: int) -> intervals.Floats:
-    # The same groups and the same seed on both sides: the same resamples.
-    return draw(one, benchmark, draws, seed) - draw(two, benchmark, draws, seed)
-
-
-def _difference(
-    difference: float | None,
-    interval: intervals.Interval,
-    n: int,
-    names: tuple[str, str],
-    where: str,
-    metric: str,
-    config: EvaluationConfig,
-) -> Difference:
-    low, high = interval if difference is not None else (None, None)
-    return Difference(
-        n=n,
-        metric=metric,
-        difference=difference,
-        ci_low=low,
-        ci_high=high,
-        sentence=sentence(names, where, metric, difference, low, high, n, config.confidence),
+    standings = [
+        {benchmark.name: scored.entry for benchmark, scored in zip(benchmarks, side, strict=True)}
+        for side in (ours, theirs)
+    ]
+    tasks = [by_task(benchmarks, side, config) for side in (ours, theirs)]
+    return Comparison(
+        against=names[1],
+        benchmarks={
+            one.name: entry(
+                one.name, gaps[one.name], rows[one.name], one.metric, (standings[0][one.name], standings[1][one.name])
+            )
+            for one in benchmarks
+        },
+        tasks={
+            task: entry(
+                f"{task} tasks",
+                mean,
+                sum(rows[name] for name in parts[task]),
+                TASKS[task].metric,
+                (tasks[0][task], tasks[1][task]),
+            )
+            for task, mean in means.items()
+        },
     )
 
 
-def sentence(
-    names: tuple[str, str],
-    where: str,
-    metric: str,
-    difference: float | None,
-    low: float | None,
-    high: float | None,
-    n: int,
-    confidence: float,
-) -> str:
-    """What a difference and its interval allow one to say, and no more."""
-    model, base = names
-    if difference is None:
-        return f"{where}: {model} and {base} cannot be compared, {metric} is not defined (n = {n})."
-    if low is None or high is None:
-        return f"{where}: {model} − {base} is {difference:+.3f} {metric}, without an interval (n = {n})."
-    figures = f"{difference:+.3f} {metric}, {confidence:.0%} interval {low:+.3f} to {high:+.3f}, n = {n}"
-    if low > 0:
-        return f"{where}: {model} is better than {base} ({figures})."
-    if high < 0:
-        return f"{where}: {model} is worse than {base} ({figures})."
-    return f"{where}: no difference between {model} and {base} is shown ({figures}, which includes 0)."
+def more_than_chance(gaps: Mapping[str, Measured], error: float) -> dict[str, bool]:
+    """Which differences are not 0, with at most `error` chance of one false yes among all of them (Holm 1979)."""
+    from statsmodels.stats.multitest import multipletests
 
-
-def mean(values: list[float | None]) -> float | None:
-    """The mean; None without values, or where one of them is missing: no average over what happens to be there."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if values and len(known) == len(values) else None
-
-
-def mean_draws(draws: list[intervals.Floats | None]) -> intervals.Floats | None:
-    """As `mean`, of bootstrap values of shape (B,)."""
-    known = [values for values in draws if values is not None]
-    return np.mean(known, axis=0) if known and len(known) == len(draws) else None
+    if not gaps:
+        return {}
+    rejected = multipletests([gap.p_value() for gap in gaps.values()], alpha=error, method="holm")[0]
+    return {name: bool(yes) for name, yes in zip(gaps, rejected, strict=True)}

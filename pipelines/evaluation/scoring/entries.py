@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 from pipelines.evaluation.scoring.calibration import Calibration
 from pipelines.evaluation.scoring.figures import Figures, Part
-from pipelines.evaluation.scoring.intervals import Interval
 
 
 class Subset(Figures):
@@ -32,6 +31,10 @@ class Entry(Figures):
         excluded: rows left out by the benchmark's own rule.
         unreadable: rows that could not be made into a question.
         failed: judgments that the judge did not answer.
+        too_long: judgments whose prompt and answer do not fit the judge: not asked, and unread.
+        no_interval: why there is no interval; empty where there is one.
+        baseline: `value` of the best judge that gives one verdict everywhere; 0 for a correlation.
+        chance: `value` expected of a verdict at random; None for scores.
         groups: groups of related rows, the units of the bootstrap.
     """
 
@@ -52,7 +55,16 @@ class Entry(Figures):
     unreadable: int
     judgments: int
     failed: int
+    too_long: int
     groups: int
+    no_interval: str
+    baseline: float | None
+    chance: float | None
+
+    @property
+    def consistency(self) -> tuple[float | None, int]:
+        """Share of the pairs read twice whose verdicts name the same response, and how many were."""
+        return None, 0
 
 
 class VerdictEntry(Entry):
@@ -73,7 +85,6 @@ class VerdictEntry(Entry):
     macro_f1: float
     kappa: float | None
     majority_class: float
-    interval_wilson: Interval
     calibration: Calibration
     orders: dict[str, float] | None = None
     position_consistency: float | None = None
@@ -85,9 +96,8 @@ class VerdictEntry(Entry):
     to_confirm: str | None = None
 
     @property
-    def closed_form(self) -> tuple[str, Interval]:
-        """Name and bounds of the interval for independent rows."""
-        return "Wilson", self.interval_wilson
+    def consistency(self) -> tuple[float | None, int]:
+        return self.position_consistency, self.position_consistency_n or 0
 
 
 class ScoreEntry(Entry):
@@ -109,15 +119,9 @@ class ScoreEntry(Entry):
     macro_f1: float
     kappa: float | None
     majority_class: float
-    interval_fisher_z: Interval
     notes: list[str]
     subsets: dict[str, Subset]
     to_confirm: str | None = None
-
-    @property
-    def closed_form(self) -> tuple[str, Interval]:
-        """Name and bounds of the interval for independent rows."""
-        return "Fisher z", self.interval_fisher_z
 
 
 BenchmarkEntry: TypeAlias = VerdictEntry | ScoreEntry

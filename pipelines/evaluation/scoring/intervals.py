@@ -1,141 +1,216 @@
-"""Confidence intervals: a bootstrap that draws whole groups of rows, and closed forms for independent rows."""
+"""Confidence intervals that hold for few rows, related rows and figures near their ends (`perf/coverage.py`).
+
+- A mean of points between 0 and 1: Wilson's interval with an effective number of rows, after Korn and Graubard (1998)
+  and Franco et al. (2019): as many independent rows as would vary as much as the groups do.
+- Any other figure: the jackknife over groups with Student's t; a correlation on Fisher's z scale.
+- A difference on the same rows, and a mean of several figures: MOVER (Zou and Donner 2008, Zou 2007), which is made of
+  the single intervals and, for a difference, of how far the two figures move together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pipelines.evaluation.scoring.figures import Estimate
+
 Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
-CHUNK = 4_000_000  # drawn counts held at once
+Bounds = Callable[[float], tuple[float, float]]
+NONE: Interval = (None, None)
+ONE_GROUP = "all rows are of one group"
+NO_SPREAD = "no spread"
+UNDEFINED = "undefined, or at its end, without one group of rows"
+EXACT = 1e-9  # what a sum's rounding may leave of nothing
 
 
-def resample(columns: ArrayLike, groups: ArrayLike, draws: int, seed: int) -> Floats:
-    """Column sums of resamples that draw groups with replacement.
+@dataclass(frozen=True)
+class Measured:
+    """A figure, and what its interval needs.
 
-    The same groups, draws and seed give the same resamples, whatever the columns: models are compared so.
+    Attributes:
+        value: None where it is undefined.
+        bounds: low and high end for a confidence; None where the data give no interval.
+        why: the reason then.
+        shifts: what each group of rows, by name, does to the figure; shape (G,).
+    """
+
+    value: float | None
+    bounds: Bounds | None
+    why: str = ""
+    shifts: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    def interval(self, confidence: float) -> Interval:
+        """The interval, or two None."""
+        return NONE if self.bounds is None else self.bounds(confidence)
+
+    def estimate(self, confidence: float) -> Estimate:
+        """The figure with its interval."""
+        low, high = self.interval(confidence)
+        return Estimate(value=self.value, ci_low=low, ci_high=high)
+
+    def p_value(self) -> float:
+        """1 minus the largest confidence whose interval leaves out 0; 1 without an interval."""
+        if self.bounds is None:
+            return 1.0
+        excludes, includes = 0.0, 1.0
+        for _ in range(40):
+            middle = (excludes + includes) / 2
+            low, high = self.bounds(middle)
+            excludes, includes = (excludes, middle) if low <= 0 <= high else (middle, includes)
+        return 1 - excludes
+
+
+def of_mean(points: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = None) -> Measured:
+    """A weighted mean of points between 0 and 1.
 
     Args:
-        columns: shape (N, K).
+        points: shape (N,).
         groups: shape (N,), the group of each row.
-        draws: number of resamples, B.
-        seed: of the generator.
-
-    Returns:
-        Shape (B, K).
+        weights: shape (N,), not negative; None for equal ones. A row of weight 0 is not there.
     """
-    values = np.asarray(columns, dtype=np.float64)
+    x = np.asarray(points, dtype=np.float64)
+    weight = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
     names, index = np.unique(np.asarray(groups), return_inverse=True)
-    totals = np.zeros((len(names), values.shape[1]))
-    np.add.at(totals, index, values)
-    return np.concatenate([counts @ totals for counts in _counts(len(names), draws, seed)])
+    if not weight.any():
+        return Measured(None, None, "no rows", np.zeros(len(names)))
+    weight = weight / weight.sum()
+    mean = float(weight @ x)
+    mean = round(mean) if abs(mean - round(mean)) < EXACT else mean  # all rows or none, but for rounding
+    shifts: Floats = np.bincount(index, weight * (x - mean), minlength=len(names)).astype(np.float64)
+    shares = np.bincount(index, weight, minlength=len(names))
+    count = int((shares > 0).sum())
+    if count < 2:
+        return Measured(mean, None, ONE_GROUP, shifts)
+    # As if rows of a group were one row, and as if all rows were independent (Kish 1965).
+    fewest, rows = 1 / float(shares @ shares), 1 / float(weight @ weight)
+    variance = count / (count - 1) * float(shifts @ shifts)
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        z, tail = _normal(confidence), _student(confidence, count - 1)
+        # Points that are all 0.5 do not vary; yet up to about z² / n of such rows may be otherwise.
+        most = ((rows + z * z) / z) ** 2 if z else math.inf
+        seen = mean * (1 - mean) / variance * (z / tail) ** 2 if variance > EXACT**2 and tail else math.inf
+        wanted = fewest if mean in (0.0, 1.0) else min(max(seen, fewest), most)
+        return wilson(mean, wanted, confidence)
+
+    return Measured(mean, bounds, shifts=shifts)
 
 
-def _counts(groups: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each resample draws each group, shape (B, groups), a chunk of the resamples at a time."""
-    generator = np.random.default_rng(seed)
-    chances = np.full(groups, 1 / groups)
-    chunk = max(1, CHUNK // groups)
-    for start in range(0, draws, chunk):
-        yield generator.multinomial(groups, chances, size=min(chunk, draws - start))
+def wilson(share: float, n: float, confidence: float) -> tuple[float, float]:
+    """Wilson's interval (1927) of a share among n independent rows; n need not be whole."""
+    more = _normal(confidence) ** 2 / n
+    centre = share + more / 2
+    reach = math.sqrt(more * (share * (1 - share) + more / 4))
+    return max((centre - reach) / (1 + more), 0.0), min((centre + reach) / (1 + more), 1.0)
 
 
-def bootstrap(value: Callable[[pd.DataFrame], float | None], table: pd.DataFrame, draws: int, seed: int) -> Floats:
-    """Any figure of a table over the resamples, shape (B,); NaN where it is undefined. Slow: a table for each.
-
-    Args:
-        value: the figure.
-        table: a line per row, with group_id.
-        draws: number of resamples, B.
-        seed: of the generator.
-    """
-    names, index = np.unique(table["group_id"], return_inverse=True)
-    rows = np.arange(len(table))
-    found = [
-        value(table.iloc[np.repeat(rows, drawn[index])])
-        for counts in _counts(len(names), draws, seed)
-        for drawn in counts
-    ]
-    return np.array(found, dtype=np.float64)  # None becomes NaN
-
-
-def bootstrap_mean(points: ArrayLike, groups: ArrayLike, draws: int, seed: int) -> Floats:
-    """Means of the resamples, shape (B,)."""
-    values = np.asarray(points, dtype=np.float64)
-    sums = resample(np.column_stack([values, np.ones_like(values)]), groups, draws, seed)
-    return np.asarray(sums[:, 0] / sums[:, 1])
-
-
-def bootstrap_pearson(x: ArrayLike, y: ArrayLike, groups: ArrayLike, draws: int, seed: int) -> Floats:
-    """Pearson correlations of the resamples, shape (B,); 0 where one side of a resample is constant."""
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    # Centred, so that the sums of squares do not cancel; the correlation does not change.
-    a, b = a - a.mean(), b - b.mean()
-    sums = resample(np.column_stack([np.ones_like(a), a, b, a * a, b * b, a * b]), groups, draws, seed)
-    n, sa, sb, saa, sbb, sab = sums.T
-    va, vb = n * saa - sa * sa, n * sbb - sb * sb
-    # Scores differ by hundredths at the least: a variance below this is rounding.
-    varies = (va > 1e-12 * n * n) & (vb > 1e-12 * n * n)
-    r = np.zeros_like(n)
-    r[varies] = (n * sab - sa * sb)[varies] / np.sqrt(va[varies] * vb[varies])
-    return np.clip(r, -1.0, 1.0)
-
-
-def bootstrap_gap(values: ArrayLike, first: NDArray[np.bool_], groups: ArrayLike, draws: int, seed: int) -> Floats:
-    """Mean over the rows of one kind minus mean over the others, of the resamples that have both kinds.
+def of_jackknife(value: float | None, without: ArrayLike, correlation: bool = False) -> Measured:
+    """Any figure, by its values without each group of rows in turn (Tukey 1958; df as for Student's t).
 
     Args:
-        values: shape (N,).
-        first: whether each row is of the one kind, shape (N,).
-        groups: shape (N,), the group of each row.
-        draws: number of resamples.
-        seed: of the generator.
+        value: of all rows.
+        without: shape (G,), by the group's name.
+        correlation: whether it lies between -1 and 1, so that Fisher's z makes it more normal.
     """
-    points = np.asarray(values, dtype=np.float64)
-    sums = resample(np.column_stack([points * first, first, points * ~first, ~first]), groups, draws, seed)
-    whole = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)]
-    return np.asarray(whole[:, 0] / whole[:, 1] - whole[:, 2] / whole[:, 3])
+    left = np.asarray(without, dtype=np.float64)  # None becomes NaN
+    if value is None:
+        return Measured(None, None, "undefined", np.zeros_like(left))
+    if len(left) < 2:
+        return Measured(value, None, ONE_GROUP, np.zeros_like(left))
+    if not np.isfinite(left).all() or (correlation and max(abs(value), *np.abs(left)) > 1 - EXACT):
+        return Measured(value, None, UNDEFINED, np.zeros_like(left))
+    scaled = np.arctanh(left) if correlation else left
+    shifts = scaled.mean() - scaled
+    error = math.sqrt((len(left) - 1) / len(left) * float(shifts @ shifts))
+    if error < EXACT:
+        return Measured(value, None, NO_SPREAD, shifts)
+    centre, df = (math.atanh(value) if correlation else value), len(left) - 1
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        reach = _student(confidence, df) * error
+        ends = centre - reach, centre + reach
+        return (math.tanh(ends[0]), math.tanh(ends[1])) if correlation else ends
+
+    return Measured(value, bounds, shifts=shifts)
 
 
-def percentile(draws: Floats, confidence: float) -> Interval:
-    """The percentile interval of bootstrap values."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
+def jackknife(value: Callable[[pd.DataFrame], float | None], table: pd.DataFrame) -> Measured:
+    """Any figure of a table with a line per row and group_id; the figure is computed once for each group."""
+    names = np.unique(table["group_id"])
+    whole = value(table)
+    if len(names) < 2:
+        return of_jackknife(whole, np.zeros(len(names)))
+    return of_jackknife(whole, [_number(value(table[table["group_id"] != name])) for name in names])
 
 
-def clustered(draw: Callable[[], Floats], groups: ArrayLike, confidence: float) -> tuple[Floats | None, Interval]:
-    """Bootstrap values and their interval.
+def difference(one: Measured, two: Measured) -> Measured:
+    """One figure minus another, measured on the same groups of rows."""
+    if one.value is None or two.value is None:
+        return Measured(None, None, "undefined")
+    a, b, gap = one.value, two.value, one.value - two.value
+    if one.bounds is None or two.bounds is None:
+        return Measured(gap, None, one.why or two.why)
+    first, second = one.bounds, two.bounds
+    together = _together(one.shifts, two.shifts)
 
-    Neither where all rows are of one group, which shows no spread, or where the figure is undefined in a resample.
+    def bounds(confidence: float) -> tuple[float, float]:
+        (low_a, high_a), (low_b, high_b) = first(confidence), second(confidence)
+        below = _reach(a - low_a, high_b - b, together)
+        above = _reach(high_a - a, b - low_b, together)
+        return gap - below, gap + above
+
+    return Measured(gap, bounds)
+
+
+def mean_of(parts: Sequence[Measured]) -> Measured:
+    """The unweighted mean of figures of different rows; undefined where one of them is."""
+    values = [part.value for part in parts if part.value is not None]
+    if not parts or len(values) < len(parts):
+        return Measured(None, None, "undefined")
+    n, mean = len(parts), sum(values) / len(parts)
+    if len(known := [part.bounds for part in parts if part.bounds is not None]) < n:
+        return Measured(mean, None, next(part.why for part in parts if part.bounds is None))
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        ends = [one(confidence) for one in known]
+        below = math.hypot(*(value - low for value, (low, _) in zip(values, ends, strict=True))) / n
+        above = math.hypot(*(high - value for value, (_, high) in zip(values, ends, strict=True))) / n
+        return mean - below, mean + above
+
+    return Measured(mean, bounds)
+
+
+def _together(one: Floats, two: Floats) -> float:
+    """Correlation of two figures over resamples, from what each group does to them.
+
+    Below 1 by two groups' worth: two models that agree on all rows seen may still differ on another.
     """
-    if len(np.unique(np.asarray(groups))) < 2:
-        return None, (None, None)
-    draws = draw()
-    if np.isnan(draws).any():
-        return None, (None, None)
-    return draws, percentile(draws, confidence)
+    size = math.sqrt(float(one @ one) * float(two @ two))
+    return min(float(one @ two) / size, 1 - 2 / len(one)) if size > EXACT**2 else 0.0
 
 
-def wilson(right: float, n: int, confidence: float) -> Interval:
-    """Wilson interval of a share, as if rows were independent."""
-    from statsmodels.stats.proportion import proportion_confint
+def _normal(confidence: float) -> float:
+    """Standard errors to either side."""
+    from scipy.special import ndtri  # much faster than scipy.stats, for tests ask for many confidences
 
-    if n == 0:
-        return None, None
-    low, high = proportion_confint(right, n, alpha=1 - confidence, method="wilson")
-    return float(low), float(high)
+    return float(ndtri((1 + confidence) / 2))
 
 
-def fisher_z(x: ArrayLike, y: ArrayLike, confidence: float) -> Interval:
-    """Fisher's z interval of a Pearson correlation, as if rows were independent; needs four that vary."""
-    from scipy.stats import pearsonr
+def _student(confidence: float, df: int) -> float:
+    from scipy.special import stdtrit
 
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(a) < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None, None
-    interval = pearsonr(a, b).confidence_interval(confidence)
-    return float(interval.low), float(interval.high)
+    return float(stdtrit(df, (1 + confidence) / 2))
+
+
+def _reach(one: float, two: float, together: float) -> float:
+    return math.sqrt(max(one * one + two * two - 2 * together * one * two, 0.0))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -15,38 +15,23 @@ from pipelines.evaluation.asking.critique_check import critique_consistency
 from pipelines.evaluation.asking.judgments import read_judgments
 from pipelines.evaluation.benchmarks.registry import PAPER_BENCHMARKS, Benchmark
 from pipelines.evaluation.config import EvaluationConfig
-from pipelines.evaluation.scoring import intervals
 from pipelines.evaluation.scoring.bias import Bias, bias, bias_of_scores
-from pipelines.evaluation.scoring.comparison import Comparison, compare, mean, mean_draws
-from pipelines.evaluation.scoring.entries import BenchmarkEntry, ScoreEntry
+from pipelines.evaluation.scoring.comparison import Comparison, compare
+from pipelines.evaluation.scoring.entries import BenchmarkEntry
 from pipelines.evaluation.scoring.figures import Figures, plain
 from pipelines.evaluation.scoring.metrics.registry import require_metrics
 from pipelines.evaluation.scoring.orders import PROTOCOLS
 from pipelines.evaluation.scoring.robustness import Robustness, robustness
 from pipelines.evaluation.scoring.score import Scored, score
 from pipelines.evaluation.scoring.self_preference import known_as
-from pipelines.judging.tasks import TASKS, Task
+from pipelines.evaluation.scoring.task_means import TaskEntry, by_task, mean
+from pipelines.judging.tasks import TASKS
 
 ASKED_FOR = {
     "cot": "a critique and a judgment, greedily, in at most {} tokens",
     "judgment_only": "a judgment without a critique, greedily, in at most {} tokens",
     "one_token": "the likeliest of the allowed verdicts at the one token after `Result:`; it can always be read",
 }
-
-
-class TaskEntry(Figures):
-    """One model on one task: means over its benchmarks, `n` and `parse_rate` over all rows and judgments."""
-
-    n: int
-    metric: str
-    value: float | None
-    ci_low: float | None
-    ci_high: float | None
-    accuracy: float | None
-    pearson: float | None
-    parse_rate: float
-    partial: bool
-    benchmarks: list[str]
 
 
 class Rate(Figures):
@@ -92,6 +77,7 @@ class About(Figures):
     notes: str
     license: str
     expected_n: int
+    packaged: bool = False
 
 
 class Settings(Figures):
@@ -168,8 +154,8 @@ def summarise(
     Args:
         judgments: model -> its file or folder of judgments; the others are compared with the first.
         examples: folder of the rows asked about; not needed for files of `write_judgments`.
-        config: benchmarks in the order shown, bootstrap, confidence and sample.
-        seed: of the bootstrap and the `random` protocol.
+        config: benchmarks in the order shown, confidence and sample.
+        seed: of the `random` protocol and the checker's draws.
         formats: model -> its judgments in further prompt formats.
         checked: model -> folder of its checked critiques.
 
@@ -186,7 +172,7 @@ def summarise(
     first = next(iter(scored))
 
     def against(one: str, other: str) -> Comparison:
-        return compare(benchmarks, scored[one], scored[other], (one, other), config, seed)
+        return compare(benchmarks, scored[one], scored[other], (one, other), config)
 
     results = Results(
         models={model: dict(zip(names, (s.entry for s in each), strict=True)) for model, each in scored.items()},
@@ -196,9 +182,7 @@ def summarise(
             against(one, two).model_copy(update={"model": one}) for two, one in combinations(list(scored)[1:], 2)
         ],
         robustness=robustness(frames, further, pairs, config, seed),
-        bias={
-            model: biases(model, judgments[model], frame, benchmarks, config, seed) for model, frame in frames.items()
-        },
+        bias={model: biases(model, judgments[model], frame, benchmarks, config) for model, frame in frames.items()},
         critiques={
             model: Critiques.model_validate(critique_consistency(place, seed))
             for model, place in (checked or {}).items()
@@ -209,41 +193,8 @@ def summarise(
     return Results.from_json(results.to_json())  # rounded: what is shown is what is written
 
 
-def by_task(
-    benchmarks: Sequence[Benchmark], scored: Sequence[Scored], config: EvaluationConfig
-) -> dict[str, TaskEntry]:
-    """Per task type: the unweighted mean over its benchmarks, as in the paper; parse rate over judgments.
-
-    A benchmark that is scored by another metric than the task's is not a part of the mean.
-    """
-    tasks: dict[str, TaskEntry] = {}
-    for task in TASKS.values():
-        mine = [(b.name, s) for b, s in zip(benchmarks, scored, strict=True) if _in_mean(b, task)]
-        if not mine:
-            continue
-        entries = [s.entry for _, s in mine]
-        judged = sum(entry.judgments for entry in entries)
-        value, draws = mean([entry.value for entry in entries]), mean_draws([s.draws for _, s in mine])
-        low, high = None, None
-        if value is not None and draws is not None:
-            low, high = intervals.percentile(draws, config.confidence)
-        tasks[task.name] = TaskEntry(
-            n=sum(entry.n for entry in entries),
-            metric=task.metric,
-            value=value,
-            ci_low=low,
-            ci_high=high,
-            accuracy=mean([entry.accuracy for entry in entries]),
-            pearson=mean([entry.pearson for entry in entries if isinstance(entry, ScoreEntry)]),
-            parse_rate=sum((entry.parse_rate or 0.0) * entry.judgments for entry in entries) / judged,
-            partial=any(entry.partial for entry in entries),
-            benchmarks=[name for name, _ in mine],
-        )
-    return tasks
-
-
 def biases(
-    model: str, place: Place, frame: pd.DataFrame, benchmarks: Sequence[Benchmark], config: EvaluationConfig, seed: int
+    model: str, place: Place, frame: pd.DataFrame, benchmarks: Sequence[Benchmark], config: EvaluationConfig
 ) -> dict[str, Bias]:
     """The biases of one model, by benchmark of pairs and of scores.
 
@@ -252,8 +203,7 @@ def biases(
         place: its judgments, for the responses.
         frame: its judgments.
         benchmarks: in the order shown.
-        config: models, bootstrap and confidence.
-        seed: of the bootstrap.
+        config: models and confidence.
     """
     given = config.models.get(model, model)
     own = known_as(model, given if isinstance(given, str) else given.model)
@@ -261,9 +211,9 @@ def biases(
     for benchmark in benchmarks:
         lines, task = frame[frame["benchmark"] == benchmark.name], TASKS[benchmark.task]
         if task.ordered:
-            found[benchmark.name] = bias(place, lines, own, config, seed)
+            found[benchmark.name] = bias(place, lines, own, config.confidence)
         elif task.scored:
-            found[benchmark.name] = bias_of_scores(lines, own, config, seed)
+            found[benchmark.name] = bias_of_scores(lines, own, config.confidence)
     return found
 
 
@@ -288,19 +238,27 @@ def settings(benchmarks: Sequence[Benchmark], config: EvaluationConfig, seed: in
         protocols={
             "headline": "pairwise: mean of both orders; classification: accuracy; absolute: Pearson's r",
             "asked for": ASKED_FOR[config.format].format(config.max_tokens),
-            "unparsed": "a verdict that cannot be read is wrong; Pearson takes the scale's middle for it",
-            "interval": "percentile bootstrap that draws groups of rows of one instruction and context",
-            "tasks": "unweighted mean over the benchmarks of the task",
+            "unparsed": "a verdict that cannot be read is wrong for accuracy, balanced accuracy, macro-F1 and κ; "
+            "Pearson, Spearman and Kendall take the mean of the judge's read scores for it, which tells no response "
+            "from another; quadratic κ and calibration leave it out, as they need a verdict",
+            "interval": "over groups of related rows (of one question, or of one instruction and context): Wilson's "
+            "with an effective number of rows for accuracy, the jackknife on Fisher's z scale for Pearson",
+            "differences": "on the same rows; the sentences of one comparison are tested together (Holm): the chance "
+            "that one of them is wrong is at most 1 minus the confidence; any other pair of models is a comparison of "
+            "its own",
+            "tasks": "unweighted mean over the benchmarks of the task, without those whose rows are part of another; "
+            "its interval treats the benchmarks as independent, although some share a few prompts",
+            "consistency": "of the pairs read in both orders, how many name the same response: pairs with an unread "
+            "verdict are left out, whereas LLMBar's authors count them",
             "formats": "the same pairs and orders in every prompt format; spread is the best value minus the worst",
             "position": "primacy and recency: among pairs whose two verdicts, both read, contradict each other",
-            "length": "accuracy where the longer response is right minus where it is not; lengths in characters",
+            "length": "accuracy of read verdicts where the longer response is right minus where it is not; lengths in "
+            "characters",
+            "calibration": "ECE has no interval, and is too high with few judgments: some 0.05 to 0.1 at 50",
             **PROTOCOLS,
         },
         about={
-            b.name: About(about=b.about, notes=b.notes, license=b.license, expected_n=b.expected_n) for b in benchmarks
+            b.name: About(about=b.about, notes=b.notes, license=b.license, expected_n=b.expected_n, packaged=b.packaged)
+            for b in benchmarks
         },
     )
-
-
-def _in_mean(benchmark: Benchmark, task: Task) -> bool:
-    return benchmark.task == task.name and benchmark.metric == task.metric

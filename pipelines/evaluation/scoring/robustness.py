@@ -52,8 +52,8 @@ def robustness(
         judged: model -> its judgments in the run's own format; models are compared with the first.
         further: model -> its judgments in other formats, told apart by `template`.
         benchmarks: pairwise ones; those without judgments in other formats are left out.
-        config: bootstrap, confidence and sample.
-        seed: of the bootstrap.
+        config: confidence and sample.
+        seed: of the `random` protocol.
 
     Returns:
         model -> benchmark -> its figures.
@@ -72,7 +72,7 @@ def robustness(
     first = next(iter(judged))
     return {
         model: {
-            benchmark.name: _of_formats(benchmark, model, first, scored, config, seed)
+            benchmark.name: _of_formats(benchmark, model, first, scored, config)
             for benchmark in benchmarks
             if benchmark.name in per
         }
@@ -91,7 +91,6 @@ def _of_formats(
     first: str,
     scored: Mapping[str, Mapping[str, Mapping[str, Scored]]],
     config: EvaluationConfig,
-    seed: int,
 ) -> Robustness:
     mine, base = scored[model][benchmark.name], scored.get(first, {}).get(benchmark.name, {})
     order = [name for name in FORMATS if name in mine] + sorted(set(mine) - set(FORMATS))
@@ -99,7 +98,7 @@ def _of_formats(
     for name in order:
         against = None
         if model != first and name in base:
-            compared = compare([benchmark], [mine[name]], [base[name]], (model, first), config, seed)
+            compared = compare([benchmark], [mine[name]], [base[name]], (model, first), config)
             against = compared.benchmarks[benchmark.name]
         entry = mine[name].entry
         formats[name] = Format(

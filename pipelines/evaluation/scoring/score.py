@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from pipelines.core.determinism import integer
 from pipelines.core.errors import UserError
+from pipelines.engines.llm.ask import TOO_LONG
 from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED
 from pipelines.evaluation.asking.judgments import FAILED, SKIPPED
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.config import EvaluationConfig
-from pipelines.evaluation.scoring import calibration, correlations, intervals, orders, sections, verdict_tables
+from pipelines.evaluation.scoring import baselines, calibration, correlations, orders, sections, verdict_tables
 from pipelines.evaluation.scoring.agreement import Agreement, agreement
 from pipelines.evaluation.scoring.entries import BenchmarkEntry, ScoreEntry, Subset, VerdictEntry
+from pipelines.evaluation.scoring.intervals import Measured
 from pipelines.evaluation.scoring.metrics.registry import metrics, official_metrics
 from pipelines.judging.tasks import TASKS
 
@@ -30,12 +30,12 @@ class Scored:
         entry: the figures.
         table: one line per example (per item, where several rows are one): group_id and points, or group_id, score
             and gold.
-        draws: bootstrap values of the headline, shape (B,); None without an interval.
+        measured: the headline with what its interval needs.
     """
 
     entry: BenchmarkEntry
     table: pd.DataFrame
-    draws: intervals.Floats | None = field(repr=False)
+    measured: Measured
 
 
 def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, seed: int) -> Scored:
@@ -44,8 +44,8 @@ def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, s
     Args:
         frame: the model's judgments (`read_judgments`), of this benchmark or of several.
         benchmark: the protocol.
-        config: bootstrap, confidence and sample.
-        seed: of the bootstrap and of the `random` protocol.
+        config: confidence and sample.
+        seed: of the `random` protocol.
 
     Raises:
         UserError: there are no judgments of the benchmark.
@@ -57,18 +57,19 @@ def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, s
     scored = TASKS[benchmark.task].scored
     rows = verdict_tables.scores(judged) if scored else verdict_tables.pairs(judged)
     table = verdict_tables.best_of(rows) if benchmark.best_of else rows
-    value = headline(table, benchmark)
-    draws, (low, high) = intervals.clustered(
-        partial(draw, table, benchmark, config.bootstrap, seed), table["group_id"], config.confidence
-    )
+    measured = measure(table, benchmark)
+    low, high = measured.interval(config.confidence)
     counts = _counts(lines, judged, rows, benchmark)
     reasons = partial_reasons(counts, benchmark, config.sample_of(benchmark.name))
     shared = {
         "n": len(table),
         "metric": benchmark.metric,
-        "value": value,
-        "ci_low": low if value is not None else None,
-        "ci_high": high if value is not None else None,
+        "value": measured.value,
+        "ci_low": low,
+        "ci_high": high,
+        "no_interval": measured.why,
+        "baseline": baselines.always_the_same(judged, benchmark, headline),
+        "chance": baselines.at_random(judged, benchmark, headline),
         "parse_rate": verdict_tables.parse_rate(judged),
         "partial": bool(reasons),
         "partial_reasons": reasons,
@@ -80,10 +81,10 @@ def score(frame: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig, s
     }
     entry: BenchmarkEntry
     if scored:
-        entry = ScoreEntry(**shared, **_of_scores(table, judged, benchmark, config))
+        entry = ScoreEntry(**shared, **_of_scores(table, judged, benchmark))
     else:
         entry = VerdictEntry(**shared, **_of_verdicts(table, rows, judged, benchmark, config, seed))
-    return Scored(entry, table, draws)
+    return Scored(entry, table, measured)
 
 
 def headline(table: pd.DataFrame, benchmark: Benchmark) -> float | None:
@@ -91,12 +92,9 @@ def headline(table: pd.DataFrame, benchmark: Benchmark) -> float | None:
     return sections.headline(table, benchmark) if benchmark.sections else metrics()[benchmark.metric].value(table)
 
 
-def draw(table: pd.DataFrame, benchmark: Benchmark, draws: int, seed: int) -> intervals.Floats:
-    """Bootstrap values of the headline, shape (B,); models scored on the same rows share their resamples."""
-    key = integer(seed, "bootstrap", benchmark.name)
-    if benchmark.sections:
-        return sections.draw(table, benchmark, draws, key)
-    return metrics()[benchmark.metric].draw(table, draws, key)
+def measure(table: pd.DataFrame, benchmark: Benchmark) -> Measured:
+    """The headline with its interval."""
+    return sections.measure(table, benchmark) if benchmark.sections else metrics()[benchmark.metric].measure(table)
 
 
 def partial_reasons(counts: Mapping[str, int], benchmark: Benchmark, sample: int | None) -> list[str]:
@@ -117,7 +115,7 @@ def partial_reasons(counts: Mapping[str, int], benchmark: Benchmark, sample: int
 
 
 def _counts(lines: pd.DataFrame, judged: pd.DataFrame, rows: pd.DataFrame, benchmark: Benchmark) -> dict[str, int]:
-    """Rows found, asked about, excluded by the benchmark's rule, unreadable; judgments made and failed."""
+    """Rows found, asked about, excluded by the benchmark's rule, unreadable; judgments made, failed and too long."""
     skipped = lines[lines["outcome"] == SKIPPED]
     excluded = skipped["status"].isin([f"filtered:{reason}" for reason in benchmark.where])
     return {
@@ -128,6 +126,7 @@ def _counts(lines: pd.DataFrame, judged: pd.DataFrame, rows: pd.DataFrame, bench
         "unreadable": int((~excluded).sum()),
         "judgments": len(judged),
         "failed": int((judged["outcome"] == FAILED).sum()),
+        "too_long": int((judged["outcome"] == TOO_LONG).sum()),
         "groups": int(rows["group_id"].nunique()),
     }
 
@@ -145,15 +144,13 @@ def _of_verdicts(
         "accuracy": float(table["points"].mean()),
         "value_parsed_only": _parsed_only(judged, benchmark),
         **_without_accuracy(agreement(judged["gold"].tolist(), verdict_tables.labels(judged).tolist())),
-        "interval_wilson": intervals.wilson(float(table["points"].sum()), len(table), config.confidence),
         "calibration": calibration.calibration(judged),
     }
     if f"right_{SWAPPED}" in rows or (judged["order"] != GIVEN).any():
-        found["orders"] = orders.order_protocols(table, seed)
+        found["orders"] = orders.order_protocols(table, seed, benchmark.best_by_subset)
         found["position_consistency"], found["position_consistency_n"] = orders.position_consistency(rows)
     if benchmark.sections:
-        key = integer(seed, "bootstrap", benchmark.name)
-        found["sections"] = sections.entries(table, benchmark, config.bootstrap, key, config.confidence)
+        found["sections"] = sections.entries(table, benchmark, config.confidence)
     if benchmark.authors:
         found["authors"] = official_metrics()[benchmark.authors].figures(rows, benchmark, seed)
     if benchmark.balanced:
@@ -168,9 +165,7 @@ def _parsed_only(judged: pd.DataFrame, benchmark: Benchmark) -> float | None:
     return None if benchmark.best_of or read.empty else headline(verdict_tables.single(read), benchmark)
 
 
-def _of_scores(
-    table: pd.DataFrame, judged: pd.DataFrame, benchmark: Benchmark, config: EvaluationConfig
-) -> dict[str, Any]:
+def _of_scores(table: pd.DataFrame, judged: pd.DataFrame, benchmark: Benchmark) -> dict[str, Any]:
     """What a ScoreEntry adds."""
     score, gold, read = table["score"], table["gold"], table[table["read"]]
     pearson = correlations.pearson(score, gold)
@@ -187,7 +182,6 @@ def _of_scores(
         "quadratic_kappa": correlations.quadratic_kappa(table),
         "expected_pearson": correlations.pearson(calibration.expected_scores(judged, table), gold),
         **dict(agreement(table["nearest"].tolist(), table["verdict"].tolist())),
-        "interval_fisher_z": intervals.fisher_z(score, gold, config.confidence),
         "notes": notes,
     }
 

@@ -8,7 +8,7 @@ import pandas as pd
 from pipelines.core.errors import UserError
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.scoring.figures import Part
-from pipelines.evaluation.scoring.intervals import Floats, percentile, resample
+from pipelines.evaluation.scoring.intervals import Measured, mean_of, of_mean
 
 
 def headline(table: pd.DataFrame, benchmark: Benchmark) -> float | None:
@@ -36,32 +36,29 @@ def scores(table: pd.DataFrame, benchmark: Benchmark) -> dict[str, float | None]
     return found
 
 
-def entries(table: pd.DataFrame, benchmark: Benchmark, draws: int, seed: int, confidence: float) -> dict[str, Part]:
-    """Section -> its mean with a confidence interval, none where a resample lacks the section."""
-    drawn = _drawn(table, benchmark, draws, seed) if table["group_id"].nunique() > 1 else None
+def entries(table: pd.DataFrame, benchmark: Benchmark, confidence: float) -> dict[str, Part]:
+    """Section -> its mean with a confidence interval, none where its rows are of one group."""
     sections, _ = _places(table, benchmark)
     found: dict[str, Part] = {}
-    for index, (name, value) in enumerate(scores(table, benchmark).items()):
-        known = drawn is not None and not np.isnan(drawn[:, index]).any()
-        low, high = percentile(drawn[:, index], confidence) if drawn is not None and known else (None, None)
-        found[name] = Part(n=int((sections == name).sum()), value=value, ci_low=low, ci_high=high)
+    for name, one in _measured(table, benchmark).items():
+        low, high = one.interval(confidence)
+        found[name] = Part(n=int((sections == name).sum()), value=one.value, ci_low=low, ci_high=high)
     return found
 
 
-def draw(table: pd.DataFrame, benchmark: Benchmark, draws: int, seed: int) -> Floats:
-    """Bootstrap values of the headline, shape (B,): groups of rows are drawn, with the sections' weights."""
-    # A small section may be missing from a resample: the mean is then of the others, as in `headline`.
-    return np.asarray(np.nanmean(_drawn(table, benchmark, draws, seed), axis=1))
+def measure(table: pd.DataFrame, benchmark: Benchmark) -> Measured:
+    """The headline with its interval; none where a section's rows are of one group."""
+    parts = [one for one in _measured(table, benchmark).values() if one.value is not None]
+    whole = mean_of(parts)
+    return Measured(whole.value, whole.bounds, whole.why, np.mean([one.shifts for one in parts], axis=0))
 
 
-def _drawn(table: pd.DataFrame, benchmark: Benchmark, draws: int, seed: int) -> Floats:
-    """Section means of the resamples, shape (B, sections); NaN where a resample has no row of the section."""
+def _measured(table: pd.DataFrame, benchmark: Benchmark) -> dict[str, Measured]:
+    """Each section, its shifts over the groups of the whole table."""
     sections, weights = _places(table, benchmark)
-    shares = np.column_stack([weights * (sections == name) for name in benchmark.sections])
-    points = shares * table["points"].to_numpy()[:, None]
-    sums = resample(np.hstack([points, shares]), table["group_id"], draws, seed)
-    right, total = np.split(sums, 2, axis=1)
-    return np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0)
+    return {
+        name: of_mean(table["points"], table["group_id"], weights * (sections == name)) for name in benchmark.sections
+    }
 
 
 def _places(table: pd.DataFrame, benchmark: Benchmark) -> tuple[pd.Series, pd.Series]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipelines.evaluation.scoring import intervals, verdict_tables
 from pipelines.evaluation.scoring.figures import Estimate, Figures
@@ -24,8 +26,11 @@ class SelfPreference(Figures):
 
     Attributes:
         why: the reason where it is not `available`; nothing else is set then.
+        n: pairs: judgments with a choice and one own response; scores: those of own responses, beside `others`.
         chosen: pairs: share in which the judge chooses its own response; `right`: in which that is right.
-        own_excess: scores: mean of score minus gold on its own responses; `others_excess`: on the `others`.
+        own_over_better: pairs: share in which it chooses its own where the other is right; `other_over_better`: in
+            which it chooses the other where its own is right.
+        difference: pairs: of the last two; scores: of an own and another's response of the same gold score.
     """
 
     available: bool
@@ -33,9 +38,9 @@ class SelfPreference(Figures):
     n: int | None = None
     chosen: float | None = None
     right: float | None = None
+    own_over_better: float | None = None
+    other_over_better: float | None = None
     others: int | None = None
-    own_excess: float | None = None
-    others_excess: float | None = None
     difference: Estimate | None = None
 
 
@@ -44,19 +49,19 @@ def known_as(*names: str) -> set[str]:
     return {part.casefold() for name in names for part in (name, name.rstrip("/").rsplit("/", 1)[-1])}
 
 
-def choices(lines: pd.DataFrame, names: Collection[str], confidence: float, draws: int, seed: int) -> SelfPreference:
-    """How much more often a judge of pairs chooses its own response than that is right.
+def choices(lines: pd.DataFrame, names: Collection[str], confidence: float) -> SelfPreference:
+    """Whether a judge of pairs wrongly chooses its own response more often than it wrongly chooses another's.
+
+    Chosen minus right would be the less, the more often its own is right; the two kinds of mistake are not bound so.
 
     Args:
         lines: judgments of pairs.
         names: what the judge is called there (`known_as`).
         confidence: of the interval.
-        draws: of the bootstrap over groups.
-        seed: of the bootstrap.
 
     Returns:
-        `n`: judgments with the judge's own response on one side in which both the gold verdict and the judge's choose
-        one of the two; `chosen` and `right`: shares in which that is its own; `difference`: of the two shares.
+        Over judgments with the judge's own response on one side in which both the gold verdict and the judge's choose
+        one of the two.
     """
     if not lines["generators"].notna().any():
         return SelfPreference(available=False, why=NO_GENERATORS)
@@ -70,32 +75,30 @@ def choices(lines: pd.DataFrame, names: Collection[str], confidence: float, draw
     if rows.empty:
         return SelfPreference(available=False, why=NONE_OWN)
     chosen, right = rows["predicted"] == rows["own"], rows["gold"] == rows["own"]
-    gap = chosen.astype(float) - right.astype(float)
-    _, (low, high) = intervals.clustered(
-        lambda: intervals.bootstrap_mean(gap, rows["group_id"], draws, seed), rows["group_id"], confidence
+    own, other = (
+        intervals.of_mean(choice, rows["group_id"], part) for choice, part in ((chosen, ~right), (~chosen, right))
     )
     return SelfPreference(
         available=True,
         n=len(rows),
         chosen=float(chosen.mean()),
         right=float(right.mean()),
-        difference=Estimate(value=float(gap.mean()), ci_low=low, ci_high=high),
+        own_over_better=own.value,
+        other_over_better=other.value,
+        difference=intervals.difference(own, other).estimate(confidence),
     )
 
 
-def scores(lines: pd.DataFrame, names: Collection[str], confidence: float, draws: int, seed: int) -> SelfPreference:
-    """How much more a judge's scores exceed the gold ones on its own responses than on those of others.
+def scores(lines: pd.DataFrame, names: Collection[str], confidence: float) -> SelfPreference:
+    """How much higher a judge scores its own responses than those of others with the same gold score.
+
+    The coefficient of `own` in a regression of score on gold and own, jackknifed over groups. The plain
+    difference of score minus gold would blame a judge that compresses the scale for the quality of its own responses.
 
     Args:
         lines: judgments of an absolute benchmark.
         names: what the judge is called there (`known_as`).
         confidence: of the interval.
-        draws: of the bootstrap over groups.
-        seed: of the bootstrap.
-
-    Returns:
-        `n` and `others`: scores read of its own responses and of those of others; `own_excess` and `others_excess`:
-        mean of score minus gold; `difference`: of the two means.
     """
     if not lines["generators"].notna().any():
         return SelfPreference(available=False, why=NO_GENERATORS)
@@ -106,19 +109,21 @@ def scores(lines: pd.DataFrame, names: Collection[str], confidence: float, draws
     own = _own(signed.loc[rows.index], names).map(any).to_numpy(dtype=bool)
     if not own.any() or own.all():
         return SelfPreference(available=False, why=NO_SCORES)
-    excess = (rows["score"] - rows["gold"]).to_numpy()
-    means = float(excess[own].mean()), float(excess[~own].mean())
-    _, (low, high) = intervals.clustered(
-        lambda: intervals.bootstrap_gap(excess, own, rows["group_id"], draws, seed), rows["group_id"], confidence
-    )
+    preference = _given_gold(rows, own)
     return SelfPreference(
-        available=True,
-        n=int(own.sum()),
-        others=int((~own).sum()),
-        own_excess=means[0],
-        others_excess=means[1],
-        difference=Estimate(value=means[0] - means[1], ci_low=low, ci_high=high),
+        available=True, n=int(own.sum()), others=int((~own).sum()), difference=preference.estimate(confidence)
     )
+
+
+def _given_gold(rows: pd.DataFrame, own: NDArray[np.bool_]) -> intervals.Measured:
+    """The coefficient of `own`; undefined where the data determine none."""
+
+    def coefficient(lines: pd.DataFrame) -> float | None:
+        design = np.column_stack([np.ones(len(lines)), lines["gold"], lines["own"]])
+        found, _, rank, _ = np.linalg.lstsq(design, lines["score"].to_numpy())
+        return float(found[2]) if rank == design.shape[1] else None
+
+    return intervals.jackknife(coefficient, rows.assign(own=own))
 
 
 def _own(lines: pd.DataFrame, names: Collection[str]) -> pd.Series:

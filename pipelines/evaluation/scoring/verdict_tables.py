@@ -83,13 +83,15 @@ def balanced(table: pd.DataFrame, purpose: str) -> pd.DataFrame:
 def scores(judgments: pd.DataFrame) -> pd.DataFrame:
     """One line per example of an absolute benchmark, indexed by row_id.
 
-    Columns: group_id, subset, gold (float), score (the verdict as a number; the middle of the scale where it
-    could not be read, which says nothing about the response), read, nearest (the allowed verdict closest to
-    gold, the lower of two) and verdict.
+    Columns: group_id, subset, gold (float), score (the verdict as a number; the mean of the judge's read ones where it
+    could not be read), read, nearest (the allowed verdict closest to gold, the lower of two) and verdict.
+
+    The mean adds nothing to a covariance. The middle of the scale would: a judge that always says 5, and is unread
+    where responses are bad, would seem to tell good from bad.
     """
     table = judgments.set_index("row_id").sort_index()
     read = table["outcome"] == "ok"
-    middle = table["allowed"].map(lambda scale: (min(map(float, scale)) + max(map(float, scale))) / 2)
+    said = pd.to_numeric(table["predicted"].where(read)).astype(float)
     gold = table["gold"].astype(float)
     nearest = [
         min(scale, key=lambda verdict: (abs(float(verdict) - value), float(verdict)))
@@ -100,7 +102,7 @@ def scores(judgments: pd.DataFrame) -> pd.DataFrame:
             "group_id": table["group_id"],
             "subset": table["subset"],
             "gold": gold,
-            "score": pd.to_numeric(table["predicted"].where(read)).fillna(middle).astype(float),
+            "score": said.fillna(said.mean() if read.any() else 0.0),
             "read": read,
             "nearest": nearest,
             "verdict": labels(table),

@@ -110,8 +110,8 @@ def test_a_bad_row_of_sixty_four_ends_with_its_reason_and_the_others_are_answere
     rows = [row(number) for number in range(64)]
     bad = {
         7: ({"instruction": "greedy"}, "error:say:not_accepted_by_the_engine:too much asked for"),
-        13: ({"instruction": "word " * 1000}, "error:say:prompt_too_long:prompt of "),
-        21: ({"instruction": "w" * 1_000_000}, "error:say:prompt_too_long:prompt of "),
+        13: ({"instruction": "word " * 1000}, "filtered:too_long"),
+        21: ({"instruction": "w" * 1_000_000}, "filtered:too_long"),
         22: ({"instruction": "half <half>"}, "error:say:invalid_unicode:"),
         40: ({"responses": None}, "error:say:no_responses"),
         41: ({"allowed": []}, "error:say:no_allowed"),

@@ -143,7 +143,7 @@ def test_the_authors_figures_on_real_rows(
     make_run: Callable[..., Any], two_models: dict[str, Any], data_root: Path
 ) -> None:
     names = ["financebench", "craft_md", "reward_bench", "llm_aggrefact", "auto_j"]
-    run = make_run(two_models, names, data_root, bootstrap=100)
+    run = make_run(two_models, names, data_root)
     found = summarise(run.judgments, run.examples, run.config, seed=0)
     per = found.to_json()["models"]["trained"]
     assert (per["financebench"]["n"], per["financebench"]["balanced"]["n"]) == (1663, 528 + 528)

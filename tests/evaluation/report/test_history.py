@@ -19,6 +19,6 @@ def test_a_training_log_with_a_broken_line_is_still_drawn(tmp_path: Path) -> Non
     path.write_text('{"step": 1, "loss": 2.0}\nnot json\n[1]\n{"loss": 3}\n{"step": 2, "loss": null, "loss_dpo": 1}\n')
     steps, panels = history.training_panels(history.training_log(path)) or ([], {})
     assert steps == [1, 2]
-    assert panels == {"loss": {"loss": [2.0, None], "loss_dpo": [None, 1]}}
+    assert panels == {"loss": {"loss": [2.0, None], "of the preference (DPO)": [None, 1]}}
     assert history.training_panels([]) is None
     assert history.training_log(tmp_path / "none") == []

@@ -27,7 +27,7 @@ def test_any_two_of_three_models_stand_on_the_page(make_run: Callable, two_model
     found = summarise(run.judgments, run.examples, run.config, seed=0)
     page = Page(report.write_report(found, run.judgments, run.run).read_text())
     (other,) = found.other_comparisons
-    assert "third is worse than trained" in other.tasks["pairwise"].sentence
+    assert "third scores lower than trained" in other.tasks["pairwise"].sentence
     assert other.tasks["pairwise"].sentence in page.text
 
 
@@ -56,7 +56,7 @@ def test_the_page_shows_what_it_must(written: tuple[Any, Results, Page]) -> None
     for words in ("sample of 20 of 60 rows", "No overall average", *found.settings.protocols.values()):
         assert words in page.text
     # The headline, a reliability diagram of the pairs, the training and the funnel.
-    assert sum(tag == "svg" for tag, _ in page.elements) == 4
+    assert sum(tag == "svg" for tag, _ in page.elements) == 5
 
 
 def test_the_page_is_the_same_every_time(written: tuple[Any, Results, Page]) -> None:
@@ -145,7 +145,7 @@ def test_biases_calibration_and_critiques_are_shown(in_formats: tuple[Results, P
         assert place and length
         for one in (place.primacy, place.recency):
             assert f"{report.figure(one.value)} {report.interval(one)}" in page.text
-        assert f"{length.difference.value:+.3f}" in page.text
+        assert report.figure(length.difference.value, True) in page.text
     assert "Self-preference is not available for heldout_pairwise" in page.text
     for per in found.models.values():
         assert f"{per['heldout_pairwise'].calibration.ece:.3f}" in page.text
@@ -184,23 +184,36 @@ def test_figures_that_are_not_there_are_dashes(make_run: Callable, write_benchma
     terminal_summary(found, run.run, run.run.report)
 
 
-def test_the_commonest_verdict_is_drawn_where_the_metric_is_accuracy_and_nowhere_else(
+def test_correlations_have_a_chart_and_a_chance_line_of_their_own(
     written: tuple[Any, Results, Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = written[1]
-    drawn: list[Any] = []
-    monkeypatch.setattr(plots, "headline", lambda labels, models, baseline: drawn.append((labels, models, baseline)))
-    report.headline_plot(found)
-    labels, models, baseline = drawn[0]
+    drawn: dict[str, Any] = {}
+
+    def headline(labels: Any, models: Any, baseline: Any, name: str, axis: str) -> str:
+        drawn[axis] = (labels, models, baseline)
+        return name
+
+    monkeypatch.setattr(plots, "headline", headline)
+    assert report.headline_plots(found) == ["headline0", "headline1"]
     first = found.models["base"]
-    assert labels == [f"{name}*" for name in first]
-    assert baseline == [
-        first["heldout_pairwise"].majority_class,
-        None,  # the share of the commonest score is no correlation
-        first["heldout_classification"].majority_class,
-    ]
-    for model, per in found.models.items():
-        assert models[model] == [(entry.value, entry.ci_low, entry.ci_high) for entry in per.values()]
+    assert drawn["accuracy"][0] == ["heldout_pairwise*", "heldout_classification*"]
+    assert drawn["accuracy"][2] == [first[name].baseline for name in ("heldout_pairwise", "heldout_classification")]
+    assert (drawn["pearson"][0], drawn["pearson"][2]) == (["heldout_absolute*"], [0.0])
+    entry = first["heldout_absolute"]
+    assert drawn["pearson"][1]["base"] == [(entry.value, entry.ci_low, entry.ci_high)]
+
+
+def test_a_judge_that_was_never_read_says_so_in_its_cell(make_run: Callable) -> None:
+    run = make_run({"base": lambda row: "I like A.\n\nBut who knows?", "trained": lambda row: "Result: A"})
+    found = summarise(run.judgments, run.examples, run.config, seed=0)
+    text = Page(report.write_report(found, run.judgments, run.run).read_text()).text
+    assert "0.000 0% of its verdicts could be read" in text
+    assert "A packaged sample , not a benchmark: heldout_pairwise, heldout_absolute, heldout_classification" in text
+    assert text.index("A packaged sample") < text.index("trained against base")
+    assert "How unread answers end" in text
+    assert "heldout_pairwise 1 base 120 of 120 unread But who knows?" in text
+    assert "better" not in text[: text.index("Benchmarks")]
 
 
 PREFERS = {"available": True, "n": 40, "difference": {"value": 0.125, "ci_low": 0.025, "ci_high": 0.225}}
@@ -210,12 +223,14 @@ def test_self_preference_is_shown_where_it_is_known_and_its_reason_where_no_mode
     written: tuple[Any, Results, Page],
 ) -> None:
     changed = written[1].to_json()
-    of_pairs = PREFERS | {"chosen": 0.625, "right": 0.5}
-    of_scores = PREFERS | {"others": 60, "own_excess": 0.375, "others_excess": 0.25}
+    of_pairs = PREFERS | {"chosen": 0.625, "right": 0.5, "own_over_better": 0.25, "other_over_better": 0.125}
+    of_scores = PREFERS | {"others": 60}
     changed["bias"]["trained"]["heldout_pairwise"]["self_preference"] = of_pairs
     text = Page(report.render_report(Results.from_json(changed), [], [], None)).text
     sentence = (
-        "trained on heldout_pairwise: chooses its own response in 62.5% of 40 judgments, and it is right in 50.0%"
+        "trained on heldout_pairwise: chooses its own response in 62.5% of 40 judgments, and it is right in 50.0%; "
+        "wrongly its own in 25.0% of those where the other is right, wrongly the other in 12.5% of those where its own "
+        "is"
     )
     assert f"{sentence}: +0.125 [+0.025, +0.225]." in text
     assert "base on heldout_pairwise: chooses" not in text
@@ -224,30 +239,20 @@ def test_self_preference_is_shown_where_it_is_known_and_its_reason_where_no_mode
     changed["bias"]["base"]["heldout_absolute"]["self_preference"] = of_scores
     text = Page(report.render_report(Results.from_json(changed), [], [], None)).text
     assert (
-        "base on heldout_absolute: its scores exceed the gold ones by +0.375 on its own 40 responses and by +0.250 on "
-        "60 others: +0.125 [+0.025, +0.225]."
+        "base on heldout_absolute: scores of its own 40 responses against those of 60 others with the same gold score: "
+        "+0.125 [+0.025, +0.225]."
     ) in text
     assert "Self-preference is not available" not in text
 
 
-def test_a_difference_is_coloured_only_where_its_interval_excludes_zero(written: tuple[Any, Results, Page]) -> None:
+def test_a_difference_is_coloured_only_where_it_is_more_than_chance(written: tuple[Any, Results, Page]) -> None:
     changed = written[1].to_json()
     differences = changed["comparison"]["trained"]["benchmarks"]
-    bounds = [(0.001, 0.3), (-0.3, -0.001), (0.0, 0.3)]
-    for entry, (low, high) in zip(differences.values(), bounds, strict=True):
-        entry |= {"ci_low": low, "ci_high": high}
+    for entry, shown in zip(differences.values(), ("higher", "lower", ""), strict=True):
+        entry |= {"ci_low": 0.001, "ci_high": 0.3, "shown": shown}
     page = Page(report.render_report(Results.from_json(changed), [], [], None))
     classes = [attributes.get("class") for tag, attributes in page.elements if tag == "td"]
     assert (classes.count("better"), classes.count("worse"), classes.count("")) == (1, 1, 1)
-
-
-def test_the_closed_form_is_named_after_the_kind_of_verdict(written: tuple[Any, Results, Page]) -> None:
-    _, found, page = written
-    pairs, scores = (found.models["base"][name] for name in ("heldout_pairwise", "heldout_absolute"))
-    assert (pairs.closed_form[0], scores.closed_form[0]) == ("Wilson", "Fisher z")
-    for entry in (pairs, scores):
-        name, (low, high) = entry.closed_form
-        assert f"[{low:.3f}, {high:.3f}] {name}" in page.text
 
 
 def test_numbers_and_dashes() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from statsmodels.stats.proportion import proportion_confint
@@ -69,7 +70,8 @@ def test_accuracy_where_the_longer_is_right_and_where_it_is_not() -> None:
         [
             line(0, "A", "A", **longer_a),
             line(1, "B", "B", **longer_b),
-            line(2, "B", None, **longer_b),  # not read: wrong
+            line(2, "B", None, **longer_b),  # not read: nothing is known of it
+            line(9, "B", "A", **longer_b),
             line(3, "A", "A", **longer_a),
             line(4, "A", "B", **longer_b),
             line(5, "B", "B", **longer_a),
@@ -78,11 +80,27 @@ def test_accuracy_where_the_longer_is_right_and_where_it_is_not() -> None:
             line(8, "A", "A", length_a=math.nan, length_b=math.nan),
         ]
     )
-    found = bias.length(judgments, 0.95, 500, seed=1).model_dump()
+    found = bias.length(judgments, 0.95).model_dump()
     assert found["longer_right"] == {"n": 4, "accuracy": 0.75}
     assert found["shorter_right"] == {"n": 2, "accuracy": 0.5}
-    assert found["difference"]["value"] == 0.25
-    assert -1 <= found["difference"]["ci_low"] < 0.25 < found["difference"]["ci_high"] <= 1
+    assert found["difference"] == {"value": None, "ci_low": None, "ci_high": None}  # of a handful
+
+
+def test_a_judge_that_is_unread_on_long_prompts_does_not_dislike_length() -> None:
+    long, short = {"length_a": 9000, "length_b": 100}, {"length_a": 100, "length_b": 60}
+    lines = [line(number, "A", None if number % 2 else "A", **long) for number in range(60)]
+    lines += [line(number, "B", "B", **short) for number in range(60, 120)]
+    found = bias.length(pd.DataFrame(lines), 0.95)
+    assert (found.longer_right.n, found.longer_right.accuracy, found.shorter_right.accuracy) == (30, 1.0, 1.0)
+    gap = found.difference
+    assert gap.value == 0.0  # -0.5 with unread verdicts as wrong ones
+    assert gap.ci_low is not None and gap.ci_high is not None and -0.13 < gap.ci_low < 0 < gap.ci_high < 0.13
+
+
+def test_a_judge_that_was_never_read_has_no_bias_of_length() -> None:
+    lines = [line(number, "A", None, length_a=30 + number % 3, length_b=31) for number in range(60)]
+    found = bias.length(pd.DataFrame(lines), 0.95)
+    assert (found.difference.value, found.difference.ci_low, found.regression.coefficient) == (None, None, None)
 
 
 def choices(counts: list[tuple[str, int, int, int]], copies: int = 1, same_group: bool = False) -> pd.DataFrame:
@@ -104,7 +122,7 @@ def logit(share: float) -> float:
 
 def test_the_coefficient_of_a_saturated_model_has_a_closed_form() -> None:
     counts = [("A", 1, 200, 150), ("A", -1, 100, 40)]
-    found = bias.length(choices(counts), 0.95, 100, 0).model_dump()["regression"]
+    found = bias.length(choices(counts), 0.95).model_dump()["regression"]
     assert found["n"] == 300
     assert found["coefficient"] == pytest.approx((logit(0.75) - logit(0.4)) / 2, abs=1e-5)
     # Independent rows: the variance of a log-odds is 1 / (n p (1 − p)).
@@ -116,7 +134,7 @@ def test_the_same_judgment_twice_in_a_group_tells_no_more_than_once() -> None:
     counts = [("A", 1, 60, 45), ("A", -1, 60, 24)]
     widths = []
     for copies, same_group in ((1, True), (4, True), (4, False)):
-        fit = bias.length(choices(counts, copies, same_group), 0.95, 100, 0).model_dump()["regression"]
+        fit = bias.length(choices(counts, copies, same_group), 0.95).model_dump()["regression"]
         widths.append(fit["ci_high"] - fit["ci_low"])
     assert widths[1] == pytest.approx(widths[0], rel=0.02)
     assert widths[2] == pytest.approx(widths[0] / 2, rel=0.02)
@@ -125,11 +143,11 @@ def test_the_same_judgment_twice_in_a_group_tells_no_more_than_once() -> None:
 def test_length_that_only_goes_with_being_right_is_no_bias_given_the_right_verdict() -> None:
     # Three of four verdicts are right, whatever the length; the right response is the longer in three of four.
     counts = [("A", 1, 12, 9), ("A", -1, 4, 3), ("B", -1, 12, 3), ("B", 1, 4, 1)]
-    found = bias.length(choices(counts), 0.95, 100, 0).model_dump()
+    found = bias.length(choices(counts), 0.95).model_dump()
     assert found["regression"]["coefficient"] == pytest.approx(logit(10 / 16), abs=1e-5)
     assert found["given_gold"]["coefficient"] == pytest.approx(0, abs=1e-6)
     assert found["given_gold"]["ci_low"] < 0 < found["given_gold"]["ci_high"]
-    assert found["difference"]["value"] == 0
+    assert found["longer_right"]["accuracy"] == found["shorter_right"]["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +162,7 @@ def test_length_that_only_goes_with_being_right_is_no_bias_given_the_right_verdi
 )
 def test_data_that_determine_no_coefficient_give_none(counts: list[tuple[str, int, int, int]]) -> None:
     frame = choices(counts) if counts else pd.DataFrame([line(0, "A", None)])
-    found = bias.length(frame, 0.95, 100, 0).model_dump()
+    found = bias.length(frame, 0.95).model_dump()
     for name in ("regression", "given_gold"):
         assert [found[name][key] for key in ("coefficient", "ci_low", "ci_high")] == [None, None, None]
 
@@ -165,15 +183,14 @@ def test_self_preference_in_choices_by_hand() -> None:
             line(8, "A", "A", generators=None),
         ]
     )
-    found = self_preference.choices(
-        judgments, self_preference.known_as("trained", "org/me-8b"), 0.95, 500, 0
-    ).model_dump()
+    found = self_preference.choices(judgments, self_preference.known_as("trained", "org/me-8b"), 0.95).model_dump()
     assert (found["available"], found["n"], found["chosen"], found["right"]) == (True, 5, 1.0, 0.6)
-    assert found["difference"]["value"] == pytest.approx(0.4)
-    assert 0 <= found["difference"]["ci_low"] < 0.4 < found["difference"]["ci_high"] <= 1
-    stranger = self_preference.choices(judgments, {"base"}, 0.95, 500, 0).model_dump()
+    # Its own chosen both times the other was right; the other never chosen in the three where its own was.
+    assert (found["own_over_better"], found["other_over_better"], found["difference"]["value"]) == (1.0, 0.0, 1.0)
+    assert 0 < found["difference"]["ci_low"] < 1 and found["difference"]["ci_high"] == 1
+    stranger = self_preference.choices(judgments, {"base"}, 0.95).model_dump()
     assert (stranger["available"], "own" in stranger["why"]) == (False, True)
-    unsigned = self_preference.choices(judgments.assign(generators=None), {me}, 0.95, 500, 0).model_dump()
+    unsigned = self_preference.choices(judgments.assign(generators=None), {me}, 0.95).model_dump()
     assert unsigned["why"] == self_preference.NO_GENERATORS
 
 
@@ -182,26 +199,37 @@ def scored(row_id: int, gold: float, said: str | None, generator: str | None) ->
     return line(row_id, str(gold), said, **signed)
 
 
-def test_self_preference_in_scores_of_six_responses() -> None:
-    judgments = pd.DataFrame(
-        [
-            scored(0, 3.0, "5", "Me"),  # +2
-            scored(1, 2.0, "3", "me"),  # +1
-            scored(2, 4.0, "3", "you"),  # -1
-            scored(3, 3.0, "3", "you"),  # 0
-            scored(4, 1.0, None, "me"),  # unread
-            scored(5, 1.0, "5", None),  # unsigned
-        ]
-    )
-    found = self_preference.scores(judgments, {"me"}, 0.95, 500, 0)
-    assert (found.available, found.n, found.others) == (True, 2, 2)
-    assert (found.own_excess, found.others_excess) == (1.5, -0.5)
-    assert found.difference and found.difference.value == 2.0
-    assert found.difference.ci_low is not None and found.difference.ci_high is not None
-    assert 1.0 <= found.difference.ci_low < 2.0 < found.difference.ci_high <= 3.0
-    for names, frame in (({"me"}, judgments[:2]), ({"stranger"}, judgments)):  # all are its own, or none
-        assert self_preference.scores(frame, names, 0.95, 500, 0).why == self_preference.NO_SCORES
-    assert self_preference.scores(judgments[5:], {"me"}, 0.95, 500, 0).why == self_preference.NO_GENERATORS
+def test_self_preference_of_scores_is_not_the_quality_of_the_own_responses() -> None:
+    """A judge without preference that compresses the scale, and whose own responses are better."""
+    lines = [
+        scored(number, gold, f"{1.5 + gold / 2 + (number % 5 - 2) / 10}", "me" if number % 3 == 0 else "you")
+        for number in range(90)
+        for gold in [float((number * 7) % 3 + 1 + (2 if number % 3 == 0 else 0))]
+    ]
+    fair = self_preference.scores(pd.DataFrame(lines), {"me"}, 0.95)
+    assert (fair.available, fair.n, fair.others) == (True, 30, 60)
+    assert fair.difference and fair.difference.value == pytest.approx(0, abs=0.1)
+    assert fair.difference.ci_low is not None and fair.difference.ci_high is not None
+    assert fair.difference.ci_low < 0 < fair.difference.ci_high  # score minus gold would say -1
+    vain = [{**one, "predicted": str(float(one["predicted"]) + 0.5 * (one["generators"] == ["me"]))} for one in lines]
+    found = self_preference.scores(pd.DataFrame(vain), {"me"}, 0.95)
+    assert found.difference and found.difference.value == pytest.approx(fair.difference.value + 0.5)
+
+
+def test_self_preference_of_scores_leaves_out_what_is_unread_or_unsigned() -> None:
+    lines = [scored(number, 1 + number % 5, str(1 + number % 4), ["Me", "you"][number % 2]) for number in range(12)]
+    lines += [scored(20, 1.0, None, "me"), scored(21, 1.0, "5", None)]
+    found = self_preference.scores(pd.DataFrame(lines), {"me"}, 0.95)
+    assert (found.n, found.others) == (6, 6)
+    for names, frame in (({"me"}, lines[:1]), ({"stranger"}, lines)):  # all are its own, or none
+        assert self_preference.scores(pd.DataFrame(frame), names, 0.95).why == self_preference.NO_SCORES
+    assert self_preference.scores(pd.DataFrame(lines[-1:]), {"me"}, 0.95).why == self_preference.NO_GENERATORS
+
+
+def test_a_score_that_follows_gold_exactly_has_no_interval_of_zero_width() -> None:
+    lines = [scored(number, 1 + number % 5, str(1 + number % 5), ["me", "you"][number % 2]) for number in range(40)]
+    found = self_preference.scores(pd.DataFrame(lines), {"me"}, 0.95).difference
+    assert found and found.value == pytest.approx(0, abs=1e-9) and (found.ci_low, found.ci_high) == (None, None)
 
 
 def test_generators_change_places_with_their_responses(make_run: Callable, write_benchmark: Callable) -> None:
@@ -229,15 +257,16 @@ def test_self_preference_in_scores_by_hand(data_root: Path, make_run: Callable) 
         said = round(float(row["gold"])) + (1 if row["generators"] == ["chatgpt"] else -1)
         return f"Result: {min(max(said, 1), 5)}"
 
-    run = make_run({"chatgpt": vain, "other": vain}, ["mt_bench"], data_root, bootstrap=200)
+    run = make_run({"chatgpt": vain, "other": vain}, ["mt_bench"], data_root)
     found = summarise(run.judgments, run.examples, run.config, 0).to_json()["bias"]
     own = found["chatgpt"]["mt_bench"]["self_preference"]
     frame = pd.read_parquet(run.judgments["chatgpt"])
-    excess = frame["predicted"].astype(float) - frame["gold"].astype(float)
     mine = frame["generators"].map(lambda names: names[0] == "chatgpt")
     assert (own["n"], own["others"]) == (80, 240)
-    assert own["own_excess"] == pytest.approx(excess[mine].mean(), abs=1e-6)
-    assert own["difference"]["value"] == pytest.approx(excess[mine].mean() - excess[~mine].mean(), abs=1e-6)
+    fit = np.linalg.lstsq(
+        np.column_stack([np.ones(320), frame["gold"].astype(float), mine]), frame["predicted"].astype(float)
+    )[0]
+    assert own["difference"]["value"] == pytest.approx(fit[2], abs=1e-6)
     assert 0.1 < own["difference"]["ci_low"] < own["difference"]["value"] < own["difference"]["ci_high"]
     assert found["other"]["mt_bench"]["self_preference"] == {"available": False, "why": self_preference.NO_SCORES}
 
@@ -249,7 +278,7 @@ def longest(row: dict[str, Any]) -> str:
 
 def test_judges_of_known_bias_on_real_pairs(make_run: Callable, data_root: Path) -> None:
     rules = {"first": lambda row: "Result: A", "longest": longest, "right": lambda row: f"Result: {row['gold']}"}
-    run = make_run(rules, ["evalbiasbench", "auto_j"], data_root, bootstrap=100)
+    run = make_run(rules, ["evalbiasbench", "auto_j"], data_root)
     found = summarise(run.judgments, run.examples, run.config, 0).to_json()
     first, longer, right = (found["bias"][model] for model in rules)
     for name, n in (("evalbiasbench", 80), ("auto_j", 1392)):
@@ -276,12 +305,12 @@ def test_a_row_without_responses_does_not_stop_the_others(make_run: Callable, wr
     assert (found["position"]["pairs"], found["length"]["longer_right"]["n"]) == (4, 8)
 
 
-def test_kinds_are_shares_of_points_with_wilson_intervals() -> None:
+def test_kinds_are_shares_of_points() -> None:
     judgments = both_orders(("A", "B"), ("A", "A"), ("B", "A"))
     judgments["subset"] = ["x"] * 4 + ["y"] * 2
     found = bias.kinds(verdict_tables.pairs(judgments), 0.95)
     assert {name: (part.n, part.value) for name, part in found.items()} == {"x": (2, 0.75), "y": (1, 0.0)}
-    assert (found["x"].ci_low, found["x"].ci_high) == pytest.approx(proportion_confint(1.5, 2, method="wilson"))
+    assert found["x"].ci_low is not None and 0.15 < found["x"].ci_low < 0.75 < found["x"].ci_high < 1
 
 
 def test_flipping_responses_flips_no_finding() -> None:
@@ -292,5 +321,5 @@ def test_flipping_responses_flips_no_finding() -> None:
         length_a=judgments["length_b"],
         length_b=judgments["length_a"],
     )
-    one, two = (bias.length(frame, 0.95, 200, 3).model_dump() for frame in (judgments, mirrored))
+    one, two = (bias.length(frame, 0.95).model_dump() for frame in (judgments, mirrored))
     assert one["difference"] == pytest.approx(two["difference"])

@@ -75,7 +75,7 @@ def test_an_expected_score_lies_between_the_verdicts() -> None:
         ]
     )
     table = scores(frame)
-    assert expected_scores(frame, table).tolist() == pytest.approx([4.0, 2.0, 5.0, 3.0])  # d: the middle of the scale
+    assert expected_scores(frame, table).tolist() == pytest.approx([4.0, 2.0, 5.0, 10 / 3])  # d: the mean of those read
 
 
 def test_kendall_and_quadratic_kappa_by_hand() -> None:

@@ -1,130 +1,155 @@
-"""Intervals against slow resampling by hand, against theory and against the libraries."""
+"""Intervals by hand, against theory, and by how often they hold."""
 
 from __future__ import annotations
+
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import pearsonr
+from scipy.stats import t
+from statsmodels.stats.proportion import proportion_confint
 
+from perf.coverage import coverage, of_accuracy, of_difference, of_pairs, of_pearson
 from pipelines.evaluation.scoring import intervals
-from pipelines.evaluation.scoring.intervals import (
-    bootstrap,
-    bootstrap_gap,
-    bootstrap_mean,
-    bootstrap_pearson,
-    clustered,
-    fisher_z,
-    percentile,
-    resample,
-    wilson,
-)
+from pipelines.evaluation.scoring.intervals import Measured, difference, jackknife, mean_of, of_jackknife, of_mean
+from pipelines.evaluation.scoring.metrics import pearson
 
 RNG = np.random.default_rng(0)
-
-
-def test_each_resample_draws_whole_groups() -> None:
-    # Sums of groups a, b and c are 1, 20 and 300: every digit tells how often its group was drawn.
-    values = np.array([[1.0], [5.0], [15.0], [300.0]])
-    sums = resample(values, ["a", "b", "b", "c"], draws=200, seed=1)[:, 0]
-    for total in sums:
-        counts = [int(total // 300), int(total % 300 // 20), int(total % 20)]
-        assert sum(counts) == 3
-
-
-def test_the_same_seed_draws_the_same_groups_whatever_the_values() -> None:
-    groups = list("aabbccdd")
-    one = bootstrap_mean(np.arange(8), groups, 100, seed=5)
-    assert (one == bootstrap_mean(np.arange(8), groups, 100, seed=5)).all()
-    assert (one == bootstrap_mean(np.arange(8) + 1.0, groups, 100, seed=5) - 1).all()
-    assert (one != bootstrap_mean(np.arange(8), groups, 100, seed=6)).any()
-
-
-def test_the_order_of_the_rows_does_not_matter() -> None:
-    values, groups = RNG.random(30), RNG.integers(0, 9, 30)
-    shuffled = RNG.permutation(30)
-    one = bootstrap_mean(values, groups, 200, seed=1)
-    assert one == pytest.approx(bootstrap_mean(values[shuffled], groups[shuffled], 200, seed=1))
-
-
-def test_the_mean_of_independent_rows_has_the_spread_of_theory() -> None:
-    values = (RNG.random(400) < 0.3).astype(float)
-    draws = bootstrap_mean(values, np.arange(400), 4000, seed=0)
-    assert draws.mean() == pytest.approx(values.mean(), abs=0.002)
-    assert draws.std() == pytest.approx(values.std() / 20, rel=0.05)
-
-
-def test_rows_that_hang_together_widen_the_interval() -> None:
-    values = np.repeat(RNG.random(40) < 0.5, 10).astype(float)
-    low, high = percentile(bootstrap_mean(values, np.repeat(np.arange(40), 10), 2000, 0), 0.95)
-    narrow_low, narrow_high = percentile(bootstrap_mean(values, np.arange(400), 2000, 0), 0.95)
-    assert high - low > 2.5 * (narrow_high - narrow_low)
-
-
-def test_pearson_of_a_resample_is_scipy_s_of_the_rows_drawn() -> None:
-    x, y, groups = RNG.integers(1, 6, 60).astype(float), RNG.random(60) * 4 + 1, RNG.integers(0, 20, 60)
-    draws = bootstrap_pearson(x, y, groups, 50, seed=2)
-    # How often each group was drawn, from indicator columns under the same seed.
-    names = np.unique(groups)
-    counts = resample((groups[:, None] == names).astype(float), groups, 50, seed=2) / np.bincount(groups)[names]
-    for value, drawn in zip(draws, counts, strict=True):
-        rows = np.repeat(np.arange(60), drawn[np.searchsorted(names, groups)].astype(int))
-        assert value == pytest.approx(pearsonr(x[rows], y[rows]).statistic)
-
-
-def test_pearson_of_constant_scores_is_zero_in_every_resample() -> None:
-    assert (bootstrap_pearson(np.full(20, 2.2), RNG.random(20), np.arange(20), 100, 0) == 0).all()
-
-
-def test_one_group_has_no_interval() -> None:
-    assert clustered(lambda: np.ones(3), ["a", "a"], 0.95) == (None, (None, None))
-    draws, interval = clustered(lambda: np.arange(101.0), ["a", "b"], 0.9)
-    assert draws is not None
-    assert interval == pytest.approx((5.0, 95.0))
+ROWS = np.arange(30)
 
 
 def test_wilson_by_hand() -> None:
     # Wilson (1927): centre (p + z²/2n) / (1 + z²/n), half width z·sqrt(p(1-p)/n + z²/4n²) / (1 + z²/n).
-    p, n, z = 8 / 10, 10, 1.959963984540054
+    p, n, z = 8 / 10, 10, NormalDist().inv_cdf(0.975)
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    assert wilson(8, 10, 0.95) == pytest.approx((centre - half, centre + half))
-    assert wilson(0, 0, 0.95) == (None, None)
+    assert intervals.wilson(8 / 10, 10, 0.95) == pytest.approx((centre - half, centre + half))
 
 
-def test_fisher_z_by_hand() -> None:
-    x = np.arange(12.0)
-    y = x + RNG.normal(0, 4, 12)
-    z = np.arctanh(np.corrcoef(x, y)[0, 1])
-    half = 1.959963984540054 / np.sqrt(12 - 3)
-    assert fisher_z(x, y, 0.95) == pytest.approx((np.tanh(z - half), np.tanh(z + half)))
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(30, 30, 0.886, 1.0), (0, 30, 0.0, 0.114), (3, 3, 0.439, 1.0), (27, 30, 0.744, 0.965)],
+)
+def test_independent_rows_have_wilson_s_interval_also_at_its_ends(right: int, n: int, low: float, high: float) -> None:
+    found = of_mean([1.0] * right + [0.0] * (n - right), np.arange(n))
+    assert found.interval(0.95) == pytest.approx((low, high), abs=6e-4)
+    assert found.interval(0.95) == pytest.approx(proportion_confint(right, n, method="wilson"))
 
 
-def test_fisher_z_needs_rows_that_vary() -> None:
-    assert fisher_z([1, 2, 3], [1, 2, 3], 0.95) == (None, None)
-    assert fisher_z([3, 3, 3, 3, 3], [1, 2, 3, 4, 5], 0.95) == (None, None)
+def test_rows_that_hang_together_count_as_one() -> None:
+    points, groups = np.repeat([1.0] * 6 + [0.0] * 4, 3), np.repeat(np.arange(10), 3)
+    assert of_mean(points, groups).interval(0.95) == pytest.approx(proportion_confint(6, 10, method="wilson"))
+    assert of_mean(np.ones(30), groups).interval(0.95) == pytest.approx(proportion_confint(10, 10, method="wilson"))
 
 
-def test_any_figure_is_drawn_from_the_same_resamples() -> None:
-    values, groups = RNG.random(30), RNG.integers(0, 9, 30)
-    table = pd.DataFrame({"value": values, "group_id": groups})
-    slow = bootstrap(lambda rows: float(rows["value"].mean()), table, 100, seed=4)
-    assert slow == pytest.approx(bootstrap_mean(values, groups, 100, seed=4))
-    undefined = bootstrap(lambda rows: None, table, 3, seed=4)
-    assert np.isnan(undefined).all()
-    assert clustered(lambda: np.array([0.5, np.nan]), ["a", "b"], 0.95) == (None, (None, None))
+def test_a_judge_that_is_right_in_one_order_of_every_pair_has_an_interval_too() -> None:
+    low, high = of_mean(np.full(40, 0.5), np.arange(40)).interval(0.95)
+    assert low is not None and high is not None
+    assert (low, high) == pytest.approx((0.456, 0.544), abs=1e-3)  # up to z²/(n + z²) of the pairs may be otherwise
 
 
-def test_a_gap_is_the_mean_of_the_one_kind_minus_that_of_the_other() -> None:
-    values, first = np.array([4.0, 2.0, 1.0, 0.0]), np.array([True, True, False, False])
-    drawn = bootstrap_gap(values, first, ["a", "a", "a", "b"], 200, seed=0)
-    # Both groups once: 3 - 0.5; group a twice: 3 - 1; group b twice has no row of the first kind.
-    assert set(drawn) == {2.5, 2.0}
-    counts = resample(np.eye(2), ["a", "b"], 200, seed=0)
-    assert len(drawn) == (counts[:, 0] > 0).sum() < 200
+def test_rows_of_no_weight_are_not_there() -> None:
+    points, groups = RNG.random(30).round(), np.arange(30) // 2
+    part = ROWS < 20
+    found, alone = of_mean(points, groups, part), of_mean(points[part], groups[part])
+    assert (found.value, found.interval(0.9)) == (pytest.approx(alone.value), pytest.approx(alone.interval(0.9)))
+    assert of_mean(points, groups, np.zeros(30)).value is None
 
 
-def test_resamples_drawn_in_chunks_are_those_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = resample(np.eye(5), list("abcde"), 11, seed=3)
-    monkeypatch.setattr(intervals, "CHUNK", 15)  # three resamples at a time
-    assert (resample(np.eye(5), list("abcde"), 11, seed=3) == whole).all()
+def test_one_group_has_no_interval_and_says_so() -> None:
+    for found in (of_mean([1.0, 0.0], ["a", "a"]), of_jackknife(0.5, [0.5])):
+        assert (found.interval(0.95), found.why) == ((None, None), intervals.ONE_GROUP)
+
+
+def table(score: object, gold: object, groups: object = None) -> pd.DataFrame:
+    return pd.DataFrame({"score": score, "gold": gold, "group_id": ROWS if groups is None else groups}, dtype=float)
+
+
+def test_pearson_without_each_group_is_that_of_the_other_rows() -> None:
+    rows = table(RNG.integers(1, 6, 30), RNG.integers(1, 6, 30), ROWS // 3)
+    slow = [pearson.pearson(rows[rows["group_id"] != name]) for name in range(10)]
+    assert pearson.without_groups(rows) == pytest.approx(slow)
+    found = pearson.measure(rows)
+    assert found.interval(0.95) == pytest.approx(of_jackknife(found.value, slow, correlation=True).interval(0.95))
+
+
+def test_pearson_s_interval_by_hand() -> None:
+    rows = table(RNG.random(30), RNG.random(30))
+    z = np.arctanh(pearson.without_groups(rows))
+    error = np.sqrt(29 / 30 * ((z - z.mean()) ** 2).sum())
+    centre = np.arctanh(pearson.pearson(rows))
+    ends = np.tanh([centre - t.ppf(0.975, 29) * error, centre + t.ppf(0.975, 29) * error])
+    assert pearson.measure(rows).interval(0.95) == pytest.approx(tuple(ends))
+
+
+@pytest.mark.parametrize(
+    ("score", "gold", "why"),
+    [
+        (np.full(30, 3.0), RNG.random(30), intervals.NO_SPREAD),
+        (ROWS, ROWS, intervals.UNDEFINED),  # r = 1 in every row seen
+        (np.where(ROWS == 0, 9, ROWS), ROWS, intervals.UNDEFINED),  # and but for one row
+        (ROWS, np.full(30, 2.0), "undefined"),
+    ],
+)
+def test_pearson_without_spread_has_no_interval_and_says_why(score: object, gold: object, why: str) -> None:
+    found = pearson.measure(table(score, gold))
+    assert (found.interval(0.95), found.why) == ((None, None), why)
+
+
+def test_any_figure_has_the_jackknife_which_for_a_mean_is_student_s() -> None:
+    values = RNG.random(30)
+    frame = pd.DataFrame({"value": values, "group_id": ROWS})
+    low, high = jackknife(lambda rows: float(rows["value"].mean()), frame).interval(0.95)
+    reach = t.ppf(0.975, 29) * values.std(ddof=1) / np.sqrt(30)
+    assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach))
+    assert jackknife(lambda rows: None if len(rows) < 30 else 0.5, frame).why == intervals.UNDEFINED
+
+
+def test_the_difference_of_two_judges_that_always_agree_has_an_interval() -> None:
+    one = of_mean(ROWS < 20, ROWS)
+    found = difference(one, one)
+    low, high = found.interval(0.95)
+    assert found.value == 0 and low is not None and high is not None
+    assert low == pytest.approx(-high) and 0.03 < high < 0.15
+    assert found.p_value() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_difference_is_narrower_the_more_two_judges_agree() -> None:
+    one, same, other = (of_mean(rows, ROWS) for rows in (ROWS < 20, ROWS < 18, ROWS >= 12))
+    widths = [high - low for low, high in (difference(one, two).interval(0.95) for two in (same, other))]
+    assert widths[0] < 0.6 * widths[1]
+
+
+def test_the_p_value_belongs_to_the_interval() -> None:
+    found = difference(of_mean(ROWS < 25, ROWS), of_mean(ROWS < 18, ROWS))
+    error = found.p_value()
+    low, _ = found.interval(1 - error)
+    assert 0 < error < 0.05 and low == pytest.approx(0, abs=1e-6)
+
+
+def test_the_mean_of_two_figures_adds_their_reaches_as_if_independent() -> None:
+    one, two = of_mean(ROWS < 20, ROWS), of_mean(ROWS < 5, ROWS)
+    low, high = mean_of([one, two]).interval(0.95)
+    (a, b), (c, d) = one.interval(0.95), two.interval(0.95)
+    assert low == pytest.approx(25 / 60 - np.hypot(20 / 30 - a, 5 / 30 - c) / 2)
+    assert high == pytest.approx(25 / 60 + np.hypot(b - 20 / 30, d - 5 / 30) / 2)
+    assert mean_of([one, Measured(None, None)]).value is None
+    assert mean_of([]).value is None
+    assert mean_of([one, Measured(0.5, None, "why")]).why == "why"
+
+
+@pytest.mark.parametrize(
+    ("case", "n", "size", "icc"),
+    [
+        (of_accuracy(0.95), 30, 1, 0.0),  # a percentile bootstrap holds in 76%
+        (of_accuracy(0.8), 80, 4, 0.5),
+        (of_pairs(0.25, 0.5), 30, 1, 0.0),
+        (of_difference(0.8, 0.5, 0.6), 80, 1, 0.0),
+        (of_pearson(0.8), 30, 1, 0.0),
+    ],
+)
+def test_a_nominal_95_percent_holds_in_93_to_97(case: object, n: int, size: int, icc: float) -> None:
+    held, given = coverage(case, n, size, icc, trials=300)  # type: ignore[arg-type]
+    assert given == 1
+    assert 0.91 < held < 0.99  # within 1.6 standard errors of 300 trials of the range

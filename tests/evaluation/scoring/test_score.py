@@ -80,7 +80,7 @@ def test_a_metric_that_is_undefined_in_a_format_makes_it_the_worst_one(
         return f"Result: {row['gold']}" if row["template"] == "pairwise_original" else "I cannot say."
 
     path = write_benchmark([{**GOOD, "q": str(number)} for number in range(4)], metric="if_any")
-    run = make_run({"base": answer}, [path], bootstrap=100)
+    run = make_run({"base": answer}, [path])
     formats = judge_formats(run, {"base": answer}, ["original", "json"])
     found = summarise(run.judgments, run.examples, run.config, 0, formats)
     entry = found.robustness["base"]["mine"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pipelines.evaluation.scoring.intervals import Floats, bootstrap_mean
+from pipelines.evaluation.scoring.intervals import Measured, of_mean
 from pipelines.evaluation.scoring.metrics.registry import metric
 from pipelines.judging.tasks import CLASSIFICATION, PAIRWISE
 
 
-def draw(table: pd.DataFrame, draws: int, seed: int) -> Floats:
-    """Means of the points of resamples, shape (B,)."""
-    return bootstrap_mean(table["points"], table["group_id"], draws, seed)
+def measure(table: pd.DataFrame) -> Measured:
+    """The mean of the points, by groups."""
+    return of_mean(table["points"], table["group_id"])
 
 
-@metric("accuracy", label="acc", tasks=(PAIRWISE, CLASSIFICATION), draw=draw, baseline=True, of_points=True)
+@metric("accuracy", label="acc", tasks=(PAIRWISE, CLASSIFICATION), measure=measure, of_points=True)
 def accuracy(table: pd.DataFrame) -> float | None:
     """Mean of the rows' points."""
     return float(table["points"].mean()) if len(table) else None

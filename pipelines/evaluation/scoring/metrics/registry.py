@@ -17,11 +17,11 @@ import pandas as pd
 from pipelines.core.errors import UserError
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.scoring import metrics as folder
-from pipelines.evaluation.scoring.intervals import Floats, bootstrap
+from pipelines.evaluation.scoring.intervals import Measured, jackknife
 from pipelines.judging.tasks import Task
 
 Value: TypeAlias = Callable[[pd.DataFrame], float | None]
-Draw: TypeAlias = Callable[[pd.DataFrame, int, int], Floats]
+Measure: TypeAlias = Callable[[pd.DataFrame], Measured]
 Official: TypeAlias = Mapping[str, float | dict[str, float | None] | None]
 Rule: TypeAlias = Callable[[pd.DataFrame, Benchmark, int], Official]
 
@@ -36,8 +36,7 @@ class Metric:
         tasks: the names of those it suits.
         value: over the rows of a table (`verdict_tables.pairs`, for scores `verdict_tables.scores`); None where it is
             undefined.
-        draw: bootstrap values, shape (B,), from table, number of draws and seed.
-        baseline: whether the share of the most frequent verdict is a value of this metric, to be compared with.
+        measure: the value with its interval.
         of_points: whether it is a mean of the rows' points, as benchmarks with sections, or with items of several
             rows, must be scored by.
     """
@@ -46,8 +45,7 @@ class Metric:
     label: str
     tasks: tuple[str, ...]
     value: Value
-    draw: Draw
-    baseline: bool
+    measure: Measure
     of_points: bool
 
 
@@ -75,15 +73,14 @@ def metric(
     *,
     label: str,
     tasks: Sequence[Task],
-    draw: Draw | None = None,
-    baseline: bool = False,
+    measure: Measure | None = None,
     of_points: bool = False,
 ) -> Callable[[Value], Value]:
-    """Register a function of a table as a headline figure; see `Metric`. Without `draw` each resample is computed."""
+    """Register a function of a table as a headline figure; see `Metric`. Without `measure` it is jackknifed."""
 
     def register(value: Value) -> Value:
         names = tuple(task.name for task in tasks)
-        _METRICS[name] = Metric(name, label, names, value, draw or partial(bootstrap, value), baseline, of_points)
+        _METRICS[name] = Metric(name, label, names, value, measure or partial(jackknife, value), of_points)
         return value
 
     return register
@@ -115,12 +112,6 @@ def label_of(name: str) -> str:
     """The short name of a metric; the name itself where it is not known here, as in results of another version."""
     found = metrics().get(name)
     return found.label if found else name
-
-
-def has_baseline(name: str) -> bool:
-    """Whether a metric can be compared with the share of the most frequent verdict."""
-    found = metrics().get(name)
-    return found is not None and found.baseline
 
 
 def require_metrics(benchmarks: Sequence[Benchmark]) -> None:
