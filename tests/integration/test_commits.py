@@ -92,7 +92,7 @@ def segment() -> Any:
         reads = ("instruction",)
 
         def apply(self, row: Any) -> None:
-            if int(row["instruction"].split()[-4]) % 5 == 0:
+            if int(row["instruction"].split()[-3]) % 5 == 0:
                 raise RowFailure("fifth")
 
     return Segment("s", [Hashed(), Fifth()], rows_per_block=BLOCK)

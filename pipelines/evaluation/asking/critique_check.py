@@ -117,7 +117,8 @@ def write_critiques(run: Run, config: CritiqueCheckConfig, judge: str, judgments
     # The texts too: judgments of the same ids may be those of another model.
     said_now = table.select(["judgment_id", "predicted", "critique"]).to_pylist()
     folder = run.work / f"critiques-{judge}"
-    depends = {"judgments": digest(said_now), "rows": config.rows, "seed": run.seed}
+    judged = (step.result_of(run.work / f"judge-{judge}") or {}).get("fingerprint")
+    depends = {"judgments": digest(said_now), "judge": judged, "rows": config.rows, "seed": run.seed}
     return Rows(folder / ROWS, step.once(folder, depends, write)["fingerprint"])
 
 
