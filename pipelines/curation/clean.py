@@ -87,8 +87,8 @@ class Script(Filter):
     reads = TEXTS
 
     def __init__(self, scripts: Sequence[str], most: int = 0) -> None:
-        self.scripts, self.most = list(scripts), most
-        _other_letters(tuple(scripts))  # an unknown script is an error now, not on the first row
+        self.scripts, self.most = sorted(set(scripts)), most
+        _other_letters(tuple(self.scripts))  # an unknown script is an error now, not on the first row
 
     def depends(self) -> dict[str, Any]:
         return {"scripts": self.scripts, "most": self.most}

@@ -8,11 +8,13 @@ from functools import cache
 from typing import Any
 
 from pipelines.core import sql, step, storage
+from pipelines.core.determinism import digest
 from pipelines.core.progress import say
 from pipelines.core.records import Row
 from pipelines.core.segment import Rows
 from pipelines.core.stage import Filter
 from pipelines.core.storage import Place, Version
+from pipelines.curation.duplicates import listed
 from pipelines.judging.tasks import TASKS
 
 
@@ -39,13 +41,13 @@ class Conflicts:
 
         def write(folder: Place) -> step.Result:
             found = ray.get(ray.remote(find_conflicts).remote(before.folder, self.file(work)))
-            return {"rows": sum(found.values()), "sources": found}
+            return {"rows": sum(found.values()), "sources": found, "listed": listed(self.file(work), "outvoted")}
 
-        result = step.once(work / self.name, self.depends(before), write)
+        result = step.once(work / self.name, self.depends(before), write, cheap=True)
         if found := result["sources"]:
             counts = ", ".join(f"{source} {n}" for source, n in found.items())
             say(f"{self.name}: {result['rows']} rows have the content of a row with another label: {counts}")
-        return replace(before, fingerprint=result["fingerprint"])
+        return replace(before, fingerprint=digest(before.fingerprint, result["listed"]))
 
     def describe(self) -> list[str]:
         """One line."""
@@ -106,7 +108,7 @@ class NoConflict(Filter):
     """Filters rows with contradicting labels.
 
     Args:
-        listed: the file of `find_conflicts`.
+        contested: the file of `find_conflicts`.
         policy: `drop` filters all of them, `majority` those whose label is not the commonest of their content; where
             no label is, all of them.
     """
@@ -114,24 +116,24 @@ class NoConflict(Filter):
     name = "conflicts"
     reads = ("raw_id",)
 
-    def __init__(self, listed: Place, policy: str) -> None:
-        self.listed, self.policy = listed, policy
+    def __init__(self, contested: Place, policy: str) -> None:
+        self.contested, self.policy = contested, policy
 
     def depends(self) -> dict[str, Any]:
         return {"policy": self.policy}
 
     def reason(self, row: Row) -> str | None:
-        leave = _leaving(storage.version(self.listed), self.policy)
+        leave = _leaving(storage.version(self.contested), self.policy)
         return "conflicting_label" if row["raw_id"] in leave else None
 
 
-def conflict_filter(listed: Place, policy: str) -> Sequence[Filter]:
+def conflict_filter(contested: Place, policy: str) -> Sequence[Filter]:
     """The filter for a policy; none for `keep`."""
-    return [] if policy == "keep" else [NoConflict(listed, policy)]
+    return [] if policy == "keep" else [NoConflict(contested, policy)]
 
 
 @cache
-def _leaving(listed: Version, policy: str) -> frozenset[str]:
-    table = storage.read_table(listed.place)
+def _leaving(contested: Version, policy: str) -> frozenset[str]:
+    table = storage.read_table(contested.place)
     chosen = table if policy == "drop" else table.filter(table["outvoted"])
     return frozenset(chosen["raw_id"].to_pylist())

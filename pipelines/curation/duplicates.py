@@ -42,7 +42,7 @@ class Duplicates:
 
         def write(folder: Place) -> step.Result:
             count = ray.get(ray.remote(find_duplicates).remote(before.folder, self.file(work), self.sources))
-            return {"rows": count, "listed": listed(self.file(work))}
+            return {"rows": count, "listed": listed(self.file(work), "rank")}
 
         # What follows depends on the list: another order of the sources that lists the same rows changes nothing.
         done = step.once(work / self.name, self.depends(before), write, cheap=True)
@@ -88,10 +88,10 @@ def find_duplicates(rows: Place, out: Place, sources: Sequence[str]) -> int:
     return storage.read_table(out, ["rank"]).num_rows
 
 
-def listed(duplicates: Place) -> str:
-    """Digest of what a file of `find_duplicates` says, however it is laid out."""
-    table = storage.read_table(duplicates).sort_by("raw_id")
-    return digest(table["raw_id"].to_pylist(), table["rank"].to_pylist())
+def listed(file: Place, *columns: str) -> str:
+    """Digest of what a list of rows says in these columns, however it is laid out."""
+    table = storage.read_table(file, ["raw_id", *columns]).sort_by("raw_id")
+    return digest(table.to_pydict())
 
 
 class MarkDuplicates(Stage):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.records import Row, filtered
 from pipelines.core.stage import BatchStage
+from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.consistency import ConsistencyCheck
 from pipelines.curation.mix import Pair
 from pipelines.engines import models
+from pipelines.judging.consistency import answers, most_tokens
 from pipelines.judging.count_tokens import TokenCounter
 from pipelines.judging.templates import READS
 
-ANSWER = 16  # tokens kept for a check's answer before the labels of the rows are known
 MARGIN = 8  # tokens that a critique may add by how it joins the text around it
 
 
@@ -84,15 +85,21 @@ def longer(counter: TokenCounter, prompts: Sequence[str], room: int) -> bool:
     return bool(unsure) and max(counter.prompts(unsure)) > room
 
 
-def check_room(critique_tokens: int, room: int) -> None:
-    """Refuse an engine in which a critique alone would fill the room for prompt and answer.
+def check_room(config: CritiqueConfig, closed_sets: Iterable[Sequence[str]]) -> None:
+    """Refuse an engine in which a critique and a check's answer alone would fill the room for prompt and answer.
+
+    Args:
+        config: of the critiques.
+        closed_sets: the verdicts of each source.
 
     Raises:
-        UserError: it would.
+        UserError: they would.
     """
-    if critique_tokens + ANSWER + MARGIN >= room:
+    room = config.engine.max_model_len
+    answer = max(most_tokens(answers(config.check_mode, allowed)) for allowed in closed_sets)
+    if config.max_tokens + answer + MARGIN >= room:
         raise UserError(
-            f"{critique_tokens} tokens of a critique leave no room for a prompt in max_model_len {room}",
+            f"{config.max_tokens} tokens of a critique leave no room for a prompt in max_model_len {room}",
             where="curation.critique.max_tokens",
             fix="raise curation.critique.engine.max_model_len, or ask for shorter critiques",
         )

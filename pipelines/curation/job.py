@@ -81,14 +81,15 @@ def check_names(curation: CurationConfig) -> None:
     Raises:
         UserError: a source, threshold, cap or template does not fit the others.
     """
-    tasks = {source.name: source.task for source in load_sources(curation.sources)}
+    sources = load_sources(curation.sources)
+    tasks = {source.name: source.task for source in sources}
     if curation.reward.thresholds and not curation.reward.enabled:
         fix = "enable curation.reward, or remove the thresholds"
         raise UserError("there are thresholds, but no reward model", where="curation.reward.thresholds", fix=fix)
     check_thresholds(curation.reward.thresholds, tasks)
     check_caps(curation.mix.caps, tasks)
     check_templates(curation.mix.templates, tasks)
-    check_room(curation.critique.max_tokens, curation.critique.engine.max_model_len)
+    check_room(curation.critique, [source.allowed for source in sources])
 
 
 def describe(steps: Sequence[Step]) -> list[str]:

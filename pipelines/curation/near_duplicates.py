@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core import sql, step, storage
-from pipelines.core.determinism import integer
+from pipelines.core.determinism import digest, integer
 from pipelines.core.progress import say
 from pipelines.core.records import Row
 from pipelines.core.segment import Rows
 from pipelines.core.stage import Filter
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import NearDuplicatesConfig
-from pipelines.curation.duplicates import Duplicates
+from pipelines.curation.duplicates import Duplicates, listed
 from pipelines.curation.words import words_of
 from pipelines.judging.tasks import TASKS
 
@@ -69,12 +69,12 @@ class NearDuplicates:
             files = (signatures, before.folder, Duplicates.file(work), self.file(work))
             count = ray.get(task(match).remote(*files, self.config, self.sources))
             storage.remove(signatures)
-            return {"rows": count}
+            return {"rows": count, "listed": listed(self.file(work))}
 
-        depends = self.depends(before)
-        if done := step.finished(work / self.name, depends):
-            say(f"{self.name}: already done, {done['rows']} rows")
-        return replace(before, fingerprint=step.once(work / self.name, depends, write)["fingerprint"])
+        # As with exact duplicates: another order or threshold that lists the same rows changes nothing.
+        done = step.once(work / self.name, self.depends(before), write, cheap=True)
+        say(f"{self.name}: {done['rows']} rows")
+        return replace(before, fingerprint=digest(before.fingerprint, done["listed"]))
 
     def describe(self) -> list[str]:
         """One line."""
@@ -196,13 +196,13 @@ def match(
     Returns:
         How many rows it lists.
     """
-    listed: dict[str, tuple[str, float]] = {}
+    leaving: dict[str, tuple[str, float]] = {}
     for row, earlier in _proposed(signatures, rows, duplicates, sources):
-        if row["raw_id"] in listed or earlier["raw_id"] in listed:
+        if row["raw_id"] in leaving or earlier["raw_id"] in leaving:
             continue
         if (alike := similarity(row, earlier, config.ngram)) >= config.threshold:
-            listed[row["raw_id"]] = (earlier["raw_id"], alike)
-    found = [{"raw_id": one, "twin": twin, "similarity": alike} for one, (twin, alike) in sorted(listed.items())]
+            leaving[row["raw_id"]] = (earlier["raw_id"], alike)
+    found = [{"raw_id": one, "twin": twin, "similarity": alike} for one, (twin, alike) in sorted(leaving.items())]
     storage.write_table(out, pa.Table.from_pylist(found, schema=NEAR))
     return len(found)
 

@@ -96,9 +96,15 @@ def test_the_share_of_critiques_and_the_caps_are_no_part_of_what_a_row_must_fit(
 
 
 def test_a_critique_that_fills_the_room_is_a_mistake_in_the_config() -> None:
-    check_room(256, 2048)
-    with pytest.raises(UserError, match=r"critique\.max_tokens: 1024 tokens of a critique leave no room"):
-        check_room(1024, 1024)
+    def check(tokens: int, room: int, mode: str = "prompted", label: str = "Yes") -> None:
+        given = {"max_tokens": tokens, "check_mode": mode, "engine": {"max_model_len": room}}
+        check_room(CritiqueConfig.model_validate(given), [["No", label]])
+
+    check(256, 2048)
+    check(1000, 1024, label="a very long label")
+    for given in ((1024, 1024), (1000, 1024, "blind", "a very long label")):
+        with pytest.raises(UserError, match=r"critique\.max_tokens: 10\d\d tokens of a critique leave no room"):
+            check(*given)
 
 
 @pytest.mark.parametrize(
