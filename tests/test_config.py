@@ -114,7 +114,7 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path: Path, content: str, word
     path = write(tmp_path, content)
     with pytest.raises(UserError) as caught:
         load_config(path)
-    assert str(caught.value) == f"{path}: {words}"
+    assert str(caught.value).startswith(f"{path}: {words}") and "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
@@ -204,3 +204,15 @@ def test_what_is_said_of_a_skipped_source_goes_with_it() -> None:
     left = choose_sources(parse_model(Config, raw, where="x"), [], ["b"]).curation
     assert (left.reward.thresholds, left.mix.caps) == ({"a": 1.0}, {"a": 3})
     assert "b" not in left.mix.templates and "pairwise" in left.mix.templates
+
+
+@pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a:\n  b: 1\n  c: 2\n  b: 3\n", "x: [{k: 1, 'k': 2}]\n"])
+def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"not valid YAML at line [124]: the key '\w+' twice"):
+        read_yaml(tmp_path / "c.yaml")
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert read_yaml(tmp_path / "c.yaml")["b"] == {"x": 3, "y": 2}

@@ -36,20 +36,34 @@ class Strict(BaseModel):
         }
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML itself keeps the last of two equal keys, and the first section would be gone without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file.
 
     Raises:
-        UserError: the file is missing or not YAML.
+        UserError: the file is missing or not YAML, or a mapping has a key twice.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (FileNotFoundError, IsADirectoryError):
         raise UserError("no such file", where=str(path), fix="check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         mark = getattr(exc, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"not valid YAML{line}", where=str(path)) from None
+        why = f": {problem}" if (problem := getattr(exc, "problem", None)) else ""
+        raise UserError(f"not valid YAML{line}{why}", where=str(path)) from None
 
 
 def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:

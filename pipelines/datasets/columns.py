@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 EXACT = 2**53  # beyond it a float no longer tells neighbouring integers apart
+YEARS = range(1900, 2201)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -69,6 +70,8 @@ def year(value: Any) -> int | None:
         return value.year
     if (written := text(value)) is None:
         return None
+    if int(written) not in YEARS:
+        raise ValueError(f"{written} is not a year")
     return int(written)
 
 

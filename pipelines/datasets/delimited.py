@@ -91,9 +91,9 @@ def _header(path: Path, lines: _Lines, delimiter: str) -> list[str]:
     if _damaged(header):
         fix = "set `encoding` in the YAML file, such as cp1252"
         raise UserError("the header row is not UTF-8", where=where, fix=fix)
+    header = [name.removeprefix("\ufeff").strip() for name in header]
     if twice := [name for number, name in enumerate(header) if name in header[:number]]:
         raise UserError(f"the header row names the column '{twice[0]}' twice", where=where)
-    header[0] = header[0].removeprefix("\ufeff")
     lines.begin()
     return header
 

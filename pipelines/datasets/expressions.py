@@ -2,19 +2,24 @@
 
 An expression sees values and a few filters, nothing else: no files, no imports, no attribute that starts with
 an underscore. The content of a record is only data and is never compiled. No operator and no filter makes up a value:
-null, true or a list in a text, or a text such as `False` as a condition, raise.
+null, true or a list in a text, a text such as `False` as a condition, a text where a number is compared, a place that
+is computed and negative, or a letter of a text in place of a list's member raise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from inspect import signature
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from pipelines.datasets import filters
+
+CHECKED = (nodes.Concat, nodes.Compare, nodes.Getitem)
+COMPARED = {"eq": "equal", "ne": "equal", "in": "among", "notin": "among"}
 
 
 class MissingValue(Exception):
@@ -34,7 +39,11 @@ class _Missing(StrictUndefined):
     __slots__ = ()
 
     def __init__(self, hint: Any = None, obj: Any = None, name: Any = None, exc: Any = None) -> None:
-        super().__init__(hint, obj, name, lambda message: MissingValue(obj, name))  # type: ignore[arg-type]
+        def raised(said: str) -> Exception:
+            # Without a name nothing was asked for: an `if` without `else`, the first member of an empty list.
+            return ValueError(said) if name is None else MissingValue(obj, name)
+
+        super().__init__(hint, obj, name, raised)  # type: ignore[arg-type]
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -64,6 +73,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Looking null up in a table gives null, so that a null label stays a null verdict."""
+        if isinstance(obj, str) and isinstance(argument, int):
+            raise TypeError("a text where a list is needed; letters of a text are `[:1]`")
         if argument is None and isinstance(obj, Mapping) and None not in obj:
             return None
         return super().getitem(obj, argument)
@@ -79,6 +90,8 @@ def check(text: str, names: Iterable[str]) -> None:
     try:
         tree = _environment().parse("{{ (" + text + "\n) }}")
         _compiled(text)
+        for node in tree.find_all(nodes.Filter):
+            _check_arguments(node)
     except TemplateSyntaxError as exc:
         raise ValueError(f"not an expression: {exc.message}") from None
     unknown = meta.find_undeclared_variables(tree) - {*known, *_environment().globals}
@@ -102,7 +115,7 @@ def require(value: Any) -> None:
     """Raise MissingValue for a value, or a member of a list, that is undefined."""
     for part in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(part, Undefined):
-            raise MissingValue(part._undefined_obj, part._undefined_name)
+            raise part._undefined_exception(part._undefined_message)
 
 
 def belongs_to(data: Any, holder: Any) -> bool:
@@ -131,9 +144,21 @@ def _environment() -> _Environment:
     return environment
 
 
+def _check_arguments(node: nodes.Filter) -> None:
+    """Raise ValueError where a filter is given other arguments than it takes."""
+    function = _environment().filters[node.name]
+    before = hasattr(function, "jinja_pass_arg") + (node.node is not None)
+    named = {str(given.key): given for given in node.kwargs}
+    try:
+        if node.dyn_args is None and node.dyn_kwargs is None:
+            signature(function).bind(*[None] * before, *node.args, **named)
+    except TypeError as exc:
+        raise ValueError(f"the filter {node.name}: {exc}") from None
+
+
 def _check_conversions(tree: nodes.Node) -> None:
-    """Have what `~` joins checked to be text, and what `if`, `and`, `or` and `not` test to be a condition."""
-    for node in list(tree.find_all((nodes.Concat, nodes.CondExpr, nodes.Not, nodes.And, nodes.Or))):
+    """Have values checked where they are joined, tested, compared or looked up: `filters.py` says for what."""
+    for node in list(tree.find_all((*CHECKED, nodes.CondExpr, nodes.Not, nodes.And, nodes.Or))):
         if isinstance(node, nodes.Concat):
             node.nodes = [_filter(part, "text") for part in node.nodes]
         elif isinstance(node, nodes.CondExpr):
@@ -142,11 +167,18 @@ def _check_conversions(tree: nodes.Node) -> None:
             node.node = _filter(node.node, "condition")
         elif isinstance(node, nodes.And | nodes.Or):
             node.left = _filter(node.left, "not_misleading")
+        elif isinstance(node, nodes.Compare):
+            left = node.expr
+            for operand in node.ops:
+                right = operand.expr
+                operand.expr, left = _filter(right, COMPARED.get(operand.op, "ordered"), left), right
+        elif isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Const | nodes.Neg | nodes.Slice):
+            node.arg = _filter(node.arg, "place", node.node)
 
 
-def _filter(node: nodes.Expr, name: str) -> nodes.Expr:
-    if isinstance(node, nodes.Const):
+def _filter(node: nodes.Expr, name: str, *arguments: nodes.Expr) -> nodes.Expr:
+    if isinstance(node, nodes.Const) and not arguments:
         return node
-    checked = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    checked = nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
     checked.set_environment(_environment())
     return checked

@@ -1,7 +1,8 @@
 """The filters of expressions. None of them invents a value: what cannot be converted raises.
 
-Jinja's own `int` makes 0 of a text, `~` and `join` write None as a word, and `first` of a text is a letter. So the
-filters here replace those that guess, and `guarded` stands before those that turn whatever they are given into text.
+Jinja's own `int` makes 0 of a text, `~` and `join` write None as a word, `first` of a text is a letter, and '10' is
+less than '9'. So the filters here replace those that guess, `guarded` stands before those that turn whatever they are
+given into text, and `of_members` before those that look at the members of a list.
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ from functools import wraps
 from typing import Any
 
 from jinja2 import Environment, Undefined
+from jinja2.filters import make_attrgetter
 
 from pipelines.datasets.columns import listed, text
 from pipelines.datasets.messages import dialogue
+from pipelines.judging import closed_sets
 
 # Jinja's filters that turn their first argument into text, whatever it is.
 OF_TEXT = (
     *("capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "replace", "safe", "striptags"),
     *("title", "trim", "truncate", "upper", "urlencode", "urlize", "wordcount", "wordwrap"),
 )
+# Those that look at the members of a list, which a text is not.
+OF_MEMBERS = (
+    *("batch", "first", "groupby", "last", "list", "map", "max", "min", "reject", "rejectattr", "select"),
+    *("selectattr", "slice", "sort", "sum", "unique"),
+)
+ORDERING = ("max", "min", "sort")
 # Random, or for a person's eyes: no way to say where a field comes from.
 LEFT_OUT = ("filesizeformat", "pprint", "random", "xmlattr")
 # Texts that people write for false or for nothing, and that are true as a condition.
@@ -39,11 +48,18 @@ def install(environment: Environment) -> None:
         environment.filters[name] = tested(environment.filters[name], plain=2 if name.endswith("attr") else 1)
     for name in OF_TEXT:
         environment.filters[name] = guarded(environment.filters[name])
+    for name in OF_MEMBERS:
+        environment.filters[name] = of_members(environment.filters[name], name in ORDERING)
+    for check, names in TESTS.items():
+        for name in names:
+            environment.tests[name] = compared(environment.tests[name], check)
     environment.filters |= {
+        "among": among,
         "abs": lambda value: abs(number(value)),
         "between": between,
         "condition": condition,
         "dialogue": dialogue,
+        "equal": equal,
         "flatten": flatten,
         "float": to_float,
         "format": formatted,
@@ -53,6 +69,8 @@ def install(environment: Environment) -> None:
         "majority": majority,
         "mean": mean,
         "not_misleading": not_misleading,
+        "ordered": ordered,
+        "place": place,
         "round": to_round,
         "string": written,
         "text": written,
@@ -145,6 +163,79 @@ def not_misleading(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         raise ValueError("NaN would count as true")
     return value
+
+
+def ordered(value: Any, *others: Any) -> Any:
+    """A value as it is, before it is put in order with others.
+
+    Raises:
+        TypeError, ValueError: one is NaN, or the text of a number, which would be compared letter by letter.
+    """
+    for one in (value, *others):
+        if isinstance(one, float) and math.isnan(one):
+            raise ValueError("NaN is neither more nor less than anything")
+        if isinstance(one, str) and closed_sets.number(one) is not None:
+            raise TypeError(f"the text '{one}' would be compared letter by letter: make it a number with `float`")
+    return value
+
+
+def equal(value: Any, other: Any) -> Any:
+    """A value as it is, before it is compared with another.
+
+    Raises:
+        TypeError: a text and a number that look alike, or a text and true or false: they are never equal.
+    """
+    for written_one, one in ((value, other), (other, value)):
+        alike = isinstance(one, bool) or (isinstance(written_one, str) and closed_sets.number(written_one) is not None)
+        if isinstance(written_one, str) and isinstance(one, int | float | Decimal) and alike:
+            raise TypeError(f"the text '{written_one}' is never equal to {one}, which is no text: convert one of them")
+    return value
+
+
+def among(members: Any, value: Any) -> Any:
+    """Members as they are, before a value is looked for among them; raises as `equal` does where it is not there."""
+    if isinstance(members, list | tuple | Mapping) and value not in members:
+        for member in members:
+            equal(member, value)
+    return members
+
+
+def place(index: Any, holder: Any) -> Any:
+    """What something is looked up by, where it is computed.
+
+    Raises:
+        ValueError: a number below 0 for a list: it would count from the end, and often stands for a missing label.
+    """
+    if isinstance(holder, list | tuple) and isinstance(index, int) and index < 0:
+        raise ValueError(f"{index} is no place in a list")
+    return index
+
+
+TESTS: dict[Any, tuple[str, ...]] = {
+    equal: ("==", "eq", "equalto", "!=", "ne"),
+    ordered: ("<", "lt", "lessthan", "<=", "le", ">", "gt", "greaterthan", ">=", "ge"),
+}
+
+
+def compared(test: Any, check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], bool]:
+    """A test of Jinja's that compares, with its operands checked."""
+    return lambda value, other: test(check(value, other), other)
+
+
+def of_members(function: Callable[..., Any], ordering: bool) -> Callable[..., Any]:
+    """A filter of Jinja's that is given the members of a list; where it puts them in order, such as have one."""
+    before = int(hasattr(function, "jinja_pass_arg"))
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        members = listed(arguments[before])
+        if ordering and members:
+            attribute = named.get("attribute")
+            looked_at = members if attribute is None else map(make_attrgetter(arguments[0], attribute), members)
+            ordered(*looked_at)
+        return function(*arguments[:before], members, *arguments[before + 1 :], **named)
+
+    return checked
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 SPEAKER = ("role", "from", "speaker", "author", "sender")
 CONTENT = ("content", "value", "text", "parts", "message")
 CALLS = ("tool_calls", "function_call")
+# A list of messages as JSON, or in Python's form, as a cell of a CSV file may have it.
+WRITTEN = re.compile(rf"""\s*\[\s*\{{\s*["']({"|".join((*SPEAKER, *CONTENT))})["']\s*:""")
 NAMES = {
     "human": "User",
     "user": "User",
@@ -30,6 +33,8 @@ def dialogue(turns: Any) -> str:
         TypeError, ValueError: there is no message; or one has no speaker, no content, or a part that is no text.
     """
     if isinstance(turns, str):
+        if WRITTEN.match(turns):
+            raise ValueError("messages written as one text: read them first, with `from_json` if they are JSON")
         return turns
     listed = [turns] if isinstance(turns, Mapping) else turns
     if not isinstance(listed, list | tuple):
@@ -94,7 +99,9 @@ def _part(part: Any) -> str:
 
 
 def _calls(value: Any) -> Iterable[str]:
-    for call in [value] if isinstance(value, Mapping) else value:
+    for call in [value] if isinstance(value, Mapping | str) else value:
+        if not isinstance(call, Mapping):
+            raise TypeError(f"a call of a tool is {_named(call)}, not a mapping")
         function = call.get("function") or call
         yield _call(function.get("name"), function.get("arguments"))
 

@@ -30,7 +30,7 @@ from pipelines.core.errors import UserError, one_line
 from pipelines.core.records import EXAMPLE, OK, Row, content_hash, error, filtered, group_id, row_id
 from pipelines.core.registry import Named
 from pipelines.core.yaml_model import Strict
-from pipelines.datasets.columns import listed, storable, text, text_or_texts, texts, year
+from pipelines.datasets.columns import YEARS, listed, storable, text, text_or_texts, texts, year
 from pipelines.datasets.expressions import MissingValue, belongs_to, check, evaluate, require
 from pipelines.datasets.filters import condition
 from pipelines.judging import closed_sets
@@ -45,6 +45,7 @@ MOST_VERDICTS = 1000
 def _known_encoding(name: str | None) -> str | None:
     if name is not None:
         try:
+            " ".encode(name)  # what is not of text, such as base64, raises too
             return codecs.lookup(name).name
         except LookupError:
             raise ValueError("no such encoding: use Python's names, such as cp1252, latin-1 or utf-16") from None
@@ -115,7 +116,7 @@ class DatasetSpec(Named):
     hub: Hub | None = None
     """Read from the hub when none of `files` is there."""
     license: str
-    published: int | None = None
+    published: int | None = Field(None, ge=YEARS[0], le=YEARS[-1])
     """Year."""
     split: str = "train"
     allowed: list[str]

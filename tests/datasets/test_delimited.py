@@ -124,3 +124,8 @@ def test_any_line_in_between_leaves_plain_neighbours_alone(tmp_path: Path, bad: 
     found = read(tmp_path, "\n".join([f"q{between}v", *lines]) + "\n", file_format)
     kept = [row for row in found if isinstance(row, list) and row[0].startswith("row ")]
     assert kept == [[f"row {n}", str(n)] for n in range(6)]
+
+
+def test_names_of_columns_are_read_without_the_spaces_around_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("q, r , v\n1, 2 ,3\n")
+    assert [value for _, value, _ in read_file(tmp_path / "a.csv", "csv")] == [{"q": "1", "r": " 2 ", "v": "3"}]

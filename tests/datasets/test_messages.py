@@ -85,3 +85,15 @@ def test_what_says_nothing_or_is_no_text_is_an_error(turns: Any) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         dialogue(turns)
     assert "is not subscriptable" not in str(caught.value) and "has no attribute" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['[{"role": "user", "content": "hi"}]', "[{'from': 'human', 'value': 'hi'}]"])
+def test_messages_written_as_one_text_are_no_prompt(text: str) -> None:
+    with pytest.raises(ValueError, match="messages written as one text"):
+        dialogue(text)
+
+
+def test_calls_of_tools_in_no_known_shape_are_an_error_in_words() -> None:
+    for calls in ("none", ["f()"], '[{"name": "f"}]'):
+        with pytest.raises(TypeError, match="a call of a tool is a str"):
+            dialogue([{"role": "assistant", "content": "x", "tool_calls": calls}])

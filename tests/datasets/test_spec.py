@@ -193,6 +193,7 @@ def test_what_is_no_list_gives_no_responses(value: Any) -> None:
     [
         *[(2024, 2024), ("2024", 2024), (2024.0, 2024), (date(2024, 5, 1), 2024), (datetime(2024, 5, 1, 3), 2024)],
         *[(math.nan, None), (None, None), (2024.5, "error"), (True, "error"), ("", "error"), ("May 2024", "error")],
+        *[(20240501, "error"), (1714521600, "error"), (99999999999, "error"), (24, "error")],
     ],
 )
 def test_a_year_is_read_and_never_made_up(value: Any, year: Any) -> None:
@@ -282,6 +283,9 @@ def test_extra_columns_are_added_to_those_of_an_example() -> None:
         ({"loader": "m.f"}, ["loader must be module:function"]),
         ({"loader": "m:f", "files": [], "hub": {"id": "x/y"}}, ["a loader needs files"]),
         ({"extra": {"verdict": "record.q"}}, ["extra.verdict"]),
+        ({"published": 24}, ["key 'published'", "greater than or equal to 1900, got 24"]),
+        ({"published": True}, ["key 'published'"]),
+        ({"encoding": "base64"}, ["no such encoding"]),
         ({"licence": "MIT"}, ["unknown key 'licence'", "license"]),
     ],
 )
