@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,18 @@ def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path: Path, text
 def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
     assert read_yaml(tmp_path / "c.yaml")["b"] == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("max_error_share=yes", "key 'max_error_share': true or false"),
+        ("seed=true", "key 'seed': true or false"),
+        ("curation.mix.caps.x=on", "key 'curation.mix.caps': true or false"),
+        ("curation.reward.thresholds.x={quantile: 25}", "thresholds.x.quantile': Input should be less than 1, got 25"),
+        ("curation.reward.thresholds.x={share: 0.2}", "missing key 'curation.reward.thresholds.x.quantile'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_where_it_is(override: str, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_config("local", [override])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from pipelines.core.errors import UserError
 
@@ -26,6 +27,16 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`yes` is true in YAML, which would count as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        found = value.values() if isinstance(value, dict) and get_origin(annotation) is dict else [value]
+        if not _takes_bool(annotation) and any(isinstance(one, bool) for one in found):
+            raise ValueError("true or false, and neither has a meaning here")
+        return value
+
     def identity(self) -> dict[str, Any]:
         """The values that a result depends on: all but those marked OPERATIONAL, in JSON's types."""
         values = self.model_dump(mode="json")
@@ -34,6 +45,10 @@ class Strict(BaseModel):
             for name, field in type(self).model_fields.items()
             if not any(isinstance(mark, Operational) for mark in field.metadata)
         }
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_bool, get_args(annotation)))
 
 
 class _Loader(yaml.SafeLoader):
@@ -75,7 +90,7 @@ def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
+        first = _deepest(raw, exc.errors(include_url=False))
         key = ".".join(_path(raw, first["loc"], first["type"] == "missing"))
         if first["type"] == "extra_forbidden":
             raise UserError(f"unknown key '{key}'", where=where, fix=_nearest(model, key)) from None
@@ -84,6 +99,15 @@ def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:
         said = str(first["msg"]).removeprefix("Value error, ")
         named = f"key '{key}': " if key else ""
         raise UserError(f"{named}{said}{_got(first['input'])}", where=where) from None
+
+
+def _deepest(raw: Any, errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; of what may be one thing or another, the one that found most of it right."""
+    first = ".".join(_path(raw, errors[0]["loc"], False))
+    return max(
+        (one for one in errors if ".".join(_path(raw, one["loc"], False)).startswith(first)),
+        key=lambda one: len(_path(raw, one["loc"], one["type"] == "missing")),
+    )
 
 
 def _path(raw: Any, parts: tuple[int | str, ...], missing: bool) -> list[str]:

@@ -8,7 +8,7 @@ is computed and negative, or a letter of a text in place of a list's member rais
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -75,8 +75,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         """Looking null up in a table gives null, so that a null label stays a null verdict."""
         if isinstance(obj, str) and isinstance(argument, int):
             raise TypeError("a text where a list is needed; letters of a text are `[:1]`")
-        if argument is None and isinstance(obj, Mapping) and None not in obj:
-            return None
+        if isinstance(obj, Mapping) and isinstance(argument, Hashable) and argument not in obj:
+            if argument is None:
+                return None
+            filters.unlike(obj, argument)
         return super().getitem(obj, argument)
 
 

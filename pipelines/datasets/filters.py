@@ -200,6 +200,14 @@ def among(members: Any, value: Any) -> Any:
     return members
 
 
+def unlike(table: Mapping[Any, Any], key: Any) -> None:
+    """Raise as `equal` does where a table lacks a key, but has the number that it writes, or that number as text."""
+    if isinstance(key, str | int | float | Decimal) and not isinstance(key, bool):
+        other = closed_sets.number(key) if isinstance(key, str) else format(Decimal(str(key)).normalize(), "f")
+        if other is not None and other in table:
+            equal(key, other)
+
+
 def place(index: Any, holder: Any) -> Any:
     """What something is looked up by, where it is computed.
 

@@ -170,7 +170,10 @@ def _hub_input(hub: Hub) -> Input:
 def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
     if pattern.startswith(PACKAGE):
         package, _, name = pattern.removeprefix(PACKAGE).partition("/")
-        path = Path(str(resources.files(package) / name))
+        try:
+            path = Path(str(resources.files(package) / name))
+        except ModuleNotFoundError:
+            return []
         return [(pattern, path)] if path.is_file() else []
     if "://" in pattern:
         return [(str(path), path) for path in _urls(pattern)]
@@ -232,7 +235,9 @@ def _table(spec: DatasetSpec, name: str, data_root: Path | None) -> dict[Any, An
             if problem:
                 raise UserError(f"{problem.replace('_', ' ')} in a side table", where=f"{path} {where}")
             try:
-                table.setdefault(evaluate(side.key, {"record": value}), value)
+                # Nothing is known of a record without a key, least of all that it belongs to rows without one.
+                if (key := evaluate(side.key, {"record": value})) is not None and key == key:
+                    table.setdefault(key, value)
             except Exception as exc:  # whatever the user's expression raises
                 raise UserError(f"the key of table '{name}' fails: {exc}", where=f"{path} {where}") from None
     return table
@@ -247,7 +252,7 @@ def _table_files(spec: DatasetSpec, side: Table, data_root: Path | None) -> list
 def _read_xlsx(path: Path) -> Read:
     """The rows of the first sheet, under the names in its first row."""
     for _, rows in sheets(path):
-        header = [None if cell is None else str(cell) for cell in next(rows, (0, ()))[1]]
+        header = [None if cell is None else str(cell).strip() for cell in next(rows, (0, ()))[1]]
         while header and header[-1] is None:
             header.pop()
         if None in header or not header or len(set(header)) != len(header):

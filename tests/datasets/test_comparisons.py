@@ -112,3 +112,9 @@ def test_arguments_that_a_filter_does_not_take_are_found_before_the_run(text: st
     with pytest.raises(ValueError, match="the filter"):
         check(text, ["record"])
     check("record.turns | join(', ') | replace('a', 'b') | default('x', true)", ["record"])
+
+
+@pytest.mark.parametrize("text", ["{3: 'A'}['3']", "{'3': 'A'}[record.three]", "{'3': 'A'}[3.0]", "{'4.5': 'A'}[4.5]"])
+def test_a_key_of_another_kind_is_told_apart_from_a_missing_one(text: str) -> None:
+    with pytest.raises(TypeError, match="never equal"):
+        value(text)

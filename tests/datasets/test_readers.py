@@ -292,6 +292,29 @@ def test_side_tables_join_by_key(tmp_path: Path) -> None:
     assert second["status"].startswith("error:missing_field:9:fields.instruction of source 'mine'")
 
 
+def test_a_record_without_a_key_belongs_to_no_row(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"id": null, "n": 2}')
+    (tmp_path / "t.jsonl").write_text('{"id": null, "q": "first"}\n{"id": NaN, "q": "x"}\n{"id": "1", "q": "second"}')
+    fields = {"instruction": "tables.t[record.id].q", "responses": "['r']", "verdict": "record.n"}
+    joined = dataset(files=["x.jsonl"], tables={"t": {"file": "t.jsonl", "key": "record.id"}}, fields=fields)
+    (raw,) = read_raw(joined, tmp_path)
+    assert list(raw.tables["t"]) == ["1"]
+    assert adapt(joined, raw)[0]["status"].startswith("error:")
+
+
+def test_a_package_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(UserError, match="no such file: package:no_such_package/x"):
+        list(read_raw(dataset(files=["package:no_such_package/x.jsonl"]), None))
+
+
+def test_names_of_a_sheet_s_columns_are_read_without_the_spaces_around_them(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for cells in (["q ", " n"], [" x ", 1]):
+        book.active.append(cells)
+    book.save(tmp_path / "x.xlsx")
+    assert values(tmp_path / "x.xlsx", "xlsx") == [({"q": " x ", "n": 1}, None)]
+
+
 def test_the_hub_is_read_only_without_local_files_and_its_absence_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
