@@ -93,7 +93,7 @@ class Ingest:
             UserError: a file is missing.
         """
         return {
-            "sources": {source.name: source.model_dump(mode="json") for source in self.sources},
+            "sources": {source.name: source.identity() for source in self.sources},
             "files": {source.name: contents(source, self.settings.data_root) for source in self.sources},
             "sample_per_source": self.sample,
             "seed": None if self.sample is None else self.settings.seed,

@@ -128,9 +128,12 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def label(row: Row) -> str:
-    """What two rows must have in common to be duplicates: task and verdict; of a pair, whether it is a tie."""
+    """What two rows must have in common to be duplicates: task, verdict and its scale; of a pair, whether it is a tie.
+
+    A 5 of 5 is not a 5 of 10.
+    """
     better = _preferred(row)
-    return f"{row['task']}\t{len(better) > 1 if better else row['verdict']}"
+    return f"{row['task']}\t{len(better) > 1 if better else (row['verdict'], sorted(row['allowed']))}"
 
 
 def _preferred(row: Row) -> list[int]:
@@ -141,7 +144,7 @@ def _preferred(row: Row) -> list[int]:
 
 def sign(rows: Place, target: Place, ngram: int) -> None:
     """Write the bands of the ok rows of one ingested file: rows that are alike agree in one of them at least."""
-    columns = ["raw_id", "source", "task", *TEXTS, "responses", "verdict", "status"]
+    columns = ["raw_id", "source", "task", *TEXTS, "responses", "allowed", "verdict", "status"]
     # Not compressed: signatures are noise, and soon removed.
     with storage.table_writer(target, SIGNATURES, compression="none", use_dictionary=False) as writer:
         for batch in storage.read_batches(rows, columns, keep=pc.field("status") == "ok"):

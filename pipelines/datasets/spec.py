@@ -29,7 +29,7 @@ from pipelines.core.determinism import digest
 from pipelines.core.errors import UserError, one_line
 from pipelines.core.records import EXAMPLE, OK, Row, content_hash, error, filtered, group_id, row_id
 from pipelines.core.registry import Named
-from pipelines.core.yaml_model import Strict
+from pipelines.core.yaml_model import OPERATIONAL, Strict
 from pipelines.datasets.columns import YEARS, listed, storable, text, text_or_texts, texts, year
 from pipelines.datasets.expressions import MissingValue, belongs_to, check, evaluate, require
 from pipelines.datasets.filters import condition
@@ -62,7 +62,7 @@ class Hub(Strict):
     config: str | None = None
     split: str = "train"
     revision: str | None = None
-    to_confirm: str = ""
+    to_confirm: Annotated[str, OPERATIONAL] = ""
     """As in DatasetSpec, for the form the data has on the hub."""
 
 
@@ -100,9 +100,9 @@ class DatasetSpec(Named):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.\-]+$")
     task: Literal["pairwise", "absolute", "classification"]
-    about: str = ""
+    about: Annotated[str, OPERATIONAL] = ""
     """Where the data comes from and what its labels mean."""
-    to_confirm: str = ""
+    to_confirm: Annotated[str, OPERATIONAL] = ""
     """Assumptions not yet checked against the real data; a job prints them before it reads the source."""
     files: list[str] = Field(default_factory=list)
     """Globs under data_root, URLs (`s3://bucket/part-*.parquet`), or `package:pipelines.data.sample/pairwise.jsonl`."""

@@ -153,6 +153,12 @@ def test_a_change_behind_the_config_is_noticed_where_it_matters(
     assert set(changed(before, depends(tmp_path, given))) == where
 
 
+def test_words_about_a_source_may_be_corrected(tmp_path: Path, given: dict[str, Any]) -> None:
+    before = depends(tmp_path, given)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**SOURCE, "about": "a survey", "to_confirm": "the order"}))
+    assert changed(before, depends(tmp_path, given)) == []
+
+
 def hub_commit(cache: Path, kind: str, name: str, file: str, commit: str) -> None:
     """A repository in the hub's local cache, its default branch at a commit."""
     folder = cache / f"{kind}s--{name.replace('/', '--')}"

@@ -32,7 +32,7 @@ def changed(original: str, share: float, seed: int = 0) -> str:
 def row(at: int, instruction: str, responses: list[str], verdict: str, **more: Any) -> dict[str, Any]:
     task = more.pop("task", "pairwise" if len(responses) == 2 else "classification")
     made: dict[str, Any] = {"raw_id": f"s:0000.{at:09d}", "source": "s", "task": task, "instruction": instruction}
-    made |= {"context": None, "rubric": None, "reference": None}
+    made |= {"context": None, "rubric": None, "reference": None, "allowed": ["Yes", "No"]}
     return {**made, "responses": responses, "verdict": verdict, "status": "ok", **more}
 
 
@@ -147,6 +147,13 @@ def test_the_short_response_of_a_pair_counts_as_much_as_the_long_one() -> None:
 )
 def test_symbols_are_words_and_the_marks_of_a_sentence_are_not(one: str, other: str, same: bool) -> None:
     assert (near.shingles(one, 5) == near.shingles(other, 5)) is same
+
+
+def test_the_same_label_on_another_scale_is_another_label(tmp_path: Path) -> None:
+    five, ten = [str(n) for n in range(1, 6)], [str(n) for n in range(1, 11)]
+    rows = [row(at, "Rate.", [text(1)], "5", task="absolute", allowed=scale) for at, scale in enumerate((five, ten))]
+    assert twins(tmp_path, rows) == {}
+    assert twins(tmp_path, [rows[0], {**rows[1], "allowed": five[::-1]}]) == {"1": "0"}
 
 
 def test_of_a_chain_only_what_is_like_a_row_that_stays_leaves(tmp_path: Path) -> None:
