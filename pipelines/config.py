@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +52,8 @@ class Config(Strict):
     @field_validator("out_dir", "data_root")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
+        if value and re.match(r"[A-Za-z][\w+.-]*:/", str(value)):  # Path makes one slash of the two
+            raise ValueError("a URL, where a folder that every node mounts is needed")
         # Workers run in other folders than the driver, and Ray's checkpoint takes absolute paths only.
         return value.expanduser().absolute() if value else value
 

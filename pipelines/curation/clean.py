@@ -185,6 +185,8 @@ class DifferentResponses(Filter):
 def _other_letters(scripts: tuple[str, ...]) -> regex.Pattern[str]:
     known = "".join(rf"\p{{Script={script}}}" for script in (*scripts, "Common"))
     try:
+        if strange := [script for script in scripts if not script.isidentifier()]:
+            raise regex.error(f"{strange[0]} is no name")
         return regex.compile(rf"[\p{{L}}--[{known}]]", regex.V1)
     except regex.error as exc:
         fix = "use Unicode's names: Latin, Greek, Cyrillic, Han, Arabic, ..."

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from pipelines.core.determinism import integer
+from pipelines.core.errors import UserError
 from pipelines.core.records import CACHED, CRITIQUED, Row, filtered
 from pipelines.curation.config import CritiqueConfig
 from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.judging.parse import strip_label, without_verdict_lines
-from pipelines.judging.templates import READS, identity, load, render
+from pipelines.judging.tasks import TASKS
+from pipelines.judging.templates import READS, identity, load, render, sample
 from pipelines.judging.verdict import read_verdict
 
 # A line that names the verdict, whether or not the parser would read it: a judge is to say it once, in its place.
@@ -54,6 +56,22 @@ def spend(row: Row, answer: Answer) -> None:
     row["synthesis_prompt_tokens"] += answer.prompt_tokens
     row["synthesis_cached_tokens"] += answer.cached_tokens
     row["thought_tokens"] += answer.thought_tokens
+
+
+def check_template(name: str, tasks: Collection[str]) -> None:
+    """Check the template of `curation.critique` against the tasks of the sources that are read.
+
+    Raises:
+        UserError: it is unknown or not well formed, of another task, or does not say for which verdict to argue.
+    """
+    template, where = load(name), "curation.critique.template"
+    for task in tasks:
+        if template.task not in ("any", task):
+            raise UserError(f"the template '{name}' is for {template.task} rows, not for {task}", where=where)
+        asked = {render(template, sample(task), verdict=verdict) for verdict in TASKS[task].verdicts}
+        if len(asked) < len(TASKS[task].verdicts):
+            fix = "name it with `statement` or `verdict`, or use critique"
+            raise UserError(f"the template '{name}' does not say which verdict to argue for", where=where, fix=fix)
 
 
 class Draft(NamedTuple):

@@ -11,6 +11,7 @@ from pipelines.core.run import Run
 from pipelines.core.segment import Rows, Step
 from pipelines.curation.cap import check_caps
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.critique import check_template
 from pipelines.curation.fit import check_room
 from pipelines.curation.mix import check_templates
 from pipelines.curation.registry import load_sources
@@ -89,6 +90,7 @@ def check_names(curation: CurationConfig) -> None:
     check_thresholds(curation.reward.thresholds, tasks)
     check_caps(curation.mix.caps, tasks)
     check_templates(curation.mix.templates, tasks)
+    check_template(curation.critique.template, set(tasks.values()))
     check_room(curation.critique, [source.allowed for source in sources])
 
 

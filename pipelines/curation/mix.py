@@ -14,7 +14,7 @@ from pipelines.curation.config import MixConfig
 from pipelines.engines import models
 from pipelines.judging.count_tokens import TokenCounter
 from pipelines.judging.tasks import TASKS
-from pipelines.judging.templates import READS, identity, load, render
+from pipelines.judging.templates import READS, identity, load, render, sample
 
 SIDES = ("chosen", "rejected")
 
@@ -99,6 +99,8 @@ def check_templates(templates: Mapping[str, str | list[str]], tasks: Mapping[str
         for name in _listed(value):
             if (found := load(name)).task != task:
                 raise UserError(f"the template '{name}' is for {found.task} rows, not for {task}", where=where)
+            for cot in (True, False):
+                render(found, sample(task), cot=cot)  # or it asks for a value that no row has
     for source, task in tasks.items():
         _named(templates, source, task)
 

@@ -133,7 +133,7 @@ def label(row: Row) -> str:
     A 5 of 5 is not a 5 of 10.
     """
     better = _preferred(row)
-    return f"{row['task']}\t{len(better) > 1 if better else (row['verdict'], sorted(row['allowed']))}"
+    return f"{row['task']}\t{len(better) > 1 if better else (row['verdict'], sorted(map(str, row['allowed'] or [])))}"
 
 
 def _preferred(row: Row) -> list[int]:

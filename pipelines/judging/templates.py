@@ -114,6 +114,13 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         raise UserError(f"the template asks for an unknown value: {exc}", where=template.name) from None
 
 
+def sample(task: str) -> Row:
+    """A row that has every text, to try a template on."""
+    found = TASKS[task]
+    texts = {name: name for name in ("instruction", "context", "reference", "rubric")}
+    return {**texts, "responses": ["response"] * found.responses, "allowed": list(found.verdicts), "task": task}
+
+
 def fence(*texts: str) -> str:
     """Backticks that open and close a text: more than stand together anywhere in the texts, and three at least."""
     return "`" * max(3, *(len(run) + 1 for text in texts for run in _FENCE.findall(text)), 0)

@@ -163,3 +163,9 @@ def test_exactly_the_planted_flaws_leave_the_sample(name: str) -> None:
         expected = PLANTED.get(row["planted"], "ok")
         assert row["status"].startswith(expected), (row["planted"], row["status"], row["instruction"])
     assert Counter(row["status"] for row in rows)["ok"] >= 40
+
+
+@pytest.mark.parametrize("script", ["Latin}]", "Latin\\p{L}", ""])
+def test_a_script_is_a_name_and_no_pattern(script: str) -> None:
+    with pytest.raises(UserError, match="is no name"):
+        cleaning_stages(CleanConfig(scripts=[script]))

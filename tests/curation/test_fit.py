@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,12 +122,23 @@ def test_a_critique_that_fills_the_room_is_a_mistake_in_the_config() -> None:
         ({"mix": {"templates": {"pairwise": ["pairwise_compact", "nosuch"]}}}, "no template 'nosuch'"),
         ({"reward": {"enabled": False, "thresholds": {"sample_pairwise": 1.0}}}, "thresholds, but no reward model"),
         ({"critique": {"max_tokens": 2048}}, "leave no room for a prompt"),
+        ({"critique": {"template": "nosuch"}}, "no template 'nosuch'"),
+        ({"critique": {"template": "pairwise_original"}}, "does not say which verdict to argue for"),
+        ({"critique": {"template": "absolute_original"}}, "is for absolute rows, not for pairwise"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused_before_anything_starts(section: dict[str, Any], message: str) -> None:
     check_names(CurationConfig(sources=["sample_pairwise"]))
     with pytest.raises(UserError, match=message):
         check_names(CurationConfig.model_validate({"sources": ["sample_pairwise"], **section}))
+
+
+def test_a_template_that_asks_for_what_no_row_has_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    text = "name: own\ntask: pairwise\norigin: here\ntext: '{% if not cot %}{{ instructon }}{% endif %}'\n"
+    (tmp_path / "own.yaml").write_text(text)
+    given = {"sources": ["sample_pairwise"], "mix": {"templates": {"pairwise": str(tmp_path / "own.yaml")}}}
+    with pytest.raises(UserError, match="own: the template asks for an unknown value: 'instructon' is undefined"):
+        check_names(CurationConfig.model_validate(given))
 
 
 def test_templates_of_some_tasks_leave_the_others_their_own() -> None:
