@@ -114,12 +114,12 @@ def test_options_an_endpoint_does_not_take_are_left_out_from_then_on(serve: Call
 
 
 def test_an_option_whose_absence_does_not_help_is_asked_for_again(serve: Callable[..., Standin]) -> None:
-    long = Reply(400, complaint("the prompt 'what are logprobs' is too long"))
+    long = Reply(400, complaint("the prompt 'what are logprobs' breaks a rule"))
     server = serve(long, long, Reply(body=completion("Yes.")))
 
     async def run() -> None:
         async with aclosing(EndpointAsk(config(server))) as asking:
-            with pytest.raises(EndpointError, match=r"BadRequestError: Error code: 400 .* is too long"):
+            with pytest.raises(EndpointError, match=r"BadRequestError: Error code: 400 .* breaks a rule"):
                 await asking("x", max_tokens=9, logprobs=2)
             await asking("y", max_tokens=9, logprobs=2)
 
@@ -160,6 +160,13 @@ def test_an_endpoint_that_does_not_answer_in_time(serve: Callable[..., Standin])
         (Reply(body={"choices": [{"message": 3}]}), "no attribute .content."),
         (Reply(body=b"[1]"), "not a chat completion"),
         (Reply(body={"choices": [{"message": {"content": ["Yes."]}}]}), "its content is not text"),
+        (
+            Reply(body={"choices": [{"message": {"content": [{"type": "text", "text": {"value": "Yes."}}]}}]}),
+            "not text",
+        ),
+        (Reply(body={"choices": [{"message": {"content": [{"type": "audio", "data": "x"}]}}]}), "not text"),
+        (Reply(body={"choices": [{"message": {"content": ""}, "error": {"message": "upstream"}}]}), "error: upstream"),
+        (Reply(body={"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}), "error: no reason given"),
         (Reply(body=completion("Yes.") | {"usage": {"prompt_tokens": [3]}}), "not a chat completion"),
         (Reply(body={"choices": [{"message": {"content": "Yes."}, "logprobs": {"content": [3]}}]}), "not a chat"),
     ],
@@ -181,6 +188,13 @@ def test_an_answer_in_parts_is_their_text_without_the_thoughts(serve: Callable[.
     assert ask(config(serve(message(parts))), "x")[0].text == "Result: B"
 
 
+def test_a_token_without_a_probability_does_not_cost_the_answer(serve: Callable[..., Standin]) -> None:
+    body = completion("Yes.", [{"Yes": 0.9}, {".": 0.9}])
+    body["choices"][0]["logprobs"]["content"][1] |= {"logprob": None, "top_logprobs": []}
+    found = ask(config(serve(Reply(body=body))), "x", logprobs=1)[0]
+    assert (found.text, found.top[0]["Yes"], found.top[1]) == ("Yes.", pytest.approx(math.log(0.9)), {})
+
+
 def test_a_refusal_is_the_answer_and_a_filtered_answer_is_none(serve: Callable[..., Standin]) -> None:
     assert ask(config(serve(message(None, refusal="I cannot."))), "x")[0].text == "I cannot."
     with pytest.raises(EndpointError, match=r"^content_filter:the provider withheld the answer"):
@@ -194,6 +208,8 @@ def test_half_of_a_surrogate_pair_costs_that_row_and_is_not_sent(serve: Callable
     assert server.bodies == []
     rows = [row(0, "Say it."), row(1, "Say it, too.")]
     found = judge(config(server, concurrency=1), rows)
+    with pytest.raises(RowFailure, match="invalid_unicode"):  # it would be written as any column is
+        ask(config(serve(message("Yes.", reasoning_content="\ud83d"))), "x")
     bad = "error:judge:invalid_unicode:the answer has half of a surrogate pair"
     assert sorted(one["status"] for one in found) == [bad, "ok"]
 
@@ -224,7 +240,7 @@ def test_a_parameter_that_is_refused_stops_the_job_with_its_name(
 
 
 def test_a_refusal_that_only_quotes_a_prompt_about_a_parameter_is_the_row_s(serve: Callable[..., Standin]) -> None:
-    server = serve(Reply(400, complaint("the prompt 'raise the temperature of the oven' is too long")))
+    server = serve(Reply(400, complaint("the prompt 'raise the temperature of the oven' breaks a rule")))
     with pytest.raises(EndpointError):
         ask(config(server), "x")
 
