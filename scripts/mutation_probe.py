@@ -3,8 +3,9 @@
     python scripts/mutation_probe.py --count 60 --seed 0      # about half an hour on two cores
 
 Works on a copy of the tree. A fault is a turned comparison, an `and` for an `or`, a sign or an operator of arithmetic,
-a condition turned round. The tests of the fault's own room run first, all unit tests only where those pass.
-Files that only draw, print or keep time are left out. Prints one line a fault and the share that was noticed.
+a condition turned round. All unit tests run once, to know which of them reach which line; for each fault then those
+that reach its line, the ones of its own room first. Files that only draw, print or keep time are left out. Prints one
+line a fault and the share that was noticed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from coverage import CoverageData
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "judging", "datasets", "engines", "curation", "training", "evaluation")
@@ -139,39 +142,53 @@ def chosen(count: int, seed: int) -> list[Fault]:
     return [fault for turn in turns for _, fault in turn][:count]
 
 
-def noticed(copy: Path, fault: Fault) -> str:
-    """Which tests notice a fault: `room`, `all` or `` (none)."""
-    room = copy / "tests" / Path(fault.path).parts[1]
-    inner = room / Path(fault.path).parts[2]
-    for name, tests in (("room", inner if inner.is_dir() else room), ("all", copy / "tests")):
-        if not passes(copy, fault, tests):
-            return name
-    return ""
+def reaching(copy: Path) -> CoverageData:
+    """Which tests reach which lines, from one run of all unit tests."""
+    data = copy / "reaching.coverage"
+    os.environ["COVERAGE_FILE"] = str(data)
+    if not passes(copy, ["--cov=pipelines", "--cov-context=test", "--cov-report=", "--cov-config=/dev/null"], 3600):
+        sys.exit("the unit tests fail without a fault")
+    found = CoverageData(str(data))
+    found.read()
+    return found
 
 
-def passes(copy: Path, fault: Fault, tests: Path) -> bool:
-    """Whether some unit tests pass with a fault planted; taking ten minutes is failing.
+def tests_of(copy: Path, fault: Fault, data: CoverageData) -> list[str]:
+    """The tests that reach a fault's line, those of its room first; of a line that runs on import, all of its room."""
+    said = data.contexts_by_lineno(str(copy / fault.path)).get(fault.line, [])
+    room = f"tests/{Path(fault.path).parts[1]}/"
+    names = {context.partition("|")[0] for context in said if context}
+    return sorted(names, key=lambda name: (not name.startswith(room), name)) or [str(copy / room)]
 
-    In a fork of this process, which has loaded the heavy libraries and nothing of the project. Processes that the tests
-    start read the file, so the fault is planted there.
-    """
+
+def noticed(copy: Path, fault: Fault, tests: list[str]) -> bool:
+    """Whether a test fails with a fault planted, in the file: processes that the tests start read it too."""
     path = copy / fault.path
     before = path.read_text()
     path.write_text(fault.planted(before))
+    found = not passes(copy, ["-x", *tests], 600)
+    path.write_text(before)
+    return found
+
+
+def passes(copy: Path, arguments: list[str], seconds: int) -> bool:
+    """Whether unit tests pass; taking longer is failing.
+
+    In a fork of this process, which has loaded the heavy libraries and nothing of the project.
+    """
     child = os.fork()
     if child == 0:
         os.setsid()
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        signal.alarm(600)
+        signal.alarm(seconds)
         import pytest
 
-        os._exit(int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(copy), *UNIT, str(tests)])))
+        os._exit(int(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(copy), *UNIT, *arguments])))
     status = os.waitpid(child, 0)[1]
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what a test that failed has left running
-    path.write_text(before)
     return status == 0
 
 
@@ -193,11 +210,15 @@ def main() -> int:
         for library in HEAVY:
             importlib.import_module(library)
         wanted = chosen(arguments.count + arguments.skip, arguments.seed)[arguments.skip :]
+        data = reaching(copy)
+        print(f"which test reaches which line: {time.monotonic() - start:.0f} s", flush=True)
         for number, fault in enumerate(wanted, start=1):
-            by = noticed(copy, fault)
-            found += bool(by)
-            missed += [] if by else [fault]
-            print(f"{number} {by or 'MISSED'} {fault} ({time.monotonic() - start:.0f} s)", flush=True)
+            tests = tests_of(copy, fault, data)
+            seen = noticed(copy, fault, tests)
+            found += seen
+            missed += [] if seen else [fault]
+            said = "noticed" if seen else "MISSED"
+            print(f"{number} {said} {fault} ({len(tests)} tests, {time.monotonic() - start:.0f} s)", flush=True)
     print(f"noticed {found} of {len(wanted)} ({found / len(wanted):.0%})")
     for fault in missed:
         print(f"  missed: {fault}")

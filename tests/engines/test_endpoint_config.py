@@ -28,7 +28,7 @@ def test_a_model_is_a_name_or_an_endpoint() -> None:
         "OPENAI_API_KEY",
         4,
     )
-    assert endpoint.identity() == {"endpoint": "https://host.example/v1", "model": "m"}
+    assert endpoint.identity() == {"endpoint": "https://host.example/v1", "model": "m", "reasoning": "auto"}
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,6 @@ def test_a_model_is_told_by_its_content_and_a_hub_model_by_its_id(tmp_path: Path
     assert models.identity(str(moved)) == first
     (moved / "weights").write_bytes(b"2")
     assert models.identity(str(moved)) != first
-    assert models.identity("org/name") == "org/name"
+    assert models.identity("org/name") == "org/name@unknown"  # no hub here
     with pytest.raises(UserError, match="no model"):
         models.identity("nowhere")

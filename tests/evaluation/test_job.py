@@ -49,7 +49,7 @@ def test_judgments_of_an_endpoint_depend_on_where_and_which_and_not_on_how(tmp_p
 def test_judgments_depend_on_the_rows_and_on_what_is_asked_for(tmp_path: Path) -> None:
     first = segment(tmp_path, GPT).depends(ROWS)
     assert segment(tmp_path, GPT).depends(Rows(ROWS.folder, "of other rows")) != first
-    for settings in ({"format": "judgment_only"}, {"max_tokens": 9}):
+    for settings in ({"format": "cot"}, {"max_tokens": 9}):
         assert segment(tmp_path, GPT, **settings).depends(ROWS) != first
     assert segment(tmp_path, GPT, rows_per_block=3).depends(ROWS) == first
 

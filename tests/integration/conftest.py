@@ -66,10 +66,13 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
             "curation.sample_per_source=16",
             "curation.critique.max_tokens=32",
             "curation.critique.drop_inconsistent_chosen=false",
+            "curation.mix.cot_share=0.7",
+            "train.epochs=1",
             "train.workers=2",
             "train.cpus_per_worker=1",
             f"train.deepspeed={ZERO_2}",
             "evaluation.sample=5",
+            "evaluation.format=cot",
             "evaluation.max_tokens=24",
         ],
     )

@@ -45,7 +45,7 @@ def test_the_reference_has_the_precision_of_training(precision: str, half: bool)
 
 def test_it_depends_on_model_precision_and_attention() -> None:
     found = stage([]).depends()
-    assert found == {"model": "org/model", "precision": "bfloat16_autocast", "attention": "split"}
+    assert found == {"model": "org/model@unknown", "precision": "bfloat16_autocast", "attention": "split"}
     assert stage([], workers=3, learning_rate=1.0, bin_tokens=99).depends() == found
     assert stage([], attention="mask").depends() != found != stage([], precision="float32").depends()
 

@@ -114,12 +114,12 @@ def test_options_an_endpoint_does_not_take_are_left_out_from_then_on(serve: Call
 
 
 def test_an_option_whose_absence_does_not_help_is_asked_for_again(serve: Callable[..., Standin]) -> None:
-    long = Reply(400, complaint("the prompt 'what are logprobs' breaks a rule"))
+    long = Reply(400, complaint("the prompt 'what are logprobs' is not for me"))
     server = serve(long, long, Reply(body=completion("Yes.")))
 
     async def run() -> None:
         async with aclosing(EndpointAsk(config(server))) as asking:
-            with pytest.raises(EndpointError, match=r"BadRequestError: Error code: 400 .* breaks a rule"):
+            with pytest.raises(EndpointError, match=r"BadRequestError: Error code: 400 .* is not for me"):
                 await asking("x", max_tokens=9, logprobs=2)
             await asking("y", max_tokens=9, logprobs=2)
 
@@ -240,7 +240,7 @@ def test_a_parameter_that_is_refused_stops_the_job_with_its_name(
 
 
 def test_a_refusal_that_only_quotes_a_prompt_about_a_parameter_is_the_row_s(serve: Callable[..., Standin]) -> None:
-    server = serve(Reply(400, complaint("the prompt 'raise the temperature of the oven' breaks a rule")))
+    server = serve(Reply(400, complaint("the prompt 'raise the temperature of the oven' is not for me")))
     with pytest.raises(EndpointError):
         ask(config(server), "x")
 

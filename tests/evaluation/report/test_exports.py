@@ -25,7 +25,7 @@ def test_the_csv_and_the_card_hold_what_the_results_hold(make_run: Callable, two
         entry = results.models[row["model"]][row["benchmark"]]
         assert (float(row["value"]), int(row["n"]), row["partial"]) == (entry.value, 20, "True")
         assert (row["task"], row["metric"]) == (entry.task, entry.metric)
-        assert [float(row[key]) for key in ("ci_low", "ci_high")] == [entry.ci_low, entry.ci_high]
+        assert [float(row[key]) if row[key] else None for key in ("ci_low", "ci_high")] == [entry.ci_low, entry.ci_high]
     card = yaml.safe_load((tmp_path / "benchmark" / "cards" / "trained.yaml").read_text())
     (index,) = card["model-index"]
     first = index["results"][0]

@@ -48,7 +48,8 @@ def test_the_page_shows_what_it_must(written: tuple[Any, Results, Page]) -> None
     for model, per in found.models.items():
         for name, entry in per.items():
             assert f"{entry.value:.3f}" in page.text
-            assert f"[{entry.ci_low:.3f}, {entry.ci_high:.3f}]" in page.text
+            interval = f"[{entry.ci_low:.3f}, {entry.ci_high:.3f}]" if entry.ci_low is not None else entry.no_interval
+            assert interval and interval in page.text
             assert f"{entry.parse_rate:.1%}" in page.text
             assert name in page.text and model in page.text
     for entry in found.comparison["trained"].tasks.values():

@@ -145,7 +145,13 @@ def test_reward_bench_judges_each_pair_in_one_order() -> None:
 
 
 def test_a_part_of_reward_bench_shows_its_sections_and_is_partial(files: Callable, entry: Callable) -> None:
-    code = {"instruction": "right-code", "prompt": "p", "canonical_solution": "x", "buggy_solution": "y"}
+    code = {
+        "instruction": "right-code",
+        "prompt": "p",
+        "canonical_solution": "x",
+        "buggy_solution": "y",
+        "task_id": "Rust/0",
+    }
     files("humanevalpack/rust_humanevalpack.jsonl", [code, {**code, "instruction": "wrong-code"}])
     pair = {"input": "right-pair", "output_1": "x", "output_2": "y", "label": "2"}
     data = files("llmbar/LLMBar__Adversarial__GPTInst__dataset.json", [pair])

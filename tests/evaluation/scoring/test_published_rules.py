@@ -73,7 +73,7 @@ def prometheus(score: str) -> list[Row]:
     text = "###The instruction to evaluate:{}###Response to evaluate:r###Reference Answer (Score 5):f"
     text += "###Score Rubrics:s###Feedback:"
     return [
-        {"instruction": text.format(f"q{n}"), score: gold, "category": "math", "criteria": "logic"}
+        {"instruction": text.format(f"q{n}"), score: gold, "category": "math", "criteria": "logic", "idx": n}
         for n, gold in enumerate(GOLDS)
     ]
 

@@ -134,6 +134,10 @@ def independent(path: Path) -> dict[str, dict[str, float]]:
             one["value"] = one["accuracy"] = wide.mean(axis=1).mean()
             if len(wide.columns) == 2:
                 one |= independent_of_pairs(lines, wide)
+                if name in ("hhh_alignment", "evalbiasbench"):
+                    best = wide.groupby(lines.groupby("row_id")["subset"].first()).agg(["sum", "size"])
+                    one["best"] = sum(max(part["given"]["sum"], part["swapped"]["sum"]) for _, part in best.iterrows())
+                    one["best"] /= len(wide)
         found[str(name)] = one
     return found
 
