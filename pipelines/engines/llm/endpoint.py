@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 NO_KEY = "none"  # the client needs one: without it, it would take OPENAI_API_KEY and send it to any host
-# OpenAI, vLLM, SGLang, llama.cpp, TGI, Anthropic, Gemini.
+# OpenAI, vLLM, SGLang, llama.cpp, TGI, Anthropic, Gemini, xAI, Qwen, Cohere, Groq, GitHub.
 LENGTH = re.compile(
-    r"context[ _]length|context (?:size|window)|max_model_len|(?:prompt|input)[^.]{0,40}too long|"
+    r"(?:context|prompt|input)[ _]length|too many tokens|reduce the length|max size: \d+ tokens|"
+    r"context (?:size|window)|max_model_len|(?:prompt|input)[^.]{0,40}too long|"
     r"token count[^.]*exceeds|inputs?` tokens[^.]*must be <=|longer than the (?:model|maximum)",
     re.IGNORECASE,
 )

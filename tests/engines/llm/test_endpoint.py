@@ -18,7 +18,7 @@ from pipelines.core.records import EXAMPLE, JUDGED, Row
 from pipelines.core.stage import to_table
 from pipelines.engines.endpoint_config import EndpointConfig
 from pipelines.engines.llm.ask import Answer
-from pipelines.engines.llm.endpoint import EndpointAsk, EndpointError, Refused, is_too_long, require_endpoint
+from pipelines.engines.llm.endpoint import EndpointAsk, EndpointError, Refused, require_endpoint
 from pipelines.engines.llm.endpoint_stage import EndpointStage
 from pipelines.engines.llm.judge import Judge
 from pipelines.engines.llm.steps import StepActor
@@ -164,7 +164,6 @@ def test_an_endpoint_that_does_not_answer_in_time(serve: Callable[..., Standin])
             Reply(body={"choices": [{"message": {"content": [{"type": "text", "text": {"value": "Yes."}}]}}]}),
             "not text",
         ),
-        (Reply(body={"choices": [{"message": {"content": [{"type": "audio", "data": "x"}]}}]}), "not text"),
         (Reply(body={"choices": [{"message": {"content": ""}, "error": {"message": "upstream"}}]}), "error: upstream"),
         (Reply(body={"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}), "error: no reason given"),
         (Reply(body=completion("Yes.") | {"usage": {"prompt_tokens": [3]}}), "not a chat completion"),
@@ -427,24 +426,3 @@ def test_marks_of_an_endpoint_s_thoughts_may_be_named_or_denied(serve: Callable[
     assert ask(config(server, reasoning=["((", "))"]), "x")[0].thoughts == "B?"
     server = serve(Reply(body=completion("<think>B?</think> Result: A")))
     assert ask(config(server, reasoning="none"), "x")[0].text == "<think>B?</think> Result: A"
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",  # OpenAI, vLLM
-        "The decoder prompt (length 9000) is longer than the maximum model length of 4096",  # vLLM
-        "prompt is too long: 250000 tokens > 200000 maximum",  # Anthropic
-        "the request exceeds the available context size",  # llama.cpp
-        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",  # TGI
-        "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)",  # Gemini
-    ],
-)
-def test_an_endpoint_s_words_for_a_prompt_that_is_too_long_are_known(said: str) -> None:
-    refusal = ValueError(said)
-    assert not is_too_long(refusal)  # no refusal of a request
-    refusal.status_code = 400  # type: ignore[attr-defined]
-    assert is_too_long(refusal)
-    other = ValueError("temperature is not supported with this model")
-    other.status_code = 400  # type: ignore[attr-defined]
-    assert not is_too_long(other)
