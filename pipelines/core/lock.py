@@ -62,6 +62,11 @@ def _take(folder: Place) -> Place:
     mine = folder / f"{last + 1:09d}"
     if not storage.create(mine, storage.to_json(_me())):
         raise _refused(folder, _read(mine) or {})
+    # Numbers begin anew when a job ends, so another may have taken a lower one meanwhile: the later of two gives way.
+    for other in storage.files(folder):
+        if other != mine and (holder := _read(other)) and _alive(holder):
+            storage.remove(mine)
+            raise _refused(folder, holder)
     for old in notes:
         storage.remove(old)
     if notes:
@@ -73,6 +78,7 @@ def _me() -> dict[str, Any]:
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
+        "space": _space(),
         "pid": process.pid,
         "started": process.create_time(),
         "job": os.environ.get("RAY_JOB_ID") or " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:2]]),
@@ -90,29 +96,51 @@ def _read(note: Place) -> dict[str, Any] | None:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    if holder["host"] != socket.gethostname():
-        return bool(time.time() - holder["heartbeat"] < STALE)
+    renewed = bool(time.time() - holder["heartbeat"] < STALE)
+    if not _near(holder):
+        return renewed
     try:
-        # Numbers of processes are given again: after a restart of a container, even one's own.
-        return abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
+        started = psutil.Process(holder["pid"]).create_time()
     except psutil.Error:
         return False
+    if abs(started - holder["started"]) < 1:
+        return True
+    # Numbers of processes are given again; but the time of a start also moves with the clock as it is set right.
+    return renewed and holder["pid"] != os.getpid()
+
+
+def _near(holder: dict[str, Any]) -> bool:
+    """Whether its number names a process here; containers may share the machine's name."""
+    return bool(holder["host"] == socket.gethostname() and holder.get("space") == _space())
+
+
+def _space() -> str:
+    """Of the numbers of processes, where the system has several."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _refused(folder: Place, holder: dict[str, Any]) -> UserError:
     who = f"{holder.get('job', '?')}, process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+    left = STALE - (time.time() - holder.get("heartbeat", 0.0))
     return UserError(
         f"another job is at work there ({who}, since {holder.get('since', '?')})",
         where=str(folder.parent),
-        fix="wait until it ends, stop it, or choose another out_dir",
+        fix="wait until it ends, stop it, or choose another out_dir"
+        + (f"; if it was killed, try again in {left:.0f} s" if left > 0 and holder and not _near(holder) else ""),
     )
 
 
 def _renew(folder: Place, note: Place, over: threading.Event) -> None:
     """Keep the note fresh; end the job if another has taken over, as after a long standstill."""
     while not over.wait(RENEW):
-        if storage.files(folder)[-1:] != [note]:
-            say(f"{folder.parent}: another job has taken over")
-            _thread.interrupt_main()
-            return
-        storage.write_json(note, {**(_read(note) or _me()), "heartbeat": time.time()})
+        try:
+            if storage.files(folder)[-1:] != [note]:
+                say(f"{folder.parent}: another job has taken over")
+                _thread.interrupt_main()
+                return
+            storage.write_json(note, {**(_read(note) or _me()), "heartbeat": time.time()})
+        except OSError as exc:  # a full disk or a hiccup of a mount: without a next try, others would take over
+            say(f"{note}: not renewed, {exc.strerror or exc}")

@@ -133,7 +133,7 @@ def _around(tokenizer: PreTrainedTokenizerBase, marks: list[str], what: str) -> 
     """The stretches around the texts; they may be plain strings, or lists of content parts."""
     if not _template(tokenizer):
         raise _unusable(tokenizer, "the tokenizer has no chat template", _NO_TEMPLATE)
-    problem = f"it does not show {what} once"
+    problem, changed = f"it does not show {what} once", f"it changes {what}"
     for parts in (False, True):
         try:
             shown = _render(tokenizer, marks, parts)
@@ -142,9 +142,9 @@ def _around(tokenizer: PreTrainedTokenizerBase, marks: list[str], what: str) -> 
                 continue
             if _render(tokenizer, [_PROBE] * len(marks), parts) == _PROBE.join(stretches):
                 return stretches
-            problem = f"it changes {what}"
-        except Exception as exc:  # a template may raise anything
-            problem = " ".join(str(exc).split()) or type(exc).__name__
+            problem = changed
+        except Exception as exc:  # a template may raise anything, as one for strings does of parts
+            problem = problem if problem == changed else " ".join(str(exc).split()) or type(exc).__name__
     raise _unusable(tokenizer, f"the chat template is not usable: {problem}")
 
 

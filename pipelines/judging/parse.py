@@ -6,8 +6,9 @@ Four kinds of lines are looked for in turn, and the first kind that is there dec
    `\\boxed{A}`. The last one decides; the verdict may stand on the line below its label.
 2. Other labels: `Verdict:`, `Score:`, `Answer:`, `<answer>A</answer>`. All must agree, and one must be the first or the
    last line.
-3. Double brackets within a line. All must agree, and none may be denied, doubted or asked.
-4. An answer that is nothing but a verdict, or whose last line is `Response A is better.` if it names no other.
+3. Double brackets within a line that says it chooses. All must agree, and none may be denied, doubted or asked.
+4. An answer that is nothing but a verdict, or whose last line is the sentence `Response A is better.` if it names no
+   other and stands by itself.
 
 What a verdict may look like is in `verdict.py`. Nothing is guessed from prose.
 """
@@ -47,11 +48,20 @@ _BELOW = re.compile(rf"(?:{_SPACE}*\n)+{_SPACE}*(?P<verdict>\S[^\n]*)")
 # Not an index such as `x[[2]]`, nor a link.
 _BRACKETS = re.compile(r"(?<![\w\])])\[\[(?P<verdict>[^\[\]\n]{1,20})\]\](?![\w\[(])")
 _CLAUSE = re.compile(r"[^,.;:!?\n]*")
-_OPEN = r"\b(?:not|no|never|neither|nor|cannot|or|either|if|may|might|could|perhaps|maybe|possibly)\b|n['’]t\b"
-_DENIED = re.compile(_OPEN, re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|no|never|neither|nor|cannot|or|either|if|may|might|could|would|should|perhaps|maybe|possibly|wrong\w*"
+    r"|incorrect\w*|mistake\w*|false\w*|some|others|they|you|your|worse)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 _SCORE = re.compile(r"\b(?:verdict|result|score|rating|rate|grade|judge?ment|decision)\b", re.IGNORECASE)
+_CHOICE = re.compile(
+    rf"{_SCORE.pattern}|\b(?:better|best|winner|wins|conclusion|conclude|choice|choose|chose|prefer\w*|pick|select|favou?r"
+    r"|answer|say)\b",
+    re.IGNORECASE,
+)
 _REASONING = re.compile(r"^[>#*\-\s_]*(?:reasoning|feedback)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
 
+HEADING = 4  # words, marks among them
 Status = Literal["ok", "no_verdict", "not_allowed", "thoughts_cut"]
 
 
@@ -172,7 +182,7 @@ def _labelled(answer: str, match: re.Match[str], allowed: Sequence[str], *, cert
 
 
 def _inline(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
-    """Double brackets within a line that are not denied, doubted or asked."""
+    """Double brackets within a line that says it chooses or scores, not denied, doubted or asked."""
     numbers = all(label.lstrip("+-").isdecimal() for label in allowed)
     for match in _BRACKETS.finditer(answer):
         line = answer[answer.rfind("\n", 0, match.start()) + 1 : match.start()]
@@ -180,7 +190,8 @@ def _inline(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
         assert after is not None  # it may be empty
         clause = re.split(r"[,.;:!?]", line)[-1] + after[0]
         asked = answer[after.end() : after.end() + 1] == "?"
-        if not (asked or _DENIED.search(clause) or (numbers and not _SCORE.search(line))):
+        said = _SCORE.search(line) if numbers else _CHOICE.search(line + after[0])
+        if said and not asked and not _DENIED.search(clause):
             yield _line(match, match.end(), _read(answer, match, "verdict", allowed))
 
 
@@ -193,9 +204,21 @@ def _statements(answer: str, allowed: Sequence[str]) -> Iterator[_Line]:
         return
     before = whole[:start]
     others = "|".join(re.escape(label) for label in allowed if label != verdict.label)
-    if before.strip() and not (verdict.sentence and not re.search(rf"\b(?:{others})\b", before)):
-        return
+    if before.strip():
+        alone = verdict.sentence and _stands_alone(before)
+        if not alone or re.search(rf"\b(?:{others})\b", before):
+            return
     yield _Line(start, len(answer), verdict._replace(start=start + verdict.start))
+
+
+def _stands_alone(before: str) -> bool:
+    """Whether a new sentence can begin: after the end of one, a heading, or a paragraph that announces nothing."""
+    said = before.rstrip()
+    line, end = said[said.rfind("\n") + 1 :].strip(), said.rstrip("*_\"'”’)]")[-1:]
+    heading = line.startswith("#") or re.fullmatch(r"\*\*[^*]+\*\*:?", line)
+    if end in (".", "!", "?") or (heading and len(line.split()) <= HEADING):
+        return True
+    return end not in (",", ":", ";", "-", "–", "—") and before[len(said) :].count("\n") > 1
 
 
 def _read(answer: str, match: re.Match[str], group: str, allowed: Sequence[str]) -> Verdict | None:

@@ -82,7 +82,7 @@ def part(written: str, thinking: Thinking | None, *, finished: bool = True) -> P
     """Part thoughts and answer.
 
     Marks are known for the model, or else one of MARKS is taken for a mark only where no prose has it: as the first
-    thing written, or, if it is an end, alone on its line. Elsewhere it is text like any other.
+    thing written, or, if it is an end, alone on its line or before a blank one. Elsewhere it is text like any other.
 
     Args:
         written: everything the model wrote.
@@ -100,7 +100,9 @@ def part(written: str, thinking: Thinking | None, *, finished: bool = True) -> P
             return _parted("", first[len(one.end) :], one)
     for one in known:
         inside = one.opened or one.expected
-        end = re.search(re.escape(one.end) if inside else rf"^\s*{re.escape(one.end)}\s*$", written, re.MULTILINE)
+        mark = re.escape(one.end)
+        alone = rf"^\s*{mark}\s*$|{mark}[^\S\n]*\n[^\S\n]*\n"
+        end = re.search(mark if inside else alone, written, re.MULTILINE)
         if end:
             return _parted(written[: end.start()], written[end.end() :], one)
     if thinking and (thinking.opened or (thinking.expected and not finished)):

@@ -69,6 +69,10 @@ def test_a_job_that_was_killed_needs_no_hand(tmp_path: Path, capsys: pytest.Capt
         ({"pid": 2**22 + 7}, True),
         ({"host": "elsewhere", "pid": 1}, False),
         ({"host": "elsewhere", "pid": 1, "heartbeat": 0.0}, True),
+        ({"space": "of another container", "pid": 2**22 + 7}, False),
+        ({"space": "of another container", "heartbeat": 0.0}, True),
+        ({"pid": os.getppid(), "started": 1.0}, False),  # its start, by a clock that was set since
+        ({"pid": os.getppid(), "started": 1.0, "heartbeat": 0.0}, True),
     ],
 )
 def test_who_is_alive(tmp_path: Path, changes: dict[str, Any], free: bool) -> None:
@@ -79,6 +83,49 @@ def test_who_is_alive(tmp_path: Path, changes: dict[str, Any], free: bool) -> No
     else:
         with pytest.raises(UserError, match="another job"), held(tmp_path):
             pass
+
+
+def test_of_two_that_take_different_numbers_the_later_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = note(tmp_path)
+
+    def read(place: Path) -> Any:  # as the first job ends, a third one finds an empty folder
+        storage.remove(ended)
+        storage.write_json(tmp_path / "000000001", lock._me())
+        monkeypatch.undo()
+
+    monkeypatch.setattr(lock, "_read", read)
+    with pytest.raises(UserError, match="another job"), held(tmp_path):
+        pass
+    assert [path.name for path in storage.files(tmp_path)] == ["000000001"]
+
+
+def test_a_renewal_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEW", 0.05)
+    write, failed = storage.write_json, threading.Event()
+
+    def once(place: Path, value: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(28, "No space left on device")
+        write(place, value)
+
+    with held(tmp_path):
+        (mine,) = storage.files(tmp_path)
+        first = storage.read_json(mine)["heartbeat"]
+        monkeypatch.setattr(storage, "write_json", once)
+        for _ in range(100):
+            time.sleep(0.05)
+            if failed.is_set() and storage.read_json(mine)["heartbeat"] > first:
+                return
+    pytest.fail("it was not renewed")
+
+
+def test_a_killed_job_of_elsewhere_is_named_with_the_time_to_wait(tmp_path: Path) -> None:
+    note(tmp_path, host="elsewhere", heartbeat=time.time() - lock.STALE + 60)
+    with pytest.raises(UserError, match=r"if it was killed, try again in (59|60) s"), held(tmp_path):
+        pass
 
 
 def test_a_note_that_is_none_is_no_obstacle(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_a_template_that_changes_messages_is_refused(change: str) -> None:
         ("{{ messages[0].content }}{{ messages[0].content }}", "does not show a message once"),
         ("{{ raise_exception('no') }}", "not usable: no"),
         ("{{ messages[0].content + 1 }}", "not usable: "),
+        ("{{ messages[0].content.replace('  ', ' ') }}", "not usable: it changes a message"),  # not of lists
     ],
 )
 def test_a_template_that_is_not_usable_is_one_line(template: str | None, words: str) -> None:

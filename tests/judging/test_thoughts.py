@@ -52,6 +52,12 @@ def test_what_is_said_never_to_think_is_all_answer() -> None:
     assert part("<think>x</think>Result: A", NEVER) == Parted("", "<think>x</think>Result: A")
 
 
+@pytest.mark.parametrize("thinking", [THINK, None])
+def test_an_end_before_a_blank_line_is_a_mark_though_thoughts_stand_on_its_line(thinking: Thinking | None) -> None:
+    assert part("Hm.\nResult: B</think>\n\nBoth fail.", thinking) == Parted("Hm.\nResult: B", "Both fail.")
+    assert part("It leaks </think> here.\n\nResult: B", thinking).thoughts == ""
+
+
 def test_several_thoughts_at_the_beginning_are_all_thoughts() -> None:
     assert part("<think>a</think>\n<think>b</think>Result: A", THINK) == Parted("a\n\nb", "Result: A")
     assert part("<think>a</think>\n<think>b", THINK).cut

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 NO_KEY = "none"  # the client needs one: without it, it would take OPENAI_API_KEY and send it to any host
-# OpenAI, vLLM, SGLang, llama.cpp, TGI, Anthropic, Gemini.
+# OpenAI, vLLM, SGLang, llama.cpp, TGI, Anthropic, Gemini, xAI, Qwen, Cohere, Groq, GitHub.
 LENGTH = re.compile(
-    r"context[ _]length|context (?:size|window)|max_model_len|(?:prompt|input)[^.]{0,40}too long|"
+    r"(?:context|prompt|input)[ _]length|too many tokens|reduce the length|max size: \d+ tokens|"
+    r"context (?:size|window)|max_model_len|(?:prompt|input)[^.]{0,40}too long|"
     r"token count[^.]*exceeds|inputs?` tokens[^.]*must be <=|longer than the (?:model|maximum)",
     re.IGNORECASE,
 )
@@ -42,6 +43,7 @@ NOT_TAKEN = re.compile(
     r"(?:not (?:be )?(?:support|allow|permit)|cannot|unsupported|deprecated)",
     re.IGNORECASE,
 )
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # types of a part that is none of the answer
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -228,11 +230,10 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
         EndpointError: the provider's filter withheld the answer.
         ValueError: it is not a chat completion, whatever its status was.
     """
-    if said := getattr(done, "error", None):
-        message = said.get("message", said) if isinstance(said, dict) else said
-        raise ValueError(f"the endpoint answered with an error: {message}")
+    _require_no_error(done)
     try:
         choice = done.choices[0]
+        _require_no_error(choice)  # as a proxy says that the provider behind it failed
         if choice.finish_reason == "content_filter":
             raise EndpointError("content_filter", "the provider withheld the answer")
         usage, likely = getattr(done, "usage", None), getattr(choice, "logprobs", None)
@@ -246,7 +247,7 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
         parted = part(text, thinking, finished=finished) if not thoughts else Parted(str(thoughts), text, not text)
         spent = getattr(usage, "completion_tokens_details", None)
         positions = getattr(likely, "content", None) or []
-        if LONE_SURROGATE.search(text):
+        if LONE_SURROGATE.search(f"{text}{thoughts or ''}"):
             raise RowFailure("invalid_unicode", "the answer has half of a surrogate pair")
         return Answer(
             text=parted.answer,
@@ -255,7 +256,11 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
             seconds=seconds,
             cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),
             top=[
-                {str(entry.token): float(entry.logprob) for entry in (position, *(position.top_logprobs or []))}
+                {
+                    str(entry.token): float(entry.logprob)
+                    for entry in (position, *(position.top_logprobs or []))
+                    if entry.logprob is not None
+                }
                 for position in positions
             ],
             written=[str(position.token) for position in positions],
@@ -268,11 +273,25 @@ def read_answer(done: Any, seconds: float, thinking: Thinking | None = None) -> 
         raise ValueError(f"the answer is not a chat completion: {exc}") from None
 
 
+def _require_no_error(said: Any) -> None:
+    error = getattr(said, "error", None) or (getattr(said, "finish_reason", None) == "error" and "no reason given")
+    if error:
+        message = error.get("message", error) if isinstance(error, dict) else error
+        raise ValueError(f"the endpoint answered with an error: {message}")
+
+
 def _plain(content: Any) -> Any:
-    """The text of a message's content, which may come in parts; of those, thoughts are left out."""
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+    """The text of a message's content, which may come in parts; of those, thoughts are left out.
+
+    Raises:
+        TypeError: a part is neither.
+    """
+    if not isinstance(content, list):
         return content
-    return "".join(str(part.get("text") or "") for part in content if part.get("type") in ("text", "output_text"))
+    texts = [part for part in content if not (isinstance(part, dict) and part.get("type") in THOUGHTS)]
+    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in texts):
+        raise TypeError("a part of its content is not text")
+    return "".join(part["text"] for part in texts)
 
 
 def require_endpoint(endpoint: EndpointConfig, where: str) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipelines.core import step, storage
 from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
+from pipelines.core.ledger import short_reason, top
 from pipelines.core.progress import say
 from pipelines.core.records import EXAMPLE, OK, TEXT, TEXTS, Row, error, group_id, kind
 from pipelines.core.run import Run
@@ -46,8 +47,8 @@ def write_benchmark_rows(run: Run, config: EvaluationConfig) -> Rows:
     """Write the rows of all benchmarks once a run, one parquet file each; one benchmark is in memory at a time.
 
     Raises:
-        UserError: a benchmark is unknown, its files are missing or unreadable, or the folder holds those of another
-            config.
+        UserError: a benchmark is unknown or has no row to ask about, its files are missing or unreadable, or the folder
+            holds those of another config.
     """
     benchmarks = benchmarks_of(config)
 
@@ -58,6 +59,7 @@ def write_benchmark_rows(run: Run, config: EvaluationConfig) -> Rows:
                 say(f"{benchmark.name}, to confirm: {doubt}")
             sample = config.sample_of(benchmark.name)
             found = list(benchmark_rows(benchmark, run.data_root, sample, run.seed, config.templates))
+            _require_rows(benchmark, found)
             storage.write_table(rows / f"{benchmark.name}.parquet", pa.Table.from_pylist(found, BENCHMARK_ROW))
 
     depends = {
@@ -70,6 +72,18 @@ def write_benchmark_rows(run: Run, config: EvaluationConfig) -> Rows:
     }
     folder = run.work / "examples"
     return Rows(folder / ROWS, step.once(folder, depends, write)["fingerprint"])
+
+
+def _require_rows(benchmark: Benchmark, rows: list[Row]) -> None:
+    """Refuse a benchmark without a row to ask about before any judge starts: it could not be scored."""
+    if any(row["status"] == OK for row in rows):
+        return
+    why = top(Counter(short_reason(row["status"]) for row in rows))
+    raise UserError(
+        f"none of its {len(rows)} rows can be asked about{f': {why}' if why else ''}",
+        where=f"benchmark '{benchmark.name}'",
+        fix="mend its YAML or its files, or leave it out",
+    )
 
 
 def benchmarks_of(config: EvaluationConfig) -> list[Benchmark]:

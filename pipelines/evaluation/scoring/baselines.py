@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.scoring import verdict_tables
+from pipelines.evaluation.scoring.metrics.registry import metrics
 from pipelines.judging.tasks import TASKS
 
 Headline = Callable[[pd.DataFrame, Benchmark], float | None]
@@ -29,8 +30,11 @@ def always_the_same(judged: pd.DataFrame, benchmark: Benchmark, headline: Headli
 
 
 def at_random(judged: pd.DataFrame, benchmark: Benchmark, headline: Headline) -> float | None:
-    """The headline that a verdict at random, each allowed one equally likely, is expected to have; None for scores."""
-    if TASKS[benchmark.task].scored:
+    """The headline that a verdict at random, each allowed one equally likely, is expected to have.
+
+    None for scores, and for a metric that is no mean of points: the points expected do not tell its value.
+    """
+    if not metrics()[benchmark.metric].of_points:
         return None
     chance = 1 / judged.groupby("row_id")["allowed"].first().map(len)
     rows = verdict_tables.pairs(judged)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from pipelines.engines.endpoint_config import EndpointConfig
+from pipelines.engines.llm.ask import Answer
+from pipelines.engines.llm.endpoint import EndpointAsk
+
 Body = dict[str, Any]
+KEY = "sk-standin-0123456789"
 
 
 @dataclass
@@ -105,3 +112,22 @@ class Standin:
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+def config(server: Standin, **changes: Any) -> EndpointConfig:
+    settings = {"endpoint": server.url, "model": "m", "api_key_env": "STANDIN_KEY", "timeout_s": 10, "retries": 1}
+    return EndpointConfig.model_validate(settings | changes)
+
+
+def ask(endpoint: EndpointConfig, *prompts: str, **options: Any) -> list[Answer]:
+    async def run() -> list[Answer]:
+        async with aclosing(EndpointAsk(endpoint)) as asking:
+            return [await asking(prompt, max_tokens=9, **options) for prompt in prompts]
+
+    return asyncio.run(run())
+
+
+def message(content: Any, finish: str = "stop", **more: Any) -> Reply:
+    body = completion("")
+    body["choices"][0] |= {"message": {"role": "assistant", "content": content, **more}, "finish_reason": finish}
+    return Reply(body=body)

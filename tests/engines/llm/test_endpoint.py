@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -17,57 +17,14 @@ from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import EXAMPLE, JUDGED, Row
 from pipelines.core.stage import to_table
 from pipelines.engines.endpoint_config import EndpointConfig
-from pipelines.engines.llm.ask import Answer
-from pipelines.engines.llm.endpoint import EndpointAsk, EndpointError, Refused, is_too_long, require_endpoint
+from pipelines.engines.llm.endpoint import EndpointAsk, EndpointError, Refused, require_endpoint
 from pipelines.engines.llm.endpoint_stage import EndpointStage
 from pipelines.engines.llm.judge import Judge
 from pipelines.engines.llm.steps import StepActor
-from tests.engines.llm.endpoint_standin import Body, Reply, Standin, complaint, completion
+from tests.engines.llm.endpoint_standin import KEY, Body, Reply, Standin, ask, complaint, completion, config, message
 
-KEY = "sk-standin-0123456789"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, "prompt_tokens_details": {"cached_tokens": 4}}
 AT_ONCE = {"retry-after-ms": "5"}
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STANDIN_KEY", KEY)
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-host")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Standin]]:
-    started = []
-
-    def start(*replies: Reply | Callable[[Body], Reply]) -> Standin:
-        """A server that gives these replies in turn, the last of them for ever."""
-        left = list(replies)
-
-        def reply(body: Body) -> Reply:
-            one = left.pop(0) if len(left) > 1 else left[0]
-            return one(body) if callable(one) else one
-
-        server = Standin(reply)
-        started.append(server.__enter__())
-        return server
-
-    yield start
-    for server in started:
-        server.__exit__()
-
-
-def config(server: Standin, **changes: Any) -> EndpointConfig:
-    settings = {"endpoint": server.url, "model": "m", "api_key_env": "STANDIN_KEY", "timeout_s": 10, "retries": 1}
-    return EndpointConfig.model_validate(settings | changes)
-
-
-def ask(endpoint: EndpointConfig, *prompts: str, **options: Any) -> list[Answer]:
-    async def run() -> list[Answer]:
-        async with aclosing(EndpointAsk(endpoint)) as asking:
-            return [await asking(prompt, max_tokens=9, **options) for prompt in prompts]
-
-    return asyncio.run(run())
 
 
 def test_what_is_asked_and_what_is_kept(serve: Callable[..., Standin]) -> None:
@@ -148,45 +105,6 @@ def test_an_endpoint_that_does_not_answer_in_time(serve: Callable[..., Standin])
     assert len(server.bodies) == 2
 
 
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        (Reply(body=b'{"choices": ['), "JSON"),
-        (Reply(body=b"<html>busy</html>", headers={"content-type": "text/html"}), "not a chat completion"),
-        (Reply(body={"error": "overloaded"}), "answered with an error: overloaded"),
-        (Reply(body={"error": {"message": "out of credit", "code": 402}}), "answered with an error: out of credit"),
-        (Reply(body=completion("Res") | {"error": {"message": "cut"}}), "answered with an error: cut"),
-        (Reply(body={"choices": []}), "not a chat completion"),
-        (Reply(body={"choices": [{"message": 3}]}), "no attribute .content."),
-        (Reply(body=b"[1]"), "not a chat completion"),
-        (Reply(body={"choices": [{"message": {"content": ["Yes."]}}]}), "its content is not text"),
-        (Reply(body=completion("Yes.") | {"usage": {"prompt_tokens": [3]}}), "not a chat completion"),
-        (Reply(body={"choices": [{"message": {"content": "Yes."}, "logprobs": {"content": [3]}}]}), "not a chat"),
-    ],
-)
-def test_an_answer_that_is_none(serve: Callable[..., Standin], reply: Reply, reason: str) -> None:
-    with pytest.raises(EndpointError, match=reason):
-        ask(config(serve(reply)), "x")
-
-
-def message(content: Any, finish: str = "stop", **more: Any) -> Reply:
-    body = completion("")
-    body["choices"][0] |= {"message": {"role": "assistant", "content": content, **more}, "finish_reason": finish}
-    return Reply(body=body)
-
-
-def test_an_answer_in_parts_is_their_text_without_the_thoughts(serve: Callable[..., Standin]) -> None:
-    texts = [{"type": "text", "text": text} for text in ("Res", "ult: B")]
-    parts = [{"type": "thinking", "thinking": "Is it A?"}, *texts]
-    assert ask(config(serve(message(parts))), "x")[0].text == "Result: B"
-
-
-def test_a_refusal_is_the_answer_and_a_filtered_answer_is_none(serve: Callable[..., Standin]) -> None:
-    assert ask(config(serve(message(None, refusal="I cannot."))), "x")[0].text == "I cannot."
-    with pytest.raises(EndpointError, match=r"^content_filter:the provider withheld the answer"):
-        ask(config(serve(message("Result: A", "content_filter"))), "x")
-
-
 def test_half_of_a_surrogate_pair_costs_that_row_and_is_not_sent(serve: Callable[..., Standin]) -> None:
     server = serve(Reply(body=completion("Yes.")), Reply(body=completion("\ud83d")))
     with pytest.raises(RowFailure, match="invalid_unicode"):
@@ -194,6 +112,8 @@ def test_half_of_a_surrogate_pair_costs_that_row_and_is_not_sent(serve: Callable
     assert server.bodies == []
     rows = [row(0, "Say it."), row(1, "Say it, too.")]
     found = judge(config(server, concurrency=1), rows)
+    with pytest.raises(RowFailure, match="invalid_unicode"):  # it would be written as any column is
+        ask(config(serve(message("Yes.", reasoning_content="\ud83d"))), "x")
     bad = "error:judge:invalid_unicode:the answer has half of a surrogate pair"
     assert sorted(one["status"] for one in found) == [bad, "ok"]
 
@@ -390,45 +310,3 @@ def test_a_result_depends_on_the_endpoint_and_its_model_and_not_on_how_it_is_ask
     other = endpoint.model_copy(update={"model": "n"})
     assert EndpointStage("judge", other, [Judge(9)]).depends() != stage.depends()
     assert EndpointStage("judge", endpoint, [Judge(10)]).depends() != stage.depends()
-
-
-def test_thoughts_of_an_endpoint_are_kept_apart_wherever_they_are_written(serve: Callable[..., Standin]) -> None:
-    own = completion("Result: A") | {"usage": USAGE | {"completion_tokens_details": {"reasoning_tokens": 2}}}
-    own["choices"][0]["message"]["reasoning_content"] = "B? No."
-    cut = completion("")
-    message = {"role": "assistant", "content": None, "reasoning": "B?"}
-    cut["choices"][0] |= {"message": message, "finish_reason": "length"}
-    inline = completion("<think>B? No.</think>\nResult: A")
-    found = [ask(config(serve(Reply(body=body))), "x")[0] for body in (own, cut, inline)]
-    assert [one.text for one in found] == ["Result: A", "", "Result: A"]
-    assert [one.thoughts for one in found] == ["B? No.", "B?", "B? No."]
-    assert [one.thoughts_cut for one in found] == [False, True, False]
-    assert found[0].thought_tokens == 2
-
-
-def test_marks_of_an_endpoint_s_thoughts_may_be_named_or_denied(serve: Callable[..., Standin]) -> None:
-    server = serve(Reply(body=completion("((B?)) Result: A")))
-    assert ask(config(server, reasoning=["((", "))"]), "x")[0].thoughts == "B?"
-    server = serve(Reply(body=completion("<think>B?</think> Result: A")))
-    assert ask(config(server, reasoning="none"), "x")[0].text == "<think>B?</think> Result: A"
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",  # OpenAI, vLLM
-        "The decoder prompt (length 9000) is longer than the maximum model length of 4096",  # vLLM
-        "prompt is too long: 250000 tokens > 200000 maximum",  # Anthropic
-        "the request exceeds the available context size",  # llama.cpp
-        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",  # TGI
-        "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)",  # Gemini
-    ],
-)
-def test_an_endpoint_s_words_for_a_prompt_that_is_too_long_are_known(said: str) -> None:
-    refusal = ValueError(said)
-    assert not is_too_long(refusal)  # no refusal of a request
-    refusal.status_code = 400  # type: ignore[attr-defined]
-    assert is_too_long(refusal)
-    other = ValueError("temperature is not supported with this model")
-    other.status_code = 400  # type: ignore[attr-defined]
-    assert not is_too_long(other)

@@ -257,3 +257,15 @@ def test_the_rows_depend_on_the_definitions_the_files_and_the_wording(
     write_benchmark([GOOD], orders="given")
     seen.add(fingerprint())
     assert len(seen) == 7
+
+
+def test_a_benchmark_without_a_row_to_ask_about_is_refused_before_any_judge_starts(
+    write_benchmark: Callable[..., str], tmp_path: Path
+) -> None:
+    path = write_benchmark([{**GOOD, "q": ""}, {**GOOD, "label": "C"}, {**GOOD, "label": "D"}])
+    said = r"benchmark 'mine': none of its 3 rows can be asked about: .* 2, .*null_instruction 1 \(mend its YAML"
+    for _ in range(2):
+        with pytest.raises(UserError, match=said):
+            write_benchmark_rows(Run(tmp_path / "out"), EvaluationConfig(benchmarks=[path]))
+    path = write_benchmark([GOOD])
+    assert write_benchmark_rows(Run(tmp_path / "out"), EvaluationConfig(benchmarks=[path])).fingerprint

@@ -115,6 +115,15 @@ def test_the_difference_of_two_judges_that_always_agree_has_an_interval() -> Non
     assert found.p_value() == pytest.approx(1.0, abs=1e-9)
 
 
+def test_a_few_groups_show_no_difference_however_large_it_is() -> None:
+    right, wrong = np.ones(40), np.zeros(40)
+    few, enough = np.arange(40) % 5, np.arange(40) % 6
+    found = difference(of_mean(right, few), of_mean(wrong, few))
+    assert (found.value, found.bounds, found.why) == (1.0, None, "fewer than 6 groups of rows")
+    assert found.p_value() == 1.0
+    assert difference(of_mean(right, enough), of_mean(wrong, enough)).p_value() < 0.05
+
+
 def test_a_difference_is_narrower_the_more_two_judges_agree() -> None:
     one, same, other = (of_mean(rows, ROWS) for rows in (ROWS < 20, ROWS < 18, ROWS >= 12))
     widths = [high - low for low, high in (difference(one, two).interval(0.95) for two in (same, other))]

@@ -61,6 +61,7 @@ def test_a_new_metric_is_one_file_and_one_name(
     found = summarise(run.judgments, run.examples, run.config, seed=0)
     base, two = (found.models[name]["mine"] for name in ("base", "two"))
     assert (base.metric, base.value, base.ci_low, base.no_interval) == (balanced, 0.5, None, "no spread")
+    assert base.chance is two.chance is None  # not the judge's own figure
     assert two.value == two.value_parsed_only == pytest.approx((1 + 1 / 6) / 2, abs=1e-6)
     assert two.accuracy == pytest.approx(19 / 24, abs=1e-6)
     assert two.ci_low is not None and two.ci_high is not None and 0.3 < two.ci_low < two.value < two.ci_high < 0.9
