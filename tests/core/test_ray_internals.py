@@ -31,8 +31,8 @@ ALLOWED = {
         "torch._inductor": "the name of a logger",
     },
     "pipelines/datasets/expressions.py": {
-        "part._undefined_obj": "documented by Jinja for subclasses of Undefined",
-        "part._undefined_name": "documented by Jinja for subclasses of Undefined",
+        "part._undefined_exception": "documented by Jinja for subclasses of Undefined",
+        "part._undefined_message": "documented by Jinja for subclasses of Undefined",
     },
     "pipelines/datasets/spec.py": {
         "spec._compiled": "our own model's, in its own module",
