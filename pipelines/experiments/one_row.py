@@ -11,6 +11,7 @@ from pipelines.core import storage
 from pipelines.core.determinism import unit
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
+from pipelines.judging.tasks import PAIRWISE
 
 WIDTH, LONGEST = 100, 280  # columns of the text, characters of one value
 PAIR = ("row_id", "source", "task", "instruction", "responses", "verdict", "rejected_verdict")
@@ -21,9 +22,14 @@ JUDGMENT = ("judgment_id", "task", "instruction", "responses", "gold", "raw", "p
 def one_row(run: Run) -> str:
     """A few lines to read: one curated pair with a critique, chosen by hash, and one judgment of the same task.
 
+    A comparison of two responses where there is one.
+
     Empty where the run has no such pair; without the judgment where no judge has been benchmarked.
     """
-    pair = _drawn(run.pairs, (*PAIR, *CRITIQUES), pc.field("format") == "cot", "row_id", run.seed)
+    cot = pc.field("format") == "cot"
+    wanted = (cot & (pc.field("task") == PAIRWISE.name), cot)
+    drawn = (_drawn(run.pairs, (*PAIR, *CRITIQUES), keep, "row_id", run.seed) for keep in wanted)
+    pair = next((found for found in drawn if found), None)
     if pair is None:
         return ""
     lines = [f"one row's life (row {pair['row_id'][:8]} of {pair['source']}, {pair['task']})"]

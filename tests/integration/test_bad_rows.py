@@ -60,7 +60,7 @@ BAD: dict[bytes, str] = {
     b'{"q": "null \\u0000", "r": ["a", "b"], "v": "A", "y": 2024}': "filtered:invalid_unicode",
     b'{"q": "never ends", "r": ["a", "b"]': "error:invalid_json",
     b"[" * 100_000: "error:invalid_json",
-    b'{"q": "far future", "r": ["a", "b"], "v": "A", "y": 99999999999}': "error:not_storable:published:",
+    b'{"q": "far future", "r": ["a", "b"], "v": "A", "y": 99999999999}': "error:mapping:published:",
     b'{"q": "one word", "r": ["%s", "b"], "v": "A", "y": 2024}' % (b"w" * 1_000_000): "error:reward:response_too_long",
     b'{"q": "no gate", "r": ["no number", "b"], "v": "A", "y": 2024}': "error:reward:not_finite",
     b'{"q": "broken", "r": ["it breaks", "b"], "v": "A", "y": 2024}': "error:reward:broke_on:\\ud83d",
@@ -120,6 +120,7 @@ def test_each_bad_row_of_a_source_ends_in_quarantine_and_leaves_its_neighbours_a
         armorm_folder,
         [str(tmp_path / "mine.yaml")],
         rows_per_block=64,
+        critique={"engine": {"model": str(armorm_folder), "max_model_len": 3_000_000}},
         mix={"tokenizer": str(armorm_folder), "max_tokens": 2_000_000},
         clean={"max_chars": 2_000_000, **NO_LOOKUPS},
     )

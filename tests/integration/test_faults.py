@@ -254,7 +254,7 @@ def test_rows_that_a_real_engine_cannot_answer_end_with_a_reason(with_bad_rows: 
     found = {row["row_id"]: row for row in rows_of(with_bad_rows)}
     assert len(found) == 20
     for name in ("bad-long", "bad-word"):
-        assert found[name]["status"].startswith("error:critique:prompt_too_long:prompt of ")
+        assert found[name]["status"].startswith("filtered:too_long")
         assert found[name]["status"].endswith(" + answer of 40 tokens exceed 512")
     refused = found["bad-refused"]["status"]
     assert refused.startswith("error:refused:not_accepted_by_the_engine:") and "1000" in refused

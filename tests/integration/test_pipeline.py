@@ -32,7 +32,8 @@ def test_results_have_every_key_for_both_models(finished_run: Config) -> None:
         assert set(benchmarks) == {"heldout_pairwise", "heldout_absolute", "heldout_classification"}
         for entry in benchmarks.values():
             assert set(entry) >= KEYS
-            assert entry["ci_low"] <= entry["value"] <= entry["ci_high"]
+            assert entry["ci_low"] is None or entry["ci_low"] <= entry["value"] <= entry["ci_high"]
+            assert (entry["ci_low"] is None) == bool(entry["no_interval"])
             assert 0 <= entry["parse_rate"] <= 1 and entry["partial"] is True  # a sample of five
 
 
