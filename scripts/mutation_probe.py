@@ -146,7 +146,9 @@ def reaching(copy: Path) -> CoverageData:
     """Which tests reach which lines, from one run of all unit tests."""
     data = copy / "reaching.coverage"
     os.environ["COVERAGE_FILE"] = str(data)
-    if not passes(copy, ["--cov=pipelines", "--cov-context=test", "--cov-report=", "--cov-config=/dev/null"], 3600):
+    if not passes(
+        copy, ["--cov=pipelines", "--cov-context=test", "--cov-report=", "--cov-config=/dev/null", "-n2"], 3600
+    ):
         sys.exit("the unit tests fail without a fault")
     found = CoverageData(str(data))
     found.read()

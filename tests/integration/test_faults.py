@@ -254,15 +254,14 @@ def test_rows_that_a_real_engine_cannot_answer_end_with_a_reason(with_bad_rows: 
     found = {row["row_id"]: row for row in rows_of(with_bad_rows)}
     assert len(found) == 20
     for name in ("bad-long", "bad-word"):
-        assert found[name]["status"].startswith("filtered:too_long")
-        assert found[name]["status"].endswith(" + answer of 40 tokens exceed 512")
+        assert found[name]["status"] == "filtered:too_long"
     refused = found["bad-refused"]["status"]
     assert refused.startswith("error:refused:not_accepted_by_the_engine:") and "1000" in refused
     others = [row for name, row in found.items() if not name.startswith("bad")]
     assert not any(row["status"].startswith("error") for row in others)
     assert sum(row["status"] == "ok" for row in others) > 8
     entry = with_bad_rows.ledger["s"]
-    assert (entry["in"], entry["error"], entry["ok"] + entry["filtered"]) == (20, 3, 17)
+    assert (entry["in"], entry["error"], entry["ok"] + entry["filtered"]) == (20, 1, 19)
 
 
 @pytest.mark.slow
