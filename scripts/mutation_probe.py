@@ -167,7 +167,7 @@ def noticed(copy: Path, fault: Fault, tests: list[str]) -> bool:
     path = copy / fault.path
     before = path.read_text()
     path.write_text(fault.planted(before))
-    found = not passes(copy, ["-x", *tests], 600)
+    found = not passes(copy, ["-x", *tests], 180)
     path.write_text(before)
     return found
 
