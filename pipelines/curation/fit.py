@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import Any
 
 from pipelines.core.errors import UserError
@@ -76,7 +75,9 @@ class Fits(BatchStage):
 
     def counter(self, model: str) -> TokenCounter:
         """Of the model's tokens."""
-        return _counter(model)
+        from pipelines.engines.tokenizer_facts import shared_counter
+
+        return shared_counter(model)
 
 
 def longer(counter: TokenCounter, prompts: Sequence[str], room: int) -> bool:
@@ -103,10 +104,3 @@ def check_room(config: CritiqueConfig, closed_sets: Iterable[Sequence[str]]) -> 
             where="curation.critique.max_tokens",
             fix="raise curation.critique.engine.max_model_len, or ask for shorter critiques",
         )
-
-
-@cache  # once a process, however many batches it is given
-def _counter(model: str) -> TokenCounter:
-    from pipelines.engines.tokenizer_facts import token_counter
-
-    return token_counter(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from pipelines.core.determinism import choose, unit
@@ -47,7 +46,9 @@ class Pair(BatchStage):
 
     def counter(self) -> TokenCounter:
         """Of the model's tokens."""
-        return _counter(self.config.tokenizer)
+        from pipelines.engines.tokenizer_facts import shared_counter
+
+        return shared_counter(self.config.tokenizer)
 
     def shortest(self, row: Row) -> Iterator[tuple[str, list[str]]]:
         """Prompt and completions of every form the row can take, with empty critiques: no pair of it is shorter."""
@@ -115,10 +116,3 @@ def _named(templates: Mapping[str, str | list[str]], source: str, task: str) -> 
 
 def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
-
-
-@cache  # once a process, however many batches it is given
-def _counter(model: str) -> TokenCounter:
-    from pipelines.engines.tokenizer_facts import token_counter
-
-    return token_counter(model)

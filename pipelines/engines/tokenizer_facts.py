@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +31,12 @@ def token_counter(model: str) -> TokenCounter:
     source = resolve(model)
     load = partial(_load, source)
     return TokenCounter(find_facts(load()) if HUB_ID.fullmatch(source) else _kept(Path(source)), load)
+
+
+@functools.cache  # once a process, however many batches ask
+def shared_counter(model: str) -> TokenCounter:
+    """The process's own counter of a model's tokens."""
+    return token_counter(model)
 
 
 def require_chat(model: str, where: str, *, trained: bool = False) -> None:

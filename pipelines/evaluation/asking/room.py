@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import pyarrow.compute as pc
@@ -66,7 +65,9 @@ class FitsJudge(BatchStage):
 
     def counter(self) -> TokenCounter:
         """Of the judge's tokens."""
-        return _counter(self.model)
+        from pipelines.engines.tokenizer_facts import shared_counter
+
+        return shared_counter(self.model)
 
 
 def too_long(stage: FitsJudge, rows: Place, judge: str) -> list[str]:
@@ -92,10 +93,3 @@ def too_long(stage: FitsJudge, rows: Place, judge: str) -> list[str]:
         f"unread (evaluation.engine.max_model_len={longest[name]} would fit them all)"
         for name, count in long.items()
     ]
-
-
-@cache  # once a process
-def _counter(model: str) -> TokenCounter:
-    from pipelines.engines.tokenizer_facts import token_counter
-
-    return token_counter(model)

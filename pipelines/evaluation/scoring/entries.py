@@ -35,7 +35,7 @@ class Entry(Figures):
         no_interval: why there is no interval; empty where there is one.
         baseline: `value` of the best judge that gives one verdict everywhere; 0 for a correlation.
         chance: `value` expected of a verdict at random; None for scores.
-        groups: groups of related rows, the units of the bootstrap.
+        groups: groups of related rows, the units of the interval.
     """
 
     n: int

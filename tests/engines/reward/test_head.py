@@ -90,6 +90,17 @@ def test_gating_learns_which_objective_tells_the_pairs_apart(tiny_armorm: Any) -
     assert gating[0].argmax() == 2
 
 
+def test_features_of_a_padded_batch_are_those_of_each_text_alone(tiny_armorm: Any) -> None:
+    pattern = [5, 6]
+    inputs = [[1, 5, 6, 2], [1, 3, 5, 6, 4, 7, 8], [5, 6]]
+    together = reward_head.features(tiny_armorm, inputs, pattern)
+    for k, ids in enumerate(inputs):
+        with torch.no_grad():
+            states = tiny_armorm.model(input_ids=torch.tensor([ids])).last_hidden_state[0].double().numpy()
+        np.testing.assert_allclose(together[0][k], states[-1], atol=1e-5)
+        np.testing.assert_allclose(together[1][k], states[ids.index(5)], atol=1e-5)
+
+
 def test_a_new_head_starts_from_known_values(tmp_path: Path, tiny_config: dict[str, Any]) -> None:
     """What the backbone's checkpoint lacks must not be left as memory was found."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -273,6 +273,15 @@ def test_a_sequence_classifier_gives_its_one_logit(classifier_folder: Path, toke
     assert len({score.reward for score in scores}) == len(TALKS)
 
 
+def test_a_classifier_without_a_pad_token_takes_the_tokenizers(classifier_folder: Path, tokenizer: Any) -> None:
+    wanted = load_reward(config(classifier_folder, kind="sequence_classification")).score(TALKS)
+    described = json.loads((classifier_folder / "config.json").read_text())
+    (classifier_folder / "config.json").write_text(json.dumps({**described, "pad_token_id": None}))
+    found = load_reward(config(classifier_folder, kind="sequence_classification"))
+    assert found.model.config.pad_token_id == tokenizer.pad_token_id
+    assert [one.reward for one in found.score(TALKS)] == pytest.approx([one.reward for one in wanted], abs=1e-6)
+
+
 def test_a_language_model_is_no_sequence_classifier(tmp_path: Path, tiny_config: Any, tokenizer: Any) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 

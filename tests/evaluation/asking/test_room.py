@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.engines import tokenizer_facts
 from pipelines.engines.config import EngineConfig
-from pipelines.evaluation.asking import room
 from pipelines.evaluation.asking.judgments import JUDGMENT, read_judgments, write_judgments
 from pipelines.evaluation.asking.room import FitsJudge, too_long
 from pipelines.evaluation.scoring.results import summarise
@@ -32,7 +32,7 @@ class Words:
 
 @pytest.fixture
 def asked(make_run: Callable, write_benchmark: Callable, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(room, "_counter", lambda model: Words())
+    monkeypatch.setattr(tokenizer_facts, "shared_counter", lambda model: Words())
     records = [
         {"q": "word " * (900 if number < 3 else 1), "a": "x", "b": str(number), "label": "A"} for number in range(8)
     ]
