@@ -52,7 +52,7 @@ def drop_errors(folder: Place) -> None:
 
 
 def _errors(path: Place) -> int:
-    return sum(kind(status) == "error" for status in storage.column_values(path, "status") or [])
+    return sum(kind(status) == "error" for status in storage.read_table(path, ["status"])["status"].to_pylist())
 
 
 def _without_errors(folder: Place, ids: Place) -> None:
