@@ -1,7 +1,8 @@
 """What it is worth that a row's prompts begin with its data: the same rows data-first against verdict-first.
 
 A row asks four things: two critiques and two checks. Our prompts put the data first and what differs last, so vLLM
-computes the data once. The other order says the same words with the last paragraph in front. Both go through the same
+computes the data once. The other order says the same words with what depends on the verdict, and all after it, in
+front. Both go through the same
 engine in the same run, rows in the same order, the prefix cache emptied between.
 """
 
@@ -55,9 +56,10 @@ def compare(data_root: Path, count: int, rounds: int, least: int, most: int) -> 
     model = resolve("embedded")
     tokenizer = load_tokenizer(model)
     rows = long_rows(data_root, count, least, most, tokenizer)
+    texts = asked(rows)
     orders = {
-        name: [encode_prompt(tokenizer, text if name == "ours" else verdict_first(text)) for text in asked(rows)]
-        for name in ("ours", "baseline")
+        name: [encode_prompt(tokenizer, text) for text in some]
+        for name, some in (("ours", texts), ("baseline", verdict_first(texts)))
     }
     engine = LLM(model=model, disable_log_stats=False, **engine_arguments(config))
     sampling = [
@@ -112,10 +114,13 @@ def asked(rows: list[Row]) -> list[str]:
     return texts
 
 
-def verdict_first(text: str) -> str:
-    """The prompt with its last paragraph, which names the verdict, in front."""
-    data, _, last = text.rpartition("\n\n")
-    return f"{last}\n\n{data}"
+def verdict_first(texts: list[str]) -> list[str]:
+    """The prompts, two by two of one question, with the lines from the first on that differs in front of the others."""
+    found = []
+    for pair in zip(texts[::2], texts[1::2], strict=True):
+        cut = os.path.commonprefix(pair).rfind("\n") + 1
+        found += [f"{text[cut:]}\n\n{text[:cut].rstrip()}" for text in pair]
+    return found
 
 
 if __name__ == "__main__":
