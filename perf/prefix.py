@@ -2,8 +2,7 @@
 
 A row asks four things: two critiques and two checks. Our prompts put the data first and what differs last, so vLLM
 computes the data once. The other order says the same words with what depends on the verdict, and all after it, in
-front. Both go through the same
-engine in the same run, rows in the same order, the prefix cache emptied between.
+front. Both go through the same engine in the same run, rows in the same order, the prefix cache emptied between.
 """
 
 from __future__ import annotations
@@ -118,7 +117,8 @@ def verdict_first(texts: list[str]) -> list[str]:
     """The prompts, two by two of one question, with the lines from the first on that differs in front of the others."""
     found = []
     for pair in zip(texts[::2], texts[1::2], strict=True):
-        cut = os.path.commonprefix(pair).rfind("\n") + 1
+        same = next(at for at, letters in enumerate(zip(*pair, strict=False)) if len(set(letters)) > 1)
+        cut = pair[0].rfind("\n", 0, same) + 1
         found += [f"{text[cut:]}\n\n{text[:cut].rstrip()}" for text in pair]
     return found
 
