@@ -78,7 +78,7 @@ def load_config(path: Path | str, overrides: Sequence[str] | None = None) -> Con
     if not isinstance(raw, dict):
         raise UserError("the config is not a mapping of keys", where=str(path))
     for override in overrides or []:
-        _apply(raw, override)
+        apply_override(raw, override)
     if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
         raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
     return parse_model(Config, raw, where=str(path))
@@ -135,7 +135,12 @@ def _without(named: dict[str, Any], gone: set[str]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if name not in gone}
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one `key.path=value` in a config as read from its file.
+
+    Raises:
+        UserError: it is not of this form, or a part of the path is a value.
+    """
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise UserError(f"'{override}' is not key.path=value", where="command line")

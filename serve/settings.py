@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipelines.core.yaml_model import Strict
+from pipelines.config import apply_override
+from pipelines.core.yaml_model import Strict, parse_model, read_yaml
+from pipelines.engines.config import EngineConfig
+from pipelines.judging.thoughts import Reasoning
+
+VARIABLE = "OPENSELENE_SERVICE"
+PACKAGED = Path(__file__).with_name("config.yaml")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class KeyLimits(Strict):
@@ -41,5 +51,55 @@ class ServiceSettings(Strict):
     """Most characters of one text."""
     timeout: float = Field(120, gt=0)
     """Seconds until a request is given up with 504, its engine work cancelled."""
+    reasoning: Reasoning = "auto"
+    """As of the engine."""
     drain: float = Field(60, gt=0)
     """Seconds that requests under way may take after SIGTERM."""
+
+
+class ServerConfig(Strict):
+    """What a server is made of: the `args` of serve/config.yaml, and the file of `openselene serve`."""
+
+    engine: EngineConfig = EngineConfig()
+    service: ServiceSettings = ServiceSettings()
+    adapters: dict[str, str] = Field(default_factory=dict)
+    """Further judges by model id: LoRA adapters of the engine's model, as folders."""
+    host: str = "127.0.0.1"
+    """Address of `openselene serve`; others than loopback need keys."""
+    port: int = Field(8000, ge=1, le=65535)
+    """Port of `openselene serve`; Ray Serve has its own `http_options`."""
+    name: str = Field("judge", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")
+    """Model id of the judge in requests and answers."""
+
+    @model_validator(mode="after")
+    def _keys_or_loopback(self) -> ServerConfig:
+        if self.service.keys is None and self.host not in LOOPBACK:
+            raise ValueError(f"host {self.host} needs service.keys: a file made by `openselene keys add`")
+        return self
+
+
+def load_server(path: Path, overrides: Sequence[str] = ()) -> ServerConfig:
+    """The config of a server from a file of its keys, or from one for `serve deploy`.
+
+    Raises:
+        UserError: the file is missing, or a key or value is not one of the config's.
+    """
+    raw = read_yaml(path)
+    if isinstance(raw, dict) and "applications" in raw:
+        raw = next((one["args"] for one in raw["applications"] if "args" in one), {})
+    for override in overrides:
+        apply_override(raw, override)
+    return parse_model(ServerConfig, raw, where=str(path))
+
+
+def load_settings() -> ServiceSettings:
+    """The settings of this process: those that the variable OPENSELENE_SERVICE names (a YAML file) or holds (JSON).
+
+    Raises:
+        UserError: the file is missing, or a key or value is not one of the service's.
+    """
+    given = os.environ.get(VARIABLE, "").strip()
+    if not given:
+        return ServiceSettings()
+    raw, where = (json.loads(given), VARIABLE) if given.startswith("{") else (read_yaml(Path(given)), given)
+    return parse_model(ServiceSettings, raw, where=where)

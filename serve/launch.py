@@ -1,0 +1,74 @@
+"""Command line and variables of vLLM's server: `openselene serve` runs them, a replica on Ray Serve reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pipelines.engines.llm.engine import engine_arguments, engine_environment
+from pipelines.engines.models import resolve
+from serve.plugin import GATE, NAME
+from serve.settings import VARIABLE, ServerConfig
+
+
+def server_environment(config: ServerConfig) -> dict[str, str]:
+    """Variables of the server's process."""
+    others = [name for name in os.environ.get("VLLM_PLUGINS", "").split(",") if name and name != NAME]
+    settings = config.service.model_dump(mode="json") | {"reasoning": config.engine.reasoning}
+    return {
+        **engine_environment(config.engine),
+        "VLLM_PLUGINS": ",".join([*others, NAME]),  # it is a list of all plugins that may be loaded
+        VARIABLE: json.dumps(settings),
+    }
+
+
+def command_line(config: ServerConfig) -> list[str]:
+    """Arguments of `vllm serve`."""
+    settings: dict[str, Any] = {
+        **engine_arguments(config.engine),
+        "served_model_name": config.name,
+        "middleware": GATE,
+        "allowed_origins": "[]",  # vLLM's default is any
+        "disable_uvicorn_access_log": True,  # the gate writes a line a request
+    }
+    if config.adapters:
+        settings |= {"enable_lora": True}
+    line = [resolve(config.engine.model)]
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            line.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list):
+            line += [f"--{flag}", *map(str, value)]
+        else:
+            line += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    if config.adapters:
+        line += ["--lora-modules", *(f"{name}={Path(path).absolute()}" for name, path in config.adapters.items())]
+    return line
+
+
+def server_arguments(config: ServerConfig) -> Namespace:
+    """The command line as vLLM's own parser reads it."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    model, *options = command_line(config)
+    args: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", model, *options])
+    validate_parsed_serve_args(args)
+    return args
+
+
+def replace_process(config: ServerConfig) -> None:
+    """Become `vllm serve` with the judge in it; does not return.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    line = command_line(config)
+    os.environ.update(server_environment(config))
+    program = os.path.join(os.path.dirname(sys.executable), "vllm")
+    os.execv(program, [program, "serve", *line, "--host", config.host, "--port", str(config.port)])
