@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import Overrides, application, exit_code
-from serve.launch import replace_process
+from serve.launch import run
 from serve.settings import PACKAGED, load_server
 
 
@@ -21,7 +21,7 @@ def main(
     overrides: Overrides = None,
     config: Annotated[Path, typer.Option("--config", help="A YAML file.")] = PACKAGED,
 ) -> None:
-    sys.exit(exit_code(lambda: replace_process(load_server(config, overrides or []))))
+    sys.exit(exit_code(lambda: run(load_server(config, overrides or []))))
 
 
 app = application(main, __doc__)

