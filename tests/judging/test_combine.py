@@ -51,8 +51,13 @@ def test_of_equally_likely_verdicts_the_given_order_decides(first: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "swapped", "verdict", "consistent"),
-    [("A", "B", "A", True), ("A", "A", "A", False), (None, "A", "B", None), ("B", None, "B", None)]
-    + [(None, None, None, None)],
+    [
+        ("A", "B", "A", True),
+        ("A", "A", "A", False),
+        (None, "A", "B", None),
+        ("B", None, "B", None),
+        (None, None, None, None),
+    ],
 )
 def test_without_probabilities_the_verdicts_themselves_count(
     given: str | None, swapped: str | None, verdict: str | None, consistent: bool | None
