@@ -71,6 +71,16 @@ def test_half_known_probabilities_are_no_mean() -> None:
     assert (found.verdict, found.consistent, found.probabilities) == ("A", False, {})
 
 
+def test_the_critique_is_of_an_order_that_found_the_verdict() -> None:
+    given = Judged("A", {"A": 0.6, "B": 0.4}, "A is good.")
+    swapped = Judged("A", {"A": 0.9, "B": 0.1}, "The first is good.", "completed")  # the caller's B
+    assert combine("pairwise", AB, given).critique == "A is good."
+    found = combine("pairwise", AB, given, swapped)
+    assert (found.verdict, found.critique, found.parse_status) == ("B", "The first is good.", "completed")
+    found = combine("pairwise", AB, given, Judged("B", {"A": 0.1, "B": 0.9}, "The second is good."))
+    assert (found.verdict, found.critique, found.parse_status) == ("A", "A is good.", "ok")
+
+
 def test_the_expected_score_weighs_each_score_by_its_probability() -> None:
     shares = {"1": 0.1, "2": 0.0, "3": 0.2, "4": 0.3, "5": 0.4}
     found = combine("absolute", SCALE, Judged("5", shares))
