@@ -26,7 +26,7 @@ def request_of(record: Mapping[str, Any], task: Task) -> dict[str, Any]:
         RowFailure: a field is missing, there twice in different forms, or of the wrong kind.
     """
     if _given(record, "criteria"):
-        raise RowFailure("criteria", "several rubrics in one row: give each a row of its own")
+        raise RowFailure("criteria", "several rubrics: give each a row")
     return {
         "id": _id(record),
         "instruction": _instruction(record),

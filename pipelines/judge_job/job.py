@@ -17,6 +17,7 @@ from pipelines.datasets.readers import format_of
 from pipelines.datasets.reading import Reading
 from pipelines.engines import models
 from pipelines.engines.endpoint_config import EndpointConfig
+from pipelines.engines.llm.constrained import ConstrainedJudge
 from pipelines.engines.llm.endpoint_stage import EndpointStage
 from pipelines.engines.llm.fits import FitsJudge
 from pipelines.engines.llm.judge import Judge, JudgeFormat
@@ -97,14 +98,19 @@ def output_of(run: Run, config: JudgeConfig) -> Place:
 
 
 def judge_segment(run: Run, config: JudgeConfig) -> Segment:
-    """The segment that judges the rows; those too long for an engine are filtered before it starts."""
+    """The segment that judges the rows; those too long for an engine are filtered before it starts.
+
+    An engine holds each answer to a verdict, as in the service; an endpoint cannot be told to, and is parsed.
+    """
     format: JudgeFormat = "cot" if config.with_critique else "judgment_only"
     stages: list[Stage]
-    steps = [BothOrders(Judge(config.max_tokens, format), config.both_orders)]
     if isinstance(config.engine, EndpointConfig):  # says itself what it finds too long
-        stages = [EndpointStage("judge", config.engine, steps)]
+        plain = Judge(config.max_tokens, format)
+        stages = [EndpointStage("judge", config.engine, [BothOrders(plain, config.both_orders)])]
     else:
-        stages = [FitsJudge(config.engine, config.max_tokens, format), PromptStage("judge", config.engine, steps)]
+        held = ConstrainedJudge(config.max_tokens, with_critique=config.with_critique)
+        fits = FitsJudge(config.engine, config.max_tokens, format, closing=True)
+        stages = [fits, PromptStage("judge", config.engine, [BothOrders(held, config.both_orders)])]
     return Segment(
         name="judge",
         stages=stages,

@@ -101,7 +101,7 @@ def publish(output: Place, requests: Rows, judged: Rows, manifest: dict[str, Any
 def _rows(folder: Place, keep: str, columns: pa.Schema, digests: dict[str, str]) -> Iterator[pa.RecordBatch]:
     """The rows that `keep` selects, in the order of the input."""
     with sql.connect(MEMORY, rows=folder) as connection:
-        found = connection.execute(f"select * from rows where {keep} order by raw_id")
+        found = connection.sql(f"select * from rows where {keep} order by raw_id")
         for batch in found.to_arrow_reader(2048):
             yield _shown(batch, columns, digests)
 

@@ -61,7 +61,7 @@ def test_a_chat_becomes_the_instruction(rows_of: Callable[..., list[Row]]) -> No
         ({**SCORE, "responses": ["x"]}, "error:request:both_response_and_responses"),
         (
             {**SCORE, "criteria": [{"name": "c"}]},
-            "error:request:criteria:several rubrics in one row: give each a row of its own",
+            "error:request:criteria:several rubrics: give each a row",
         ),
         ({**PAIR, "id": ["x"]}, "error:request:unusable_id:list where a text is needed"),
         ({**PAIR, "context": {"a": 1}}, "error:mapping:context:TypeError: dict where a text is needed"),

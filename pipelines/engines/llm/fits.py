@@ -23,17 +23,21 @@ class FitsJudge(BatchStage):
         engine: of the judge: its model and `max_model_len`.
         max_tokens: of an answer.
         format: what the judge is asked for.
+        closing: whether the answer's verdict line comes after `max_tokens` of critique, as the engine's own ending.
     """
 
     name = "fits"
     reads = (*READS, "template")
     num_cpus = 0.25
 
-    def __init__(self, engine: EngineConfig, max_tokens: int, format: JudgeFormat) -> None:
+    def __init__(self, engine: EngineConfig, max_tokens: int, format: JudgeFormat, *, closing: bool = False) -> None:
         self.model, self.room, self.max_tokens, self.format = engine.model, engine.max_model_len, max_tokens, format
+        self.closing = closing
 
     def depends(self) -> dict[str, Any]:
-        asked = {"max_tokens": self.max_tokens, "format": self.format}
+        asked: dict[str, Any] = {"max_tokens": self.max_tokens, "format": self.format}
+        if self.closing:
+            asked["closing"] = True
         return {"model": models.identity(self.model), "room": self.room, **asked}
 
     def apply_batch(self, rows: list[Row]) -> None:
@@ -52,8 +56,9 @@ class FitsJudge(BatchStage):
                 yield 0
                 continue
             answer = self.max_tokens
-            if self.format == "one_token":
-                answer = max(counter.texts([template.completion(verdict) for verdict in row["allowed"]]))
+            if self.closing or self.format == "one_token":
+                ending = max(counter.texts([template.completion(verdict) for verdict in row["allowed"]]))
+                answer = ending + (self.max_tokens if self.closing and self.format == "cot" else 0)
             # No token has less than a byte, so most prompts need not be counted.
             most = len(prompt.encode("utf-8", "replace")) + counter.facts.around + answer
             yield most if most <= self.room else counter.prompts([prompt])[0] + answer
