@@ -72,8 +72,11 @@ class Table(Strict):
     file: str
     """Under data_root, or `package:`."""
     format: FileFormat | None = None
+    """As for the source's own files."""
     encoding: Encoding = None
+    """As for the source's own files."""
     records: str | None = None
+    """As for the source's own files."""
     key: str
     """Expression over `record`; the first record of a key counts."""
 

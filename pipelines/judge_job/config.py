@@ -23,11 +23,15 @@ class FieldsConfig(Strict):
     responses: str
     """A list: two texts for pairwise, one for the other tasks."""
     id: str | None = None
+    """Yours, kept beside the judgment."""
     task: str | None = None
     """For rows of several tasks; in place of `mapping.task`."""
     context: str | None = None
+    """What the responses were given to work with."""
     reference: str | None = None
+    """A response that is known to be good."""
     rubric: str | None = None
+    """What to judge by; for classification the question."""
     allowed: str | None = None
     """The closed set of verdicts; the default is the task's."""
 
