@@ -16,8 +16,8 @@ from pipelines.core.stage import apply_stages
 from pipelines.curation.clean import cleaning_stages
 from pipelines.curation.config import CleanConfig
 from pipelines.curation.contrast import Contrast
-from pipelines.curation.ingest import ingest_rows
 from pipelines.curation.registry import load_source
+from pipelines.datasets.reading import ingest_rows
 from pipelines.judging.templates import load, render
 
 SOURCE = Path(__file__).parent / "own_source" / "my_set.yaml"

@@ -86,8 +86,8 @@ def compare(data_root: Path, count: int, rounds: int, least: int, most: int) -> 
 
 def long_rows(data_root: Path, count: int, least: int, most: int, tokenizer: Any) -> list[Row]:
     """Rows of real sets whose prompts have so many tokens, by hash."""
-    from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import load_source
+    from pipelines.datasets.reading import ingest_rows
     from pipelines.judging.templates import load, render
 
     found: list[Row] = []

@@ -91,8 +91,8 @@ def compare(data_root: Path, count: int, rounds: int) -> dict[str, Any]:
 
 def real_pairs(data_root: Path, count: int) -> list[Row]:
     """Pairwise rows of real sources, by hash."""
-    from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import load_source
+    from pipelines.datasets.reading import ingest_rows
 
     found = [
         row

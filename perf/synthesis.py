@@ -114,8 +114,8 @@ def compare(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
 
 def write_rows(folder: Path, size: int) -> None:
     """Rows of the sample set as `prepare` would leave them, over and over under new ids."""
-    from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import load_source
+    from pipelines.datasets.reading import ingest_rows
 
     found = [row for name in SOURCES for row in ingest_rows(load_source(name), None) if row["status"] == "ok"]
     found = [row for row in found if all(row["responses"]) and row["instruction"] and row["verdict"] in row["allowed"]]

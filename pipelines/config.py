@@ -25,6 +25,7 @@ from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.sweep.config import SweepConfig
+from pipelines.judge_job.config import JudgeConfig
 from pipelines.training.config import TrainConfig
 
 PACKAGED = Path(__file__).parents[1] / "ray_jobs" / "configs"
@@ -46,6 +47,7 @@ class Config(Strict):
     curation: CurationConfig = CurationConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig
+    judge: JudgeConfig = JudgeConfig()
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
 

@@ -18,6 +18,7 @@ JOBS = {
     "curate": "curate",
     "train": "train",
     "benchmark": "benchmark",
+    "judge": "judge",
     "sweep": "sweep",
     "map": "data_map",
     "plan": "plan",

@@ -28,7 +28,7 @@ from pathlib import Path
 from coverage import CoverageData
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("core", "judging", "datasets", "engines", "curation", "training", "evaluation")
+ROOMS = ("core", "judging", "datasets", "engines", "curation", "training", "evaluation", "judge_job")
 LOOKS = ("progress", "quiet", "plots", "page", "terminal", "callbacks", "figure")
 COMPARE = {
     "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==",

@@ -74,6 +74,16 @@ class Run:
         return self.curated / "reference"
 
     @property
+    def judged(self) -> Place:
+        """The products of the batch judge, unless its config names another folder."""
+        return self.out / "judged"
+
+    @property
+    def judge_work(self) -> Place:
+        """Work of the batch judge, a folder for each input and config."""
+        return self.work / "judge-files"
+
+    @property
     def benchmark(self) -> Place:
         """The products of evaluation."""
         return self.out / "benchmark"

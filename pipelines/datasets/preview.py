@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.records import OK, Row
-from pipelines.datasets.readers import Input, inputs, read_input
-from pipelines.datasets.spec import DatasetSpec, adapt
+from pipelines.datasets.readers import inputs, read_input
+from pipelines.datasets.reading import Reading
+from pipelines.datasets.spec import DatasetSpec
 
 ROWS = 3  # shown in full
 RECORDS = 200  # read of each file
@@ -31,25 +32,35 @@ def preview(spec: DatasetSpec, data_root: Path | None) -> list[str]:
     """
     found = inputs(spec, data_root)
     try:
-        rows = [row for one in found[:FILES] for row in _first_rows(spec, one, data_root)]
+        return look([Reading(spec, one, data_root) for one in found])
     except UserError as exc:
         if all(one.path is not None for one in found):
             raise
         return [f"not looked at: {exc}"]  # the hub may be reachable where the job runs
+
+
+def look(readings: Sequence[Reading]) -> list[str]:
+    """What the first records of some inputs become, line by line.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    rows = [row for one in readings[:FILES] for row in _first_rows(one)]
     good = [row for row in rows if row["status"] == OK]
-    unread = f", {len(found) - FILES} further files not opened" if len(found) > FILES else ""
+    unread = f", {len(readings) - FILES} further files not opened" if len(readings) > FILES else ""
     lines = [f"first {len(rows)} rows{unread}: {len(good)} can be used{_labels(good)}"]
     commonest = _commonest(row["status"] for row in rows if row["status"] != OK)
     lines += [f"{n} times {status}{HINTS.get(status, '')}" for status, n in commonest]
     return lines + [_shown(row) for row in good[:ROWS]]
 
 
-def _first_rows(spec: DatasetSpec, one: Input, data_root: Path | None) -> Iterable[Row]:
-    for raw in islice(read_input(spec, one, data_root), RECORDS):
-        yield from adapt(spec, raw)
+def _first_rows(reading: Reading) -> Iterable[Row]:
+    for raw in islice(read_input(reading.spec, reading.input, reading.data_root), RECORDS):
+        yield from reading.adapt(reading.spec, raw)
 
 
 def _labels(rows: list[Row]) -> str:
+    rows = [row for row in rows if row["verdict"] is not None]  # what is to be judged has none
     counts = Counter(row["verdict"] for row in rows)
     strange = {row["verdict"] for row in rows if row["verdict"] not in row["allowed"]}
     named = [f"{label}: {n}" + (" (not allowed)" if label in strange else "") for label, n in counts.most_common(12)]
@@ -71,7 +82,8 @@ def _shown(row: Row) -> str:
     texts = [("instruction", row["instruction"]), ("context", row["context"]), ("reference", row["reference"])]
     texts += [("response", response) for response in row["responses"]]
     parts = [f"{name}: {_short(text)}" for name, text in texts if text]
-    return " | ".join([f"{row['verdict']} of {', '.join(row['allowed'])}", *parts])
+    said = "one" if row["verdict"] is None else row["verdict"]
+    return " | ".join([f"{said} of {', '.join(row['allowed'])}", *parts])
 
 
 def _short(text: str) -> str:

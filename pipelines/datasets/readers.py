@@ -135,6 +135,23 @@ def contents(spec: DatasetSpec, data_root: Path | None) -> list[str]:
     return [*(f"{name} {storage.content_digest(path)}" for name, path in found), *more]
 
 
+def data_files(folder: str) -> list[str] | None:
+    """A glob for each data file of a local folder and of those below it, sorted; None where it is no folder.
+
+    Names that begin with a dot or an underscore are drafts and notes, and are left out.
+    """
+    if not Path(folder).is_dir():
+        return None
+    found = sorted(path for path in Path(folder).rglob("*") if plain_name(path).suffix.lower() in SUFFIXES)
+    own = (path for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts))
+    return [glob.escape(str(path)) for path in own if path.is_file()]
+
+
+def format_of(path: Path, stated: FileFormat | None = None) -> FileFormat | None:
+    """The format a file is read as: the stated one, or else that of its suffix; None if that tells none."""
+    return stated or SUFFIXES.get(plain_name(path).suffix.lower())
+
+
 def read_file(path: Path, file_format: FileFormat, records: str | None = None, encoding: str | None = None) -> Read:
     """(where, value, problem) of each record of a file, compressed or not.
 
@@ -221,7 +238,7 @@ def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserE
 
 
 def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFormat:
-    known = stated or SUFFIXES.get(plain_name(path).suffix.lower())
+    known = format_of(path, stated)
     if known is None:
         fix = f"set `format` in the YAML file of {spec.name}"
         raise UserError("cannot tell the format from the suffix", where=str(path), fix=fix)

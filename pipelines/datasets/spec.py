@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
@@ -72,8 +72,11 @@ class Table(Strict):
     file: str
     """Under data_root, or `package:`."""
     format: FileFormat | None = None
+    """As for the source's own files."""
     encoding: Encoding = None
+    """As for the source's own files."""
     records: str | None = None
+    """As for the source's own files."""
     key: str
     """Expression over `record`; the first record of a key counts."""
 
@@ -98,6 +101,8 @@ class Fields(Strict):
 class DatasetSpec(Named):
     """Where the raw records of one source are, and how they become rows."""
 
+    labelled: ClassVar[bool] = True
+    """Whether a row without a verdict is of no use."""
     name: str = Field(pattern=r"^[A-Za-z0-9_.\-]+$")
     task: Literal["pairwise", "absolute", "classification"]
     about: Annotated[str, OPERATIONAL] = ""
@@ -286,7 +291,7 @@ def _row(spec: DatasetSpec, raw: RawRecord, number: int | None, scope: dict[str,
 def _settle(spec: DatasetSpec, values: dict[str, Any]) -> str:
     """Bring a row's own closed set and its verdict into their usual form; the row's status by them."""
     task = TASKS[spec.task]
-    if values["verdict"] is None or not values["verdict"].strip():
+    if spec.labelled and not (values["verdict"] or "").strip():
         return filtered("null_verdict")
     if (found := len(values["responses"])) != task.responses:
         return error(f"mapping:responses:{found} responses for a {spec.task} row")
@@ -296,7 +301,8 @@ def _settle(spec: DatasetSpec, values: dict[str, Any]) -> str:
         values["allowed"] = task.listed(values["allowed"])
         if problem := task.problem_of_verdicts(values["allowed"]):
             return error(f"unusable_verdicts:{storable(problem)[0]}")
-    values["verdict"] = closed_sets.as_listed(values["verdict"], values.get("allowed", spec.allowed))
+    if spec.labelled:
+        values["verdict"] = closed_sets.as_listed(values["verdict"], values.get("allowed", spec.allowed))
     return OK
 
 

@@ -97,14 +97,21 @@ def read_models(value: Any) -> dict[str, str | EndpointConfig]:
     """
     if not isinstance(value, dict):
         raise UserError("not a mapping of names to models", where="evaluation.models")
-    return {str(name): read_model(str(name), one) for name, one in value.items()}
+    return {str(name): read_model(one, f"evaluation.models.{name}") for name, one in value.items()}
 
 
-def read_model(name: str, raw: Any) -> str | EndpointConfig:
-    """One model. Messages leave out the value: someone may have written a secret there."""
+def read_model(raw: Any, where: str) -> str | EndpointConfig:
+    """One model. Messages leave out the value: someone may have written a secret there.
+
+    Args:
+        raw: a name, or the keys of an endpoint.
+        where: the config key, for messages.
+
+    Raises:
+        UserError: it is neither, or an endpoint has an unknown key, lacks one, or has a value of the wrong type.
+    """
     if isinstance(raw, str | EndpointConfig):
         return raw
-    where = f"evaluation.models.{name}"
     if not isinstance(raw, dict):
         raise UserError("neither a model's name nor the keys of an endpoint", where=where)
     try:

@@ -12,6 +12,7 @@ from pipelines.core.segment import Rows, Segment
 from pipelines.core.storage import Place
 from pipelines.engines.endpoint_config import EndpointConfig
 from pipelines.engines.llm.endpoint_stage import EndpointStage
+from pipelines.engines.llm.fits import FitsJudge
 from pipelines.engines.llm.judge import Judge
 from pipelines.engines.llm.steps import StepStage
 from pipelines.engines.llm.vllm_stage import PromptStage
@@ -19,7 +20,7 @@ from pipelines.evaluation.asking.benchmark_rows import benchmarks_of, write_benc
 from pipelines.evaluation.asking.critique_check import NoCritiques, check_segment, write_critiques
 from pipelines.evaluation.asking.judgments import write_judgments
 from pipelines.evaluation.asking.prompt_formats import check_formats, write_formats
-from pipelines.evaluation.asking.room import FitsJudge, too_long
+from pipelines.evaluation.asking.room import too_long
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.config import EvaluationConfig
 

@@ -14,8 +14,8 @@ from pipelines.core.records import EXAMPLE
 from pipelines.core.stage import apply_stages, check_columns
 from pipelines.curation.clean import Script, ValidUnicode, cleaning_stages
 from pipelines.curation.config import CleanConfig
-from pipelines.curation.ingest import ingest_rows
 from pipelines.curation.registry import load_source
+from pipelines.datasets.reading import ingest_rows
 
 GOOD: dict[str, Any] = {
     "raw_id": "s:1",

@@ -16,8 +16,8 @@ from pipelines.core.records import EXAMPLE, OVERLAPS
 from pipelines.core.stage import apply_stages, to_table
 from pipelines.curation.config import DecontaminateConfig
 from pipelines.curation.decontaminate import BOILERPLATE, Decontaminate, build_index, overlap_table
-from pipelines.curation.ingest import ingest_rows
 from pipelines.curation.registry import load_source
+from pipelines.datasets.reading import ingest_rows
 from pipelines.evaluation.asking.benchmark_texts import texts_of
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,11 @@ from pipelines.core.segment import Rows
 from pipelines.core.storage import read_json
 from pipelines.curation import ingest as module
 from pipelines.curation.duplicates import find_duplicates
-from pipelines.curation.ingest import (
-    Ingest,
-    Reading,
-    ingest_rows,
-    read_rows,
-    read_tables,
-    survey,
-    unconfirmed,
-)
+from pipelines.curation.ingest import Ingest
 from pipelines.curation.registry import load_sources
+from pipelines.datasets import reading as reading_module
 from pipelines.datasets.readers import inputs
+from pipelines.datasets.reading import Reading, Survey, ingest_rows, read_rows, read_tables, survey, unconfirmed
 from pipelines.datasets.spec import DatasetSpec
 
 SOURCE: dict[str, Any] = {
@@ -81,22 +76,20 @@ def test_rows_come_in_order_with_unique_raw_ids(tmp_path: Path) -> None:
 
 def test_tables_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.jsonl", records(7))
-    monkeypatch.setattr(module, "TABLE_ROWS", 3)
+    monkeypatch.setattr(reading_module, "TABLE_ROWS", 3)
     tables = [table for one in readings(DatasetSpec(**SOURCE), tmp_path) for table in read_tables(one)]
     assert [table.num_rows for table in tables] == [3, 3, 1]
     assert all(table.schema == EXAMPLE for table in tables)
-    monkeypatch.setattr(module, "TABLE_BYTES", 6)  # q0, a0, q1 and a1 have 8
+    monkeypatch.setattr(reading_module, "TABLE_BYTES", 6)  # q0, a0, q1 and a1 have 8
     (reading,) = readings(DatasetSpec(**SOURCE), tmp_path)
     assert [table.num_rows for table in read_tables(reading)] == [2, 2, 2, 1]
 
 
-def test_the_survey_counts_without_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_survey_counts_without_adapting(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", [{"l": [1, 2]}, {"l": []}, {"l": 5}, {}, "{broken"])
-    monkeypatch.setattr(module, "adapt", None)
     (reading,) = readings(DatasetSpec(**SOURCE, each="record.l"), tmp_path)
-    counted = survey(reading, None)
+    counted = survey(replace(reading, adapt=None), None)  # type: ignore[arg-type]
     assert (counted.records, counted.rows, counted.keys) == (5, 6, ())
-    monkeypatch.undo()
     assert len(list(read_rows(reading))) == counted.rows
 
 
@@ -283,7 +276,7 @@ def _one_too_many(count: Any) -> Any:
     def miscount(readings: list[Reading], sample: int | None) -> list[Any]:
         surveys = count(readings, sample)
         at = next(n for n, one in enumerate(readings) if one.spec.name == "mine")
-        surveys[at] = module.Survey(surveys[at].records + 1, surveys[at].rows + 1)
+        surveys[at] = Survey(surveys[at].records + 1, surveys[at].rows + 1)
         return surveys
 
     return miscount

@@ -12,8 +12,8 @@ from pipelines.core.records import EXAMPLE
 from pipelines.core.stage import to_table
 from pipelines.curation.clean import AllowedLabel, NotNull, Script
 from pipelines.curation.config import CleanConfig
-from pipelines.curation.ingest import ingest_rows
 from pipelines.curation.registry import load_source
+from pipelines.datasets.reading import ingest_rows
 from pipelines.datasets.spec import RawRecord, adapt
 
 # Source -> (statuses, verdicts of the ok rows). From the publishers' own counts where they give them.

@@ -1,73 +1,15 @@
-"""Benchmark rows that do not fit a judge's context: known before its engine starts, not asked, and unread."""
+"""Benchmark rows that do not fit a judge's context: not asked, told before its engine starts, and unread."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow.compute as pc
 
 from pipelines.core import storage
-from pipelines.core.errors import RowFailure
-from pipelines.core.records import OK, Row, filtered
-from pipelines.core.stage import BatchStage
+from pipelines.core.records import OK
 from pipelines.core.storage import Place
-from pipelines.engines import models
-from pipelines.engines.config import EngineConfig
-from pipelines.engines.llm.ask import TOO_LONG
-from pipelines.engines.llm.judge import JudgeFormat
-from pipelines.judging.count_tokens import TokenCounter
-from pipelines.judging.templates import READS, load, render
-
-
-class FitsJudge(BatchStage):
-    """Filters rows whose prompt and answer have more tokens than the judge's context.
-
-    Args:
-        engine: of the judge: its model and `max_model_len`.
-        max_tokens: of an answer.
-        format: what the judge is asked for.
-    """
-
-    name = "fits"
-    reads = (*READS, "template")
-    num_cpus = 0.25
-
-    def __init__(self, engine: EngineConfig, max_tokens: int, format: JudgeFormat) -> None:
-        self.model, self.room, self.max_tokens, self.format = engine.model, engine.max_model_len, max_tokens, format
-
-    def depends(self) -> dict[str, Any]:
-        asked = {"max_tokens": self.max_tokens, "format": self.format}
-        return {"model": models.identity(self.model), "room": self.room, **asked}
-
-    def apply_batch(self, rows: list[Row]) -> None:
-        for row, needed in zip(rows, self.needed(rows), strict=True):
-            if needed > self.room:
-                row["status"] = filtered(TOO_LONG)
-
-    def needed(self, rows: Sequence[Row]) -> Iterator[int]:
-        """Tokens of prompt and answer of each row, or fewer where they surely fit; 0 of a row that makes no prompt."""
-        counter = self.counter()
-        for row in rows:
-            template = load(row["template"])
-            try:
-                prompt = render(template, row, cot=self.format == "cot")
-            except RowFailure:  # the judge will say why
-                yield 0
-                continue
-            answer = self.max_tokens
-            if self.format == "one_token":
-                answer = max(counter.texts([template.completion(verdict) for verdict in row["allowed"]]))
-            # No token has less than a byte, so most prompts need not be counted.
-            most = len(prompt.encode("utf-8", "replace")) + counter.facts.around + answer
-            yield most if most <= self.room else counter.prompts([prompt])[0] + answer
-
-    def counter(self) -> TokenCounter:
-        """Of the judge's tokens."""
-        from pipelines.engines.tokenizer_facts import shared_counter
-
-        return shared_counter(self.model)
+from pipelines.engines.llm.fits import FitsJudge
 
 
 def too_long(stage: FitsJudge, rows: Place, judge: str) -> list[str]:

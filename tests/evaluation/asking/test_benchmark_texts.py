@@ -87,8 +87,8 @@ def test_known_overlaps_of_real_files_are_found(tmp_path: Path) -> None:
     """As measured on the same files by other means: 67 (at least, of shared text), 25 and 14 prompts."""
     from pipelines.curation.config import DecontaminateConfig
     from pipelines.curation.decontaminate import build_index
-    from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import SOURCES
+    from pipelines.datasets.reading import ingest_rows
 
     table = pq.read_table(write_texts(Run(tmp_path, Path(DATA_ROOT or "")), HELDOUT))
     texts = zip(table["benchmark"].to_pylist(), table["text"].to_pylist(), strict=True)

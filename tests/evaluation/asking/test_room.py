@@ -12,8 +12,9 @@ import pytest
 
 from pipelines.engines import tokenizer_facts
 from pipelines.engines.config import EngineConfig
+from pipelines.engines.llm.fits import FitsJudge
 from pipelines.evaluation.asking.judgments import JUDGMENT, read_judgments, write_judgments
-from pipelines.evaluation.asking.room import FitsJudge, too_long
+from pipelines.evaluation.asking.room import too_long
 from pipelines.evaluation.scoring.results import summarise
 from tests.evaluation.conftest import judge_all
 
