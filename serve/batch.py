@@ -29,8 +29,8 @@ class Batch(Live):
 
     Args:
         service: the judge.
-        turn: waits until the key may make one request more; called for each line but the first, which the request itself
-            stands for.
+        turn: waits until the key may make one request more; called for each line but the first, which the request
+            itself stands for.
     """
 
     def __init__(self, service: JudgeService, turn: Turn | None = None) -> None:

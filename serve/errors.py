@@ -94,6 +94,8 @@ def not_understood(errors: Sequence[Any]) -> Refused:
     named = [part for part in place if _NAME.fullmatch(part)]
     param = ".".join(named) or None
     said = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":  # pydantic's words repeat the value
+        said = f"{str(first['ctx']['discriminator']).strip(chr(39))} is one of {first['ctx']['expected_tags']}"
     code = "unknown_field" if first["type"] == "extra_forbidden" else "invalid_request"
     return Refused(422, code, f"{param}: {said}" if param else said, param=param)
 
