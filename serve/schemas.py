@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -341,6 +342,6 @@ class BatchResult(BaseModel):
     error: LineError | None = None
 
     def json_line(self) -> bytes:
-        """As it is sent."""
-        kept: dict[str, Any] = {"result": ...} if self.result else {"line": ..., "error": ...}
-        return self.model_dump_json(include={"id", *kept}).encode() + b"\n"
+        """As it is sent: all ASCII, since readers such as httpx's `iter_lines` split at Unicode's line ends too."""
+        kept = ("result",) if self.result else ("line", "error")
+        return json.dumps(self.model_dump(include={"id", *kept}), separators=(",", ":")).encode() + b"\n"

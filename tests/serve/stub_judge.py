@@ -53,8 +53,8 @@ class StubAsk:
         self.most = max(self.most, self.running)
         try:
             if settings.get("on_text"):
-                settings["on_text"]("Well")
-                settings["on_text"](" said\u2028.")
+                settings["on_text"]("**Reasoning:** Well")
+                settings["on_text"](" said.\u2028Good.")
             await self.hold.wait()
             await asyncio.sleep(0)
         except asyncio.CancelledError:
@@ -67,7 +67,7 @@ class StubAsk:
         endings = settings["closing"].endings
         shares = self.shares(prompt, list(endings))
         verdict = max(shares, key=shares.__getitem__)
-        critique = "Well said. " if settings["max_tokens"] else ""
+        critique = "**Reasoning:** Well said.\u2028Good.\n\n" if settings["max_tokens"] else ""
         return Answer(
             text=f"{critique}{endings[verdict]}",
             prompt_tokens=100,

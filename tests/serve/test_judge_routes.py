@@ -41,7 +41,7 @@ async def test_pairwise_answer_has_what_the_judge_said() -> None:
     assert answer.status_code == 200
     said = answer.json()
     (result,) = said["results"]
-    assert (result["verdict"], result["critique"]) == ("A", "Well said.")
+    assert (result["verdict"], result["critique"]) == ("A", "Well said.\u2028Good.")
     assert result["probabilities"] == {"A": 0.7, "B": pytest.approx(0.3)}
     assert result["consistent"] is None and result["expected_score"] is None and result["criterion"] is None
     assert said["id"].startswith("jdg_") and said["model"] == "judge" and said["model_digest"] == "m1"
@@ -186,8 +186,9 @@ async def test_a_stream_has_the_critiques_then_the_result() -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     found = events(answer.text)
     assert [name for name, _ in found] == ["critique"] * 4 + ["result"]
-    assert {said["order"] for name, said in found if name == "critique"} == {"given", "swapped"}
-    assert found[1][1]["text"] == " said\u2028."
+    for order in ("given", "swapped"):
+        pieces = [said["text"] for name, said in found if name == "critique" and said["order"] == order]
+        assert pieces == ["Well", " said.\u2028Good."]
     assert found[-1][1]["results"][0]["verdict"] == "A"
 
 
@@ -225,6 +226,20 @@ async def test_a_failed_judgment_says_nothing_of_the_request(
     error = answer.json()["error"]
     assert error["code"] == code and set(error) == {"message", "type", "code", "param"}
     assert SECRET not in answer.text + caplog.text and "Traceback" not in answer.text + caplog.text
+
+
+async def test_a_fault_of_ours_is_500_and_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = app_of(StubAsk())
+    monkeypatch.setattr(app.state.judge, "count", lambda *args, **settings: 1 / int(SECRET))
+    with caplog.at_level(logging.DEBUG):
+        answer = await post(app, "/v1/judge/pairwise", PAIR)
+        stream = await post(app, "/v1/judge/pairwise", {**PAIR, "stream": True})
+    assert answer.status_code == 500 and answer.json()["error"]["code"] == "internal_error"
+    assert events(stream.text)[-1][0] == "error"
+    assert SECRET not in answer.text + stream.text + caplog.text and "Traceback" not in caplog.text
+    assert "ValueError at test_judge_routes.py" in caplog.text  # which fault, and where
 
 
 async def test_too_long_says_by_how_much() -> None:
