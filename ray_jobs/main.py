@@ -21,6 +21,7 @@ JOBS = {
     "sweep": "sweep",
     "map": "data_map",
     "plan": "plan",
+    "keys": "keys",
 }
 
 
