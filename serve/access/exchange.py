@@ -151,6 +151,7 @@ class Exchange:
         """
         answer, left = self._answer, self._left
         work = asyncio.ensure_future(app(scope, self._hear, answer))
+        work.add_done_callback(_looked_at)
         watching = asyncio.ensure_future(self._watch())
         try:
             await asyncio.wait({work, watching, left}, return_when=asyncio.FIRST_COMPLETED)
@@ -235,5 +236,9 @@ async def _stop(work: asyncio.Future[None], left: asyncio.Future[None]) -> None:
         work.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.wait({work}, timeout=GRACE)
-    if work.done() and not work.cancelled():
+
+
+def _looked_at(work: asyncio.Future[None]) -> None:
+    """Or asyncio would log it, with what it says of the request."""
+    if not work.cancelled():
         work.exception()
