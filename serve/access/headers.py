@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable
+from itertools import count
 
 from serve.access.errors import Refusal
 from serve.access.paths import Policy
@@ -21,6 +22,8 @@ _PASSED = frozenset(
 # It tells Ray Serve's proxy, which has read it already, that a client who hangs up is to be ignored: his judgment
 # would run to its end. So it is no use to drop it here.
 _UNHEARD = b"x-request-disconnect-disabled"
+# Unlike any other's, and no secret: the system's random numbers once, not once a request.
+_PROCESS, _NUMBERS = uuid.uuid4().hex[:16], count(1)
 _SANE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Answers that another layer must not add: CORS is off.
 _TAKEN_OUT = b"access-control-"
@@ -76,7 +79,7 @@ def request_id(headers: Headers) -> tuple[str, bool]:
     given = [value for name, value in headers if name == b"x-request-id"]
     if len(given) == 1 and _SANE.fullmatch(given[0]):
         return given[0].decode(), True
-    return uuid.uuid4().hex, False
+    return f"{_PROCESS}-{next(_NUMBERS)}", False
 
 
 def passed(headers: Headers, number: str, length: int | None) -> Headers:

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.storage import storage_from_string
 
 MEMORY = "async+memory://"
+SWEEP = 5.0  # seconds between two sweeps of windows in memory
 PATIENCE = 0.5  # seconds for an answer of a shared storage
 _log = logging.getLogger("openselene.limits")
 
@@ -29,7 +31,9 @@ class Limits:
     """
 
     def __init__(self, storage: str = MEMORY) -> None:
-        self._here = MovingWindowRateLimiter(storage_from_string(MEMORY))
+        self._memory = MemoryStorage()
+        self._here = MovingWindowRateLimiter(self._memory)
+        self._rest: asyncio.Task[None] | None = None
         self._shared = MovingWindowRateLimiter(storage_from_string(storage)) if storage != MEMORY else None
         self._under_way: Counter[str] = Counter()
         self._complained = -60.0
@@ -57,7 +61,17 @@ class Limits:
                 if time.monotonic() - self._complained >= 60:
                     self._complained = time.monotonic()
                     _log.error("rate storage: %s; each replica counts by itself", type(exc).__name__)
-        return await _hit(self._here, item, key)
+        wait = await _hit(self._here, item, key)
+        # The library sweeps with every hit, in a thread: more work than all else here. While its timer runs it does
+        # not, so the timer of a sweep is made to last longer.
+        if self._memory.timer is not self._rest and self._memory.timer is not None:
+            self._memory.timer = self._rest = asyncio.create_task(_resting(self._memory.timer))
+        return wait
+
+
+async def _resting(sweep: asyncio.Task[None]) -> None:
+    await sweep
+    await asyncio.sleep(SWEEP)
 
 
 async def _hit(window: MovingWindowRateLimiter, item: RateLimitItemPerMinute, key: str) -> float:

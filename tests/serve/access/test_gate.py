@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -178,7 +179,12 @@ def test_the_key_and_steering_headers_do_not_reach_the_app(client: Make, make_ke
         client()(key=key, headers=[(name, b"1") for name in steering] + [(b"content-type", b"application/json")])
     )
     assert got.status == 200
-    assert {name for name, _ in app.seen[0]["headers"]} == {b"host", b"content-type", b"content-length", b"x-request-id"}
+    assert {name for name, _ in app.seen[0]["headers"]} == {
+        b"host",
+        b"content-type",
+        b"content-length",
+        b"x-request-id",
+    }
     assert app.seen[0]["caller"].key == key[4:14]
 
 
@@ -527,10 +533,8 @@ def test_a_line_of_a_batch_waits_for_its_turn(client: Make, make_key: Make, app:
         for _ in range(2):
             await caller.turn()
         assert not slept
-        try:
+        with contextlib.suppress(StopAsyncIteration, RuntimeError):
             await caller.turn()
-        except (StopAsyncIteration, RuntimeError):
-            pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -641,9 +645,7 @@ def test_a_draining_gate_finishes_what_it_has_and_takes_no_more(client: Make, ap
     assert watch.why == ["draining"] * 2
 
 
-def test_the_settings_are_those_of_the_environment(
-    app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_settings_are_those_of_the_environment(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "service.yaml"
     path.write_text("body_bytes: 2000\n")
     monkeypatch.setenv("OPENSELENE_SERVICE", str(path))
@@ -717,7 +719,10 @@ def test_what_the_gate_costs(client: Make, make_key: Make, app: Any) -> None:
         gate, ask.gate = ask.gate, app
         bare = await time_of(lambda: ask(body=chat))
         ask.gate = gate
-        judge, talk = await time_of(lambda: ask(key=key, body=chat)), await time_of(lambda: ask(CHAT, key=key, body=chat))
+        judge, talk = (
+            await time_of(lambda: ask(key=key, body=chat)),
+            await time_of(lambda: ask(CHAT, key=key, body=chat)),
+        )
         print(f"\nms a request: app alone {bare:.3f}, gate {judge - bare:.3f}, gate with chat check {talk - bare:.3f}")
 
     asyncio.run(all_of())
