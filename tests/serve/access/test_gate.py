@@ -321,10 +321,13 @@ def hold(app: Any) -> tuple[asyncio.Event, asyncio.Event]:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
         begun.set()
-        await go.wait()
-        await send({"type": "http.response.body", "body": b"b"})
+        try:
+            await go.wait()
+            await send({"type": "http.response.body", "body": b"b"})
+        finally:
+            app.ended = True
 
-    app.act = act
+    app.act, app.ended = act, False
     return begun, go
 
 
@@ -362,6 +365,7 @@ def test_a_place_is_free_once_its_client_has_left(client: Make, make_key: Make, 
             ask.hang_up.set()
         await asyncio.wait({task}, timeout=3)
         assert task.done() and task.cancelled() is (how == "cancelled")
+        assert app.ended, "one that does not listen is cancelled"
         assert not ask.gate._limits._under_way and ask.gate.drain.in_flight == 0
         app.act = None
         assert (await ask(key=key)).status == 200
