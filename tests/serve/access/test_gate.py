@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import time
@@ -471,6 +472,13 @@ def test_a_body_that_grows_too_long_is_cut_off(client: Make, make_key: Make, pat
     got = asyncio.run(ask(path, key=key, pieces=[b"a" * 500] * 100))
     assert got.status == 413 and got.code == "body_too_large" and watch.why == ["body"]
     assert ask.gate.drain.in_flight == 0
+
+
+def test_what_the_app_says_of_a_cut_off_body_is_not_logged(client: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """The tiny app raises; asyncio would log that with its traceback, were it never looked at."""
+    got = asyncio.run(client(batch_bytes=1000)(BATCH, pieces=[b"a" * 999] * 3))
+    gc.collect()
+    assert got.status == 413 and "Traceback" not in caplog.text and "client gone" not in caplog.text
 
 
 def test_a_batch_has_a_limit_of_its_own(client: Make, make_key: Make) -> None:
