@@ -23,6 +23,7 @@ JOBS = {
     "map": "data_map",
     "plan": "plan",
     "serve": "serve",
+    "keys": "keys",
 }
 
 

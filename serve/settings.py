@@ -39,6 +39,11 @@ class ServiceSettings(Strict):
     """File of hashed API keys (`openselene keys`), read again when it changes. Null: no key is needed, and the service
     answers on loopback only."""
     limits: KeyLimits = KeyLimits()
+    rate_storage: str = "async+memory://"
+    """Where the moving windows are: in memory, so that each replica counts by itself, or `async+redis://HOST:PORT` for
+    one count over all replicas (needs `pip install 'limits[async-redis]'`). Concurrency is counted by each replica."""
+    chat_tokens: int = Field(4096, ge=1)
+    """Most tokens that a chat completion may ask for; one that asks for nothing may fill the model's context."""
     queue: int = Field(64, ge=1)
     """Judgments that wait or are computed at once, in one replica; more are refused with 503 and Retry-After."""
     body_bytes: int = Field(1_000_000, ge=1000)

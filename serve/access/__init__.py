@@ -1,0 +1,1 @@
+"""Who may ask the service for what: keys, limits, paths, bodies, drain. Pure ASGI, no engine."""
