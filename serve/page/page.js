@@ -23,6 +23,7 @@ function complain(problem) {
   );
   if (problem.status === 401) {
     by("key").setAttribute("aria-invalid", "true");
+    by("key").setAttribute("aria-describedby", "problem key-hint");
     by("key").focus();
   }
 }
@@ -40,6 +41,7 @@ async function judge() {
   [running, asked, answer] = [new AbortController(), question(), null];
   by("problem").replaceChildren();
   by("key").removeAttribute("aria-invalid");
+  by("key").setAttribute("aria-describedby", "key-hint");
   by("copied").textContent = "";
   by("after").hidden = true;
   busy(true);

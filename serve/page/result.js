@@ -2,6 +2,12 @@
 
 const by = (id) => document.getElementById(id);
 
+// The judge names responses by their place, so its critique of the second order has them the other way round.
+const NAMES = {
+  given: "The critique names the responses as you do.",
+  swapped: "The critique calls your B “A”, and your A “B”. The verdict below does not.",
+};
+
 function make(tag, className, text) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -47,9 +53,9 @@ export class Cards {
     const level = name === null ? "h3" : "h4";
     if (this.orders.length > 1) {
       part.append(make(level, "", order === "given" ? "A first, then B" : "B first, then A"));
-      if (order === "swapped") part.append(make("p", "hint", "Here the critique calls your B “A”, and your A “B”."));
     } else part.append(make(level, "", "Critique"));
     if (this.question.body.with_critique) {
+      if (this.orders.length > 1) part.append(make("p", "hint", NAMES[order]));
       const critique = make("div", "critique");
       critique.tabIndex = 0; // it scrolls: the keyboard must reach it
       critique.setAttribute("role", "group");
@@ -114,8 +120,7 @@ export class Cards {
     for (const one of result.orders) {
       const section = this.order(result.criterion ?? null, one.order);
       this.put(result.criterion, one.order, one.critique);
-      const names = one.order === "swapped" ? "In this order, A and B as you named them" : "In this order";
-      section.append(make("p", "said", `${sentence(this.question.task, one.verdict)}.`), bars(one, names), ...ended(one));
+      section.append(make("p", "said", `${sentence(this.question.task, one.verdict)}.`), bars(one, "In this order"), ...ended(one));
       part.append(section);
     }
     return part;
@@ -138,6 +143,7 @@ export class Cards {
 
   // After an end without a verdict: what has been written stays, and nothing seems to be on its way.
   stop(words) {
+    if (![...this.critiques.values()].some((critique) => critique.textContent)) by("judgments").replaceChildren();
     for (const waiting of document.querySelectorAll("#judgments .waiting")) waiting.textContent = words;
   }
 }

@@ -1,6 +1,7 @@
 """A stub of the judge API for the page's tests: canned critiques and verdicts, no model.
 
-What the instruction says decides how it answers: `busy`, `down`, `refused`, `broken`, `error`, `page of a proxy`, `endless`.
+What the instruction says decides how it answers: `busy`, `down`, `refused`, `broken`, `error`, `page of a proxy` or
+`endless`.
 """
 
 import asyncio
