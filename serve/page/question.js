@@ -3,6 +3,8 @@
 const by = (id) => document.getElementById(id);
 const RUBRIC = { pairwise: "Rubric: what makes one better", absolute: "Rubric: what each score means", classify: "Question" };
 
+const SCORES = 32; // as many labels as the API takes
+
 export const task = () => document.querySelector('input[name="task"]:checked').value;
 
 // Shows what the task needs. What it does not need is disabled too, so that the browser does not ask for it.
@@ -68,14 +70,15 @@ function allowed(now) {
   if (now === "pairwise") return by("ties").checked ? ["A", "B", "Tie"] : ["A", "B"];
   if (now === "classify") return by("labels").value.split(",").map((label) => label.trim()).filter(Boolean);
   const [low, high] = [Number(by("lowest").value), Number(by("highest").value)];
-  return Array.from({ length: Math.max(0, Math.min(high - low + 1, 100)) }, (_, place) => String(low + place));
+  return Array.from({ length: Math.max(0, high - low + 1) }, (_, place) => String(low + place));
 }
 
 // What is wrong with the form beyond what the browser itself checks, set on the field; the browser then says it.
 export function check() {
   const now = task();
   const [low, high] = [Number(by("lowest").value), Number(by("highest").value)];
-  by("highest").setCustomValidity(now === "absolute" && high - low < 2 ? "The highest score is at least 2 above the lowest." : "");
+  const range = high - low < 2 ? "The highest score is at least 2 above the lowest." : high - low >= SCORES ? `At most ${SCORES} scores.` : "";
+  by("highest").setCustomValidity(now === "absolute" ? range : "");
   const labels = allowed("classify");
   const two = labels.length > 1 && new Set(labels).size === labels.length;
   by("labels").setCustomValidity(now === "classify" && !two ? "Write at least two different answers, with commas between." : "");
