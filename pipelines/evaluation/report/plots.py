@@ -103,9 +103,14 @@ def headline(
         axes.grid(axis="x", color=_INK, alpha=0.15, lw=0.6)
         axes.set_xlabel(axis)
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=3)
+        _legend(figure, axes)
 
     return svg(name, draw, 1.25 + 0.52 * len(labels))
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the axes. A legend is filled down its columns: of four entries, three columns would put the second below."""
+    figure.legend(loc="outside upper left", ncols=3 if len(axes.get_legend_handles_labels()[0]) <= 3 else 2)
 
 
 def _dots(axes: Axes, points: Sequence[Point], offset: float, colour: str, label: str) -> None:
@@ -142,7 +147,7 @@ def reliability(models: Mapping[str, Sequence[Bin]], name: str) -> str:
         axes.set_xlabel("probability of the verdict")
         axes.set_ylabel("share right")
         axes.grid(color=_INK, alpha=0.12, lw=0.6)
-        figure.legend(loc="outside upper left", ncols=3)
+        _legend(figure, axes)
 
     return svg(name, draw, 3.6)
 
