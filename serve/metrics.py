@@ -78,7 +78,9 @@ REFUSED = _counter("refused", "Requests refused before they were judged", reason
 JUDGMENTS = _counter("judgments", "Judgments given", task=TASKS, verdict=VERDICTS)
 PARSED = _counter("parsed", "Judgments by how their verdict was read", task=TASKS, parse_status=STATUSES)
 ORDERS = _counter("orders", "Judgments of both orders, by whether they agree", task=TASKS, consistent=("true", "false"))
-TOKENS = _counter("tokens", "Tokens of judgments; those cached are part of the prompt", kind=("prompt", "cached", "output"))
+TOKENS = _counter(
+    "tokens", "Tokens of judgments; those cached are part of the prompt", kind=("prompt", "cached", "output")
+)
 JUDGMENT_SECONDS = _seconds("judgment", "Time from a judgment's start to its verdict", task=TASKS)
 FIRST_TOKEN = _seconds("time_to_first_token", "Time from a judgment's start to its first token", task=TASKS)
 WAITING = Metric(f"{PREFIX}judgments_waiting", "gauge", "Judgments that wait or are computed in this replica")

@@ -1,4 +1,4 @@
-"""Counts what the service does, for Prometheus: through Ray inside a Ray worker, beside vLLM's own metrics elsewhere."""
+"""Counts what the service does, for Prometheus: through Ray inside a Ray worker, beside vLLM's own elsewhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A stub of the judge service for tests of clients: real HTTP, the API's shapes, and no model behind them.
 
-`python -m tests.serve.stub_server PORT LOG` answers on loopback and writes every request's body to LOG, one JSON a line.
+`python -m tests.serve.stub_server PORT LOG` answers on loopback and writes the body of each request to LOG.
 """
 
 import asyncio
@@ -44,11 +44,26 @@ def instance(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Any:
     return {"string": "text", "integer": 1, "number": 1, "boolean": True, "null": None}[kind]
 
 
+def shown_schema(messages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The JSON schema that a prompt shows, if it shows one."""
+    for message in messages:
+        for found in re.finditer(r"\{", str(message["content"])):
+            try:
+                read, _ = json.JSONDecoder().raw_decode(message["content"], found.start())
+            except ValueError:
+                continue
+            if "properties" in read:
+                return dict(read)
+    return None
+
+
 def say(body: dict[str, Any]) -> str:
     """What the model says: JSON where the request or its words ask for it, else one grade in every usual form."""
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         return json.dumps(instance(wanted["json_schema"]["schema"]))
+    if wanted.get("type") == "json_object" and (schema := shown_schema(body["messages"])):
+        return json.dumps(instance(schema))
     asked = json.dumps(body["messages"])
     if "json" in asked.lower():
         everything = {"pass": True, "score": 1, "reason": "it answers", "verdict": "yes", "steps": ["read it"]}
@@ -60,7 +75,7 @@ def judgment(body: dict[str, Any], task: str) -> dict[str, Any]:
     """The answer of /v1/judge/TASK."""
     allowed = body.get("allowed") or {"pairwise": ["A", "B"], "absolute": ["1", "2", "3"]}.get(task, ["Yes", "No"])
     probabilities = {label: 1 / len(allowed) for label in allowed}
-    read = {"verdict": allowed[0], "critique": "It answers.", "parse_status": "ok", "probabilities": probabilities}
+    read = {"verdict": allowed[0], "critique": "It\u2028answers.", "parse_status": "ok", "probabilities": probabilities}
     names = [one["name"] for one in body.get("criteria") or []] or [None]
     orders = ["given", "swapped"] if body.get("both_orders") else ["given"]
     results = [
@@ -144,7 +159,9 @@ class Stub:
         if body.get("tools"):
             function = body["tools"][0]["function"]
             arguments = json.dumps(instance(function["parameters"]))
-            calls = [{"id": "call-1", "type": "function", "function": {"name": function["name"], "arguments": arguments}}]
+            calls = [
+                {"id": "call-1", "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+            ]
         made = {"id": "chatcmpl-1", "created": int(time.time()), "model": body["model"]}
         if body.get("stream"):
             return StreamingResponse(self._chunks(made, text), media_type="text/event-stream")
@@ -158,7 +175,11 @@ class Stub:
 
     async def _chunks(self, made: dict[str, Any], text: str) -> AsyncIterator[str]:
         for piece in [*re.findall(r"\S+\s*", text), None]:
-            choice = {"index": 0, "delta": {"content": piece} if piece else {}, "finish_reason": None if piece else "stop"}
+            choice = {
+                "index": 0,
+                "delta": {"content": piece} if piece else {},
+                "finish_reason": None if piece else "stop",
+            }
             yield f"data: {json.dumps({**made, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
         yield "data: [DONE]\n\n"
 
@@ -178,35 +199,37 @@ class Stub:
             late = {"error": {"message": "late", "code": "timeout", "type": "server_error", "param": None}}
             yield f"event: error\ndata: {json.dumps(late)}\n\n"
             return
+        if body.get("instruction") == "cut":
+            return
         yield f"event: result\ndata: {json.dumps(judgment(body, task))}\n\n"
 
     async def batch(self, request: Request) -> Response:
-        """Lines in, lines out while more come in; the last line read is answered first."""
+        """Lines in, lines out; the last one is answered first."""
+        body = await request.body()
         self.seen.append((request.url.path, None))
-        return StreamingResponse(self._lines(request), media_type="application/x-ndjson")
+        return StreamingResponse(self._lines(body), media_type="application/x-ndjson")
 
-    async def _lines(self, request: Request) -> AsyncIterator[str]:
-        waiting, number, sent = b"", 0, 0
-        async for chunk in request.stream():
-            *lines, waiting = (waiting + chunk).split(b"\n")
-            for line in reversed([line for line in lines if line.strip()]):
-                number += 1
-                if self.cut_batch_after is not None and sent >= self.cut_batch_after:
-                    self.cut_batch_after = None
-                    return
-                yield self._answer(json.loads(line), number)
-                sent += 1
-                await asyncio.sleep(0)
+    async def _lines(self, body: bytes) -> AsyncIterator[str]:
+        for number, line in reversed(list(enumerate(body.splitlines(), start=1))):
+            if self.cut_batch_after == 0:
+                self.cut_batch_after = None
+                return
+            if self.cut_batch_after is not None:
+                self.cut_batch_after -= 1
+            yield self._answer(json.loads(line), number)
+            await asyncio.sleep(0)
 
     def _answer(self, line: dict[str, Any], number: int) -> str:
         self.seen.append(("line", line))
         if self.line_refusals:
             code = self.line_refusals.pop(0)
             return json.dumps({"id": line["id"], "line": number, "error": {"code": code, "message": code}}) + "\n"
+        if line.get("instruction") == "too long":
+            return json.dumps({"id": None, "line": number, "error": {"code": "line_too_long", "message": "no"}}) + "\n"
         if line.get("instruction") == "refuse":
             fault = {"code": "invalid_request", "message": "no"}
             return json.dumps({"id": line["id"], "line": number, "error": fault}) + "\n"
-        return json.dumps({"id": line["id"], "result": judgment(line, line["task"])}) + "\n"
+        return json.dumps({"id": line["id"], "result": judgment(line, line["task"])}, ensure_ascii=False) + "\n"
 
     async def grade(self, request: Request) -> Response:
         """A grader's run, in OpenAI's shape."""
@@ -231,9 +254,9 @@ class Stub:
 
 
 @contextmanager
-def serving(stub: Stub) -> Iterator[str]:
-    """The stub on a free port of loopback; yields `http://127.0.0.1:PORT`."""
-    server = uvicorn.Server(uvicorn.Config(stub.app, host="127.0.0.1", port=0, log_level="error", ws="none"))
+def serving(app: Any) -> Iterator[str]:
+    """An app on a free port of loopback; yields `http://127.0.0.1:PORT`."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
