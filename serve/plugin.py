@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 NAME = "openselene_judge"
 GATE = "serve.access.gate.Gate"
-PROCESSOR = "pipelines.engines.llm.verdict_processor.VerdictProcessor"
 
 
 class JudgePlugin:
@@ -27,12 +26,12 @@ class JudgePlugin:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add the routes."""
-        from serve import errors, graders, page, routes
+        from serve import graders, page, routes
+        from serve.documentation import describe
 
-        # vLLM's own start page of the documentation and its health route stay behind the gate's list of paths.
         for router in (routes.router, graders.router, page.router):
             app.include_router(router)
-        errors.install(app)
+        describe(app)
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         """Make the judge around the engine, and judge once so that the first caller need not wait."""
@@ -43,7 +42,7 @@ class JudgePlugin:
         from pipelines.judging.chat_template import control_tokens
         from pipelines.judging.thoughts import thinking_of
         from serve.service import JudgeService, ModelFacts
-        from serve.watch import Watch
+        from serve.watch import here
 
         assert engine_client is not None  # the plugin asks for the task `generate`
         settings = load_settings()
@@ -52,8 +51,8 @@ class JudgePlugin:
         room = engine_client.vllm_config.model_config.max_model_len
         ask: Any = EngineAsk(engine_client, tokenizer, room, thinking_of(settings.reasoning, tokenizer))
         name = (args.served_model_name or [args.model])[0]
-        state.settings, state.control_tokens = settings, frozenset(control_tokens(tokenizer).values())
-        judge = JudgeService(ask, settings, ModelFacts(name, digest), Watch())
+        state.watch, state.control_tokens = here(), frozenset(control_tokens(tokenizer).values())
+        judge = JudgeService(ask, settings, ModelFacts(name, digest), state.watch)
         await judge.warm_up()
         state.judge = judge  # from here on the server is ready
         who = f"keys of {settings.keys}" if settings.keys else "without keys, so to this machine only"

@@ -3,8 +3,8 @@
 In this order: id of the request, headers, path, drain, key, scope, concurrency and rate, length, method, body, for
 chat completions its fields, then the app. Everything is denied that is not on a list (`paths`, `headers`, `chat`).
 
-`vllm serve --middleware serve.access.gate.Gate` makes it of the app alone; its settings are then the YAML file that the
-environment names as OPENSELENE_SERVICE. The app gives it what it cannot know by itself as `app.state.control_tokens`
+`vllm serve --middleware serve.access.gate.Gate` makes it of the app alone; its settings are then those of the variable
+OPENSELENE_SERVICE (`serve.settings.load_settings`). The app gives it what it cannot know by itself as `app.state.control_tokens`
 (texts of the model's control tokens, once the engine is up) and `app.state.watch` (counters); it gives the app
 `app.state.gate` at the start, with `gate.drain`, and `scope["caller"]` in every request.
 """
@@ -12,14 +12,11 @@ environment names as OPENSELENE_SERVICE. The app gives it what it cannot know by
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, MutableMapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.core.yaml_model import read_model
 from serve.access import drain, headers, paths, peers
 from serve.access.chat import ChatCheck
 from serve.access.drain import Drain
@@ -29,9 +26,8 @@ from serve.access.keys import Keys
 from serve.access.limits import Caller, Limits
 from serve.access.logs import AccessLog
 from serve.access.paths import Route
-from serve.settings import ServiceSettings
+from serve.settings import ServiceSettings, load_settings
 
-SETTINGS = "OPENSELENE_SERVICE"
 LEFT = 499  # in logs and metrics: the client left before the answer's end
 _OTHER = Route("other", "")
 _log = logging.getLogger("openselene.gate")
@@ -71,7 +67,7 @@ class Gate:
         signals: bool = True,
     ) -> None:
         self.app = app
-        self.settings = settings or settings_of_environment()
+        self.settings = settings or load_settings()
         self.watch = watch
         self.control_tokens = control_tokens
         self.drain = Drain()
@@ -243,16 +239,6 @@ class _Request:
         """Give everything back; a second call does nothing."""
         while self._held:
             self._held.pop()()
-
-
-def settings_of_environment() -> ServiceSettings:
-    """The settings in the file that OPENSELENE_SERVICE names; the defaults if it names none.
-
-    Raises:
-        UserError: the file is missing or not valid.
-    """
-    name = os.environ.get(SETTINGS)
-    return read_model(ServiceSettings, Path(name)) if name else ServiceSettings()
 
 
 def _bearer(found: headers.Headers) -> bytes:
