@@ -63,10 +63,14 @@ class Servers:
 
     def __enter__(self) -> Servers:
         os.environ.setdefault("RAY_worker_niceness", "0")
-        from serve.access.keys import add_key
+        from serve.access.keys import OwnLimits, changing, make
 
         keys = self.folder / "keys.yaml"
-        self.key = add_key(keys, "perf", ["judge", "chat"], requests_per_minute=1_000_000, concurrent=1000)
+        self.key, entry = make(
+            "perf", ("judge", "chat"), limits=OwnLimits(requests_per_minute=1_000_000, concurrent=1000)
+        )
+        with changing(keys) as entries:
+            entries.append(entry)
         self.service = {"template": TEMPLATE, "max_tokens": 64, "keys": str(keys)}
         for way in self.ways:
             getattr(self, f"start_{way}")()

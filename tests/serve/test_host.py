@@ -31,7 +31,7 @@ def test_vllms_own_parser_reads_the_command_line(config: ServerConfig) -> None:
     assert args.served_model_name == ["my-judge"]
     assert (args.max_model_len, args.seed, args.hf_overrides) == (512, 3, {"a": 1})
     assert args.middleware == ["serve.access.gate.Gate"]
-    assert args.logits_processors == ["pipelines.engines.llm.verdict_processor.VerdictProcessor"]
+    assert args.logits_processors == ["pipelines.engines.llm.verdict_processor:VerdictProcessor"]
     assert args.enable_prefix_caching is True and args.trust_remote_code is False
     assert args.allowed_origins == []  # a page of another host reads no answer
 
