@@ -22,7 +22,9 @@ CLOSING = Closing("Result:", {one: f"Result: {one}" for one in ("1", "2", "10")}
 class Request:
     """A request whose model wants to write a text and then end its turn, whatever else is written in between."""
 
-    def __init__(self, tokenizer: Any, wants: str, budget: int = 60, *, closes: bool = True, temperature: float = 0) -> None:
+    def __init__(
+        self, tokenizer: Any, wants: str, budget: int = 60, *, closes: bool = True, temperature: float = 0
+    ) -> None:
         from vllm import SamplingParams
 
         asked = closing_request(tokenizer, CLOSING, budget, NEVER)
