@@ -56,9 +56,7 @@ class Answer:
     @property
     def next(self) -> list[str]:
         """What may follow, in text; `.` for the end of the turn."""
-        return [
-            "." if token == self.end else self.tokenizer.decode([token]) for token in self.rule.allowed() or ()
-        ]
+        return ["." if token == self.end else self.tokenizer.decode([token]) for token in self.rule.allowed() or ()]
 
     @property
     def text(self) -> str:
@@ -144,7 +142,11 @@ def test_thoughts_hold_no_label_and_are_ended_first(tokenizer: Any) -> None:
     assert answer.ended() == "Hm.\nResult: 2\nor</think>\nResult: 1"
     answer = Answer(tokenizer, PLAIN, 60, THINKS, said="Hm.\nResult: 2</think>\n\nResult:")
     assert answer.next == [" "]
-    assert Answer(tokenizer, PLAIN, 60, THINKS, said="Hm.</think>\n\nFine.").ended().endswith("</think>\n\nFine.\nResult: 1")
+    assert (
+        Answer(tokenizer, PLAIN, 60, THINKS, said="Hm.</think>\n\nFine.")
+        .ended()
+        .endswith("</think>\n\nFine.\nResult: 1")
+    )
 
 
 def test_a_model_that_is_not_known_to_think_may_begin_with_a_mark(tokenizer: Any) -> None:
@@ -172,7 +174,23 @@ def test_a_malformed_ending_is_refused(tokenizer: Any) -> None:
             Ending.read(wrong)
 
 
-PIECES = ["a", ".", "\n", "Result", ":", "Res", "**", "[[", "A", "1", "Final verdict:", "<think>", "</think>", " ", "END"]
+PIECES = [
+    "a",
+    ".",
+    "\n",
+    "Result",
+    ":",
+    "Res",
+    "**",
+    "[[",
+    "A",
+    "1",
+    "Final verdict:",
+    "<think>",
+    "</think>",
+    " ",
+    "END",
+]
 
 
 @pytest.mark.parametrize("closing", [PLAIN, BOLD, BRACKETS, INLINE])
