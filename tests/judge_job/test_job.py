@@ -15,6 +15,7 @@ from pipelines.engines.config import EngineConfig
 from pipelines.engines.endpoint_config import EndpointConfig
 from pipelines.engines.llm.constrained import ConstrainedJudge
 from pipelines.engines.llm.endpoint_stage import EndpointStage
+from pipelines.engines.llm.fits import FitsJudge
 from pipelines.engines.llm.judge import Judge
 from pipelines.engines.llm.steps import StepStage
 from pipelines.engines.llm.vllm_stage import PromptStage
@@ -55,6 +56,8 @@ def test_an_engine_is_held_to_a_verdict_and_an_endpoint_is_parsed() -> None:
     stage, step = step_of(JudgeConfig(max_tokens=9, with_critique=False, both_orders=True))
     assert isinstance(stage, PromptStage) and isinstance(step.judge, ConstrainedJudge) and step.both
     assert (step.judge.max_tokens, step.judge.with_critique) == (9, False)
+    fits = judge_segment(Run(Path("out")), JudgeConfig(max_tokens=9)).stages[0]
+    assert isinstance(fits, FitsJudge) and (fits.max_tokens, fits.format, fits.closing) == (9, "cot", True)
     stage, step = step_of(JudgeConfig(engine=ENDPOINT, with_critique=False))  # type: ignore[arg-type]
     assert isinstance(stage, EndpointStage) and isinstance(step.judge, Judge)
     assert (step.judge.format, step.both) == ("judgment_only", False)

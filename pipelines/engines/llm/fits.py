@@ -58,7 +58,7 @@ class FitsJudge(BatchStage):
             answer = self.max_tokens
             if self.closing or self.format == "one_token":
                 ending = max(counter.texts([template.completion(verdict) for verdict in row["allowed"]]))
-                answer = ending + (self.max_tokens if self.closing and self.format == "cot" else 0)
+                answer = ending + (self.max_tokens if self.format == "cot" else 0)
             # No token has less than a byte, so most prompts need not be counted.
             most = len(prompt.encode("utf-8", "replace")) + counter.facts.around + answer
             yield most if most <= self.room else counter.prompts([prompt])[0] + answer
