@@ -88,7 +88,7 @@ JUDGED = [
     pa.field("thought_tokens", pa.int32()),
     pa.field("critique", TEXT),
     pa.field("predicted", TEXT),  # the judge's verdict, in the letters of the order shown
-    pa.field("parse_status", TEXT),  # ok | no_verdict | not_allowed | thoughts_cut
+    pa.field("parse_status", TEXT),  # ok | completed | no_verdict | not_allowed | thoughts_cut
     pa.field("verdict_probs", pa.map_(TEXT, pa.float64())),
     pa.field("latency", pa.float64()),  # seconds
     pa.field("prompt_tokens", pa.int32()),

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import regex  # type: ignore[import-untyped]
+
 from pipelines.judging.verdict import Verdict, read_verdict
 
 # [^\S\n] is white space within the line: no match crosses lines, so that an answer of nothing but line breaks takes
@@ -60,9 +62,13 @@ _CHOICE = re.compile(
     re.IGNORECASE,
 )
 _REASONING = re.compile(r"^[>#*\-\s_]*(?:reasoning|feedback)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
+_OPENING = regex.compile(rf"{_MARKS}(?:result|{_FINAL})[*_\"']*{_SPACE}*[:：][*_\"']*{_SPACE}*", regex.IGNORECASE)
+_REASONING_SO_FAR = regex.compile(_REASONING.pattern, regex.IGNORECASE)
 
 HEADING = 4  # words, marks among them
-Status = Literal["ok", "no_verdict", "not_allowed", "thoughts_cut"]
+LONGEST_LABEL = 60  # characters of a line that is a label and nothing else
+Status = Literal["ok", "completed", "no_verdict", "not_allowed", "thoughts_cut"]
+READ = ("ok", "completed")  # there is a verdict
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,9 @@ class Parsed:
     Attributes:
         verdict: one of the allowed verdicts, or None.
         critique: the text before the verdict line, without its label.
-        status: `ok`, `no_verdict` (no verdict line), `not_allowed` (a verdict outside the closed set) or `thoughts_cut`
-            (the model was still thinking, so there is no answer).
+        status: `ok`, `completed` (an engine put the label of the verdict line there; of no answer that was parsed),
+            `no_verdict` (no verdict line), `not_allowed` (a verdict outside the closed set) or `thoughts_cut` (the
+            model was still thinking, so there is no answer).
         place: of the verdict's first letter in the answer; None without a verdict.
     """
 
@@ -110,6 +117,21 @@ def parse(answer: str, allowed: Sequence[str]) -> Parsed:
 def strip_label(text: str) -> str:
     """A critique without its `Reasoning:` label."""
     return _REASONING.sub("", text.strip(), count=1).strip()
+
+
+def opens_verdict(line: str) -> bool:
+    """Whether a line so far is the label of a verdict line (`**Result:**`) and nothing else."""
+    return len(line) <= LONGEST_LABEL and _OPENING.fullmatch(line) is not None
+
+
+def may_open_verdict(line: str) -> bool:
+    """Whether a line so far may become the label of a verdict line, or is it."""
+    return len(line) <= LONGEST_LABEL and _OPENING.fullmatch(line, partial=True) is not None
+
+
+def may_be_label(text: str) -> bool:
+    """Whether a text so far may be the `Reasoning:` label of a critique and nothing else."""
+    return _REASONING_SO_FAR.fullmatch(text, partial=True) is not None
 
 
 def without_verdict_lines(critique: str, allowed: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ def identity(*wanted: str) -> dict[str, str]:
     return {name: digest(load(name).model_dump(mode="json")) for name in sorted(set(wanted))}
 
 
-def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> str:
+def render(template: Template, row: Row, *, cot: bool = True, rubric_last: bool = False, **extra: Any) -> str:
     """The user message for a row.
 
     The row's texts are values, never template source: braces, markup or special tokens in them stay as they are.
@@ -83,6 +83,8 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         template: the format.
         row: a record with the Example columns.
         cot: ask for a critique and a judgment, else for the judgment alone.
+        rubric_last: put the rubric after everything else that is judged, so that prompts of several rubrics about the
+            same responses begin alike.
         extra: further values, such as the `verdict` to argue for, which adds its `statement` in words.
 
     Raises:
@@ -103,6 +105,7 @@ def render(template: Template, row: Row, *, cot: bool = True, **extra: Any) -> s
         "score_range": score_range(row["allowed"]),
         "task": row["task"],
         "cot": cot,
+        "rubric_last": rubric_last,
         **extra,
     }
     values["fence"] = fence(*values["responses"], *(text for text in values.values() if isinstance(text, str)))

@@ -124,3 +124,42 @@ def _parted(thoughts: str, answer: str, one: Thinking) -> Parted:
             return Parted("\n\n".join([*parts, more.strip()]).strip(), "", cut=True)
         parts, answer = [*parts, more.strip()], rest.lstrip()
     return Parted("\n\n".join(filter(None, parts)), answer)
+
+
+class Listening:
+    """Thoughts and answer told apart while they are written, by `part`.
+
+    Attributes:
+        text: everything written so far.
+        answer: of that, the answer.
+        open: the thoughts have begun and not ended.
+        settled: the answer has begun: whatever follows belongs to it.
+
+    Args:
+        thinking: the model's marks; None if they are not known.
+        finished: of `part`: whether a text without an end of thoughts counts as an answer although thoughts are
+            expected.
+    """
+
+    def __init__(self, thinking: Thinking | None, *, finished: bool) -> None:
+        self.thinking, self.finished = thinking, finished
+        marks = MARKS if thinking is None else () if thinking == NEVER else ((thinking.start, thinking.end),)
+        self._starts = [start.rstrip() for start, _ in marks]
+        self._ends = {end[-1] for _, end in marks}
+        self.text = self.answer = ""
+        self.open = self.settled = False
+        self.hear("")
+
+    def hear(self, piece: str) -> None:
+        """Take a further piece of the text."""
+        self.text += piece
+        if self.settled:
+            self.answer += piece
+            return
+        if self.open and self._ends.isdisjoint(piece):
+            return
+        parted = part(self.text, self.thinking, finished=self.finished)
+        self.open, self.answer = parted.cut, parted.answer
+        begun = self.answer.lstrip()
+        may_think = any(start.startswith(begun) or begun.startswith(start) for start in self._starts)
+        self.settled = bool(begun) and not may_think

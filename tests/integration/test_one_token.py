@@ -62,10 +62,10 @@ def test_one_token_has_the_probabilities_that_transformers_computes(judged: Judg
     model = AutoModelForCausalLM.from_pretrained(resolve("embedded"), dtype=torch.float32)
     for row in rows.values():
         template = load(row["template"])
-        shared, parting = verdict_tokens(tokenizer, [template.completion(verdict) for verdict in row["allowed"]])
+        shared, paths = verdict_tokens(tokenizer, [template.completion(verdict) for verdict in row["allowed"]])
         ids = encode_prompt(tokenizer, render(template, row, cot=False)) + shared
         with torch.inference_mode():
-            logits = model(torch.tensor([ids])).logits[0, -1, parting]
+            logits = model(torch.tensor([ids])).logits[0, -1, [path[0] for path in paths]]
         expected = dict(zip(row["allowed"], logits.softmax(-1).tolist(), strict=True))
         assert dict(row["verdict_probs"]) == pytest.approx(expected, abs=1e-4)
         assert row["predicted"] == max(expected, key=expected.__getitem__)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.engines.endpoint_config import EndpointConfig
-from pipelines.engines.llm.ask import TOO_LONG, Answer, TooLong
+from pipelines.engines.llm.ask import TOO_LONG, Answer, Closing, TooLong
 from pipelines.judging.thoughts import Parted, Thinking, part, thinking_of
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ class EndpointAsk:
         choices: Sequence[str] | None = None,
         logprobs: int = 0,
         rank_choices: Sequence[str] | None = None,
+        closing: Closing | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """As `Ask`.
+        """As `Ask`; `on_text` gets the answer as one piece.
 
         An endpoint that does not support `seed` or log-probabilities is asked without them. It applies its own chat
         template, which may read special tokens in the message as such.
@@ -102,11 +104,18 @@ class EndpointAsk:
         Raises:
             EndpointError: no answer, even after the retries.
             Refused: no other row would be answered either.
+            UserError: `closing` was given: an endpoint cannot be held to it.
             ValueError: `choices` or `rank_choices` were given, for which the API has no common form.
         """
         from httpx import HTTPError
         from openai import OpenAIError
 
+        if closing:
+            raise UserError(
+                "an endpoint cannot be held to the ending of an answer",
+                where=self.endpoint.endpoint,
+                fix="judge through it with the plain judge, or with an engine",
+            )
         if choices or rank_choices:
             raise ValueError("an endpoint cannot be held to a set of answers")
         if LONE_SURROGATE.search(prompt):
@@ -125,12 +134,15 @@ class EndpointAsk:
         async with self.places:
             start = time.monotonic()
             try:
-                return read_answer(await self._complete(request), time.monotonic() - start, self.thinking)
+                answer = read_answer(await self._complete(request), time.monotonic() - start, self.thinking)
             except (OpenAIError, HTTPError, ValueError) as exc:
                 if is_too_long(exc):
                     raise TooLong(TOO_LONG, self.clean(str(exc))) from None
                 # Not chained: its cause may quote the request, and with it the key.
                 raise EndpointError("no_answer", self.clean(f"{type(exc).__name__}: {exc}")) from None
+        if on_text and answer.text:
+            on_text(answer.text)
+        return answer
 
     async def _complete(self, request: dict[str, Any]) -> ChatCompletion:
         from openai import APIStatusError, AuthenticationError, NotFoundError

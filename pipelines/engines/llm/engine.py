@@ -7,20 +7,28 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.errors import RowFailure
+from scipy.special import softmax
+
+from pipelines.core.errors import RowFailure, UserError
 from pipelines.engines.config import EngineConfig
-from pipelines.engines.llm.ask import TOO_LONG, Answer, TooLong
-from pipelines.engines.llm.verdict_tokens import verdict_tokens
+from pipelines.engines.llm.ask import TOO_LONG, Answer, Closing, TooLong
+from pipelines.engines.llm.closing import MOST_IDS, closing_request
+from pipelines.engines.llm.generated import Generated, Weighed
+from pipelines.engines.llm.reading_along import OnText, ReadingAlong
+from pipelines.engines.llm.verdict_rule import PROCESSOR
+from pipelines.engines.llm.verdict_tokens import Path, branches, path_logprobs, tree_of, verdict_tokens
 from pipelines.engines.models import resolve
 from pipelines.judging.chat import encode_prompt, encode_text
-from pipelines.judging.thoughts import Parted, Thinking, part, thinking_of
+from pipelines.judging.thoughts import NEVER, Parted, Thinking, part, thinking_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm import AsyncLLMEngine, RequestOutput
+    from vllm import AsyncLLMEngine
 
 # Requests in an engine, as a multiple of those it computes at once: a few wait, so that no place stays empty. With many
 # in its queue vLLM slows down; `ray.data.llm` has the same bound.
@@ -34,6 +42,7 @@ def engine_arguments(engine: EngineConfig) -> dict[str, Any]:
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "enable_prefix_caching": True,
+        "logits_processors": [PROCESSOR],  # nothing to requests that ask for no closing
         # Where Ray runs, vLLM would let it place a worker on each of several GPUs; these GPUs belong to the actor.
         "distributed_executor_backend": "mp" if engine.num_gpus > 1 else "uni",
     }
@@ -105,70 +114,180 @@ class EngineAsk:
         choices: Sequence[str] | None = None,
         logprobs: int = 0,
         rank_choices: Sequence[str] | None = None,
+        closing: Closing | None = None,
+        on_text: OnText | None = None,
     ) -> Answer:
-        """As `Ask`; special tokens written in the message are plain text.
+        """As `Ask`; special tokens written in the message are plain text. Cancelled, it frees the engine.
 
         Raises:
             TooLong: prompt and answer do not fit the model.
-            RowFailure: one token cannot tell `rank_choices` apart, or vLLM
-                does not accept the request.
+            RowFailure: two of `rank_choices` are the same, or vLLM does not accept the request.
+            UserError: `closing` is asked of an engine without `VerdictProcessor`.
         """
         ids = encode_prompt(self.tokenizer, prompt)
-        candidates: list[int] = []
         if rank_choices:
-            shared, candidates = verdict_tokens(self.tokenizer, rank_choices)
-            ids, max_tokens = ids + shared, 1
-        if len(ids) + max_tokens > self.room:
-            said = f"prompt of {len(ids)} + answer of {max_tokens} tokens exceed {self.room}"
-            raise TooLong(TOO_LONG, said)
+            return await self._rank(ids, rank_choices)
+        if closing and not max_tokens:
+            return await self._close_at_once(ids, closing)
+        sampling: dict[str, Any] = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed if temperature > 0 else None,
+            "skip_special_tokens": not self.shows_marks,
+        }
+        if closing:
+            return await self._close(ids, closing, max_tokens, sampling, on_text)
+        self._require_room(ids, max_tokens)
         start = time.monotonic()
-        output = await self._generate(
+        along = ReadingAlong(on_text, NEVER if choices else self.thinking) if on_text else None
+        written = await self._generate(
             ids,
+            along.hear if along else None,
             max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed if temperature > 0 else None,
             structured_outputs=_one_of(choices) if choices else None,
-            logprobs=logprobs if logprobs and not rank_choices else None,
-            logprob_token_ids=candidates or None,
-            skip_special_tokens=not self.shows_marks,
+            logprobs=logprobs or None,
+            **sampling,
         )
-        written = output.outputs[0]
-        text, likely, finished = written.text, written.logprobs or [], written.finish_reason != "length"
-        top, tokens, parted = [], [], Parted("", text)
-        if rank_choices:
-            top = [{one: likely[0][token].logprob for one, token in zip(rank_choices, candidates, strict=True)}]
-            parted = Parted("", max(rank_choices, key=top[0].__getitem__))
-        elif not choices:  # what was chosen from a closed set holds no thoughts
-            parted = part(text, self.thinking, finished=finished)
+        # What was chosen from a closed set holds no thoughts.
+        parted = Parted("", written.text) if choices else self._part(written)
+        top, tokens = [], []
+        if not choices:
+            likely = written.logprobs
             top = [{entry.decoded_token: entry.logprob for entry in position.values()} for position in likely]
-            tokens = [position[token].decoded_token for position, token in zip(likely, written.token_ids, strict=False)]
+            tokens = [position[token].decoded_token for position, token in zip(likely, written.ids, strict=False)]
+        if along:
+            along.end(parted.answer)
         return Answer(
+            **self._costs(ids, written, parted, start),
             text=parted.answer,
-            prompt_tokens=len(ids),
-            output_tokens=len(written.token_ids),
-            seconds=time.monotonic() - start,
-            cached_tokens=output.num_cached_tokens or 0,
             top=top,
             written=tokens,
-            thoughts=parted.thoughts,
-            thought_tokens=len(encode_text(self.tokenizer, parted.thoughts)) if parted.thoughts else 0,
             thoughts_cut=parted.cut,
-            finished=finished,
+            finished=written.finished,
         )
 
-    async def _generate(self, ids: list[int], **sampling: Any) -> RequestOutput:
+    async def _rank(self, ids: list[int], answers: Sequence[str]) -> Answer:
+        """The likeliest of some answers: one token for each place where they part, all places at once."""
+        shared, paths = verdict_tokens(self.tokenizer, answers)
+        places, ids = dict(branches(tree_of(paths))), [*ids, *shared]
+        self._require_room(ids, max(map(len, places)) + 1)
+        start = time.monotonic()
+        found = await self._weigh(ids, places)
+        if len(found) == 1:  # one token tells them apart: as the model has it, not only in proportion
+            likely = [found[()].logprobs[path[0]] for path in paths]
+        else:
+            likely = path_logprobs(paths, {place: weighed.logprobs for place, weighed in found.items()})
+        top = dict(zip(answers, likely, strict=True))
+        return Answer(
+            text=max(answers, key=top.__getitem__),
+            prompt_tokens=len(ids),
+            output_tokens=len(found),
+            seconds=time.monotonic() - start,
+            cached_tokens=found[min(found)].cached_tokens,
+            top=[top],
+        )
+
+    async def _close_at_once(self, ids: list[int], closing: Closing) -> Answer:
+        answer = await self._rank(ids, list(closing.endings.values()))
+        shares = softmax(list(answer.top[0].values())).tolist()
+        probs = dict(zip(closing.endings, shares, strict=True))
+        return replace(answer, top=[], verdict=max(probs, key=probs.__getitem__), verdict_probs=probs)
+
+    async def _close(
+        self, ids: list[int], closing: Closing, budget: int, sampling: dict[str, Any], on_text: OnText | None
+    ) -> Answer:
+        """Free text and an ending in one request; further ones weigh what the model did not come past."""
+        self._require_processor()
+        request = closing_request(self.tokenizer, closing, budget, self.thinking)
+        self._require_room(ids, request.most)
+        start = time.monotonic()
+        along = ReadingAlong(on_text, self.thinking, closing) if on_text else None
+        written = await self._generate(ids, along.hear if along else None, **request.sampling(), **sampling)
+        parted = self._part(written)
+        ended = request.read(self.tokenizer, written)
+        if along:
+            along.end(closing.before(parted.answer, ended.verdict))
+        missing = await self._weigh([*ids, *written.ids[: ended.at]], ended.unvisited)
+        probs = ended.probabilities({place: weighed.logprobs for place, weighed in missing.items()})
+        return Answer(
+            **self._costs(ids, written, parted, start),
+            text=parted.answer,
+            verdict=ended.verdict,
+            verdict_probs=probs,
+            forced=ended.forced,
+        )
+
+    async def _weigh(self, ids: list[int], places: Mapping[Path, list[int]]) -> dict[Path, Weighed]:
+        """Log-probabilities of tokens after each of some places: one request for each, all at once."""
+        asked = [
+            (place, tokens[at : at + MOST_IDS])
+            for place, tokens in places.items()
+            for at in range(0, len(tokens), MOST_IDS)
+        ]
+        answers = await asyncio.gather(
+            *(
+                self._generate([*ids, *place], max_tokens=1, temperature=0.0, logprob_token_ids=tokens)
+                for place, tokens in asked
+            )
+        )
+        found: dict[Path, Weighed] = {}
+        for (place, tokens), answer in zip(asked, answers, strict=True):
+            weighed = found.setdefault(place, Weighed({}, answer.cached_tokens))
+            weighed.logprobs.update({token: answer.logprobs[0][token].logprob for token in tokens})
+        return found
+
+    def _part(self, written: Generated) -> Parted:
+        return part(written.text, self.thinking, finished=written.finished)
+
+    def _costs(self, ids: list[int], written: Generated, parted: Parted, start: float) -> dict[str, Any]:
+        return {
+            "prompt_tokens": len(ids),
+            "output_tokens": len(written.ids),
+            "seconds": time.monotonic() - start,
+            "cached_tokens": written.cached_tokens,
+            "thoughts": parted.thoughts,
+            "thought_tokens": len(encode_text(self.tokenizer, parted.thoughts)) if parted.thoughts else 0,
+        }
+
+    def _require_room(self, ids: list[int], tokens: int) -> None:
+        if len(ids) + tokens > self.room:
+            said = f"prompt of {len(ids)} + answer of {tokens} tokens exceed {self.room}"
+            raise TooLong(TOO_LONG, said)
+
+    def _require_processor(self) -> None:
+        if PROCESSOR not in (self.engine.vllm_config.model_config.logits_processors or ()):
+            raise UserError(
+                "this engine cannot hold an answer to its ending",
+                where="logits_processors",
+                fix=f"start it with the logits processor {PROCESSOR}",
+            )
+
+    async def _generate(self, ids: list[int], hear: OnText | None = None, **sampling: Any) -> Generated:
+        """One request. Where its coroutine is cancelled, the engine drops it.
+
+        Args:
+            ids: of the prompt.
+            hear: called with each further piece of the text.
+            sampling: arguments of SamplingParams.
+        """
         from vllm import SamplingParams, TokensPrompt
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
+        # One output when the answer is complete, unless somebody reads along: an output for every token would take
+        # cores from an engine on a CPU.
+        kind = RequestOutputKind.DELTA if hear else RequestOutputKind.FINAL_ONLY
         try:
-            # One output when the answer is complete: nobody reads along, and an output for every token would take
-            # cores from an engine on a CPU.
-            settings = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **sampling)
+            settings = SamplingParams(output_kind=kind, **sampling)
             async with self.places:
                 outputs = self.engine.generate(TokensPrompt(prompt_token_ids=ids), settings, str(next(self.numbers)))
-                return [output async for output in outputs][-1]
+                generated = Generated()
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        piece = generated.add(output)
+                        if hear and piece:
+                            hear(piece)
+                return generated
         except VLLMClientError as exc:
             raise RowFailure("not_accepted_by_the_engine", str(exc)) from exc
 

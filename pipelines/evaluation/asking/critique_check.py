@@ -22,6 +22,7 @@ from pipelines.evaluation.asking.judgments import JUDGMENT
 from pipelines.evaluation.config import CritiqueCheckConfig
 from pipelines.judging.checker_rates import Checker
 from pipelines.judging.consistency import Mode, question
+from pipelines.judging.parse import READ
 from pipelines.judging.tasks import TASKS
 from pipelines.judging.templates import READS, identity
 
@@ -101,7 +102,7 @@ def write_critiques(run: Run, config: CritiqueCheckConfig, judge: str, judgments
         UserError: the folder holds those of other judgments.
     """
     said = pc.field("critique").is_valid() & (pc.field("critique") != "")
-    wanted = (pc.field("status") == OK) & (pc.field("parse_status") == "ok") & said
+    wanted = (pc.field("status") == OK) & pc.field("parse_status").isin(READ) & said
     ids = storage.read_table(judgments, ["judgment_id"], wanted, JUDGMENT)["judgment_id"].to_pylist()
     if not ids:
         raise NoCritiques(

@@ -12,6 +12,7 @@ from pipelines.core.records import JUDGED, OK, filtered
 from pipelines.core.storage import Place
 from pipelines.engines.llm.ask import TOO_LONG
 from pipelines.evaluation.asking.benchmark_rows import BENCHMARK_ROW
+from pipelines.judging.parse import READ
 
 JUDGMENT = pa.schema([*BENCHMARK_ROW, *JUDGED])
 SKIPPED, FAILED = "unasked", "failed"  # further values of parse_status, beside TOO_LONG
@@ -57,7 +58,7 @@ def write_judgments(judged: Place, examples: Place, out: Place) -> Place:
 
 
 def read_judgments(place: Place, examples: Place | None = None) -> pd.DataFrame:
-    """The columns scoring needs, one line per judgment, sorted, with `outcome`: the parse status, never null.
+    """The columns scoring needs, one line per judgment, sorted, with `outcome`: the parse status, `ok` for any verdict.
 
     Args:
         place: a file of `write_judgments`, or a file or folder of judged rows alone.
@@ -73,7 +74,8 @@ def read_judgments(place: Place, examples: Place | None = None) -> pd.DataFrame:
         known = pc.field("judgment_id").isin(table["judgment_id"])
         table = pa.concat_tables([table, _skipped(examples).select(_SCORED).filter(~known)])
     skipped = pc.fill_null(pc.equal(table["parse_status"], SKIPPED), False)
-    outcome = pc.if_else(pc.or_(_answered(table), skipped), table["parse_status"], _unanswered(table))
+    said = pc.if_else(pc.is_in(table["parse_status"], pa.array(READ)), OK, table["parse_status"])
+    outcome = pc.if_else(pc.or_(_answered(table), skipped), said, _unanswered(table))
     frame = pd.DataFrame(table.append_column("outcome", outcome).to_pydict())
     return frame.sort_values([name for name, _ in _ORDER], ignore_index=True)
 

@@ -12,6 +12,7 @@ from pipelines.core.records import OK
 from pipelines.core.storage import Place
 from pipelines.engines.llm.ask import TOO_LONG
 from pipelines.evaluation.asking.judgments import FAILED, JUDGMENT, SKIPPED
+from pipelines.judging.parse import READ
 from pipelines.judging.unread import last_line
 
 SHOWN = 3  # lines of a model and benchmark
@@ -36,7 +37,7 @@ def unread_lines(judgments: dict[str, Place]) -> list[UnreadLine]:
         judgments: model -> its file of `write_judgments`.
     """
     found: list[UnreadLine] = []
-    unread = (pc.field("status") == OK) & ~pc.field("parse_status").isin(["ok", SKIPPED, FAILED, TOO_LONG])
+    unread = (pc.field("status") == OK) & ~pc.field("parse_status").isin([*READ, SKIPPED, FAILED, TOO_LONG])
     for model, place in judgments.items():
         counts: dict[str, Counter[str]] = {}
         for row in storage.read_table(place, ["benchmark", "raw"], unread, JUDGMENT).to_pylist():
