@@ -18,6 +18,7 @@ from scipy.stats import norm
 
 from pipelines.evaluation.scoring import bias, correlations, intervals, self_preference
 from pipelines.evaluation.scoring.intervals import Floats, Interval, Measured
+from pipelines.evaluation.scoring.jackknife import of_bounded
 from pipelines.evaluation.scoring.metrics import pearson
 
 CONFIDENCE = 0.95
@@ -143,18 +144,23 @@ def of_pearson_difference(one: float, two: float) -> Case:
     return Case(f"difference of Pearson, {whole[0]:.2f} and {whole[1]:.2f}", whole[0] - whole[1], interval)
 
 
-def of_balanced(share: float) -> Case:
-    """A metric without a formula of its own: the jackknife of balanced accuracy, 40% of the labels being Yes."""
+def of_balanced(share: float, yes: float) -> Case:
+    """A metric without a formula of its own: balanced accuracy of two labels, by the jackknife."""
 
-    def value(table: pd.DataFrame) -> float:
-        return float(table["right"].groupby(table["gold"]).mean().mean())
+    def value(counts: Floats) -> Floats:
+        """Of counts of right and of all rows; last axes: label, these two."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray((counts[..., 0] / counts[..., 1]).mean(axis=-1))
 
     def interval(generator: np.random.Generator, n: int, size: int, icc: float) -> Interval:
-        gold, points = right(generator, n, size, icc, 0.4), right(generator, n, size, icc, share)
-        table = pd.DataFrame({"gold": gold, "right": points, "group_id": groups_of(n, size)})
-        return intervals.jackknife(value, table).interval(CONFIDENCE)
+        gold, points = right(generator, n, size, icc, yes), right(generator, n, size, icc, share)
+        of_label = np.stack([1 - gold, gold], axis=1)
+        rows = np.stack([of_label * points[:, None], of_label], axis=2)
+        counts = rows.reshape(n // size, size, 2, 2).sum(axis=1)
+        whole = counts.sum(axis=0)
+        return of_bounded(float(value(whole)), value(whole - counts), (0.0, 1.0), n).interval(CONFIDENCE)
 
-    return Case(f"a metric of one's own (balanced accuracy, jackknife), p = {share:g}", share, interval)
+    return Case(f"balanced accuracy, p = {share:g}, {yes:.0%} of one label", share, interval)
 
 
 def of_length(longer: float, shorter: float) -> Case:
@@ -176,10 +182,8 @@ def of_coefficient(slope: float) -> Case:
     def interval(generator: np.random.Generator, n: int, size: int, icc: float) -> Interval:
         longer = 400 * normal(generator, n, size, icc)
         noise = np.log(1 / norm.cdf(normal(generator, n, size, icc)) - 1)  # logistic, alike within groups
-        chose = np.where(slope * longer / bias.PER > noise, "A", "B")
-        frame = {"length_a": 1000 + longer, "length_b": np.full(n, 1000.0), "gold": np.full(n, "A"), "outcome": "ok"}
-        lines = pd.DataFrame({**frame, "predicted": chose, "group_id": groups_of(n, size)})
-        found = bias.length(lines, CONFIDENCE).regression
+        chose = (slope * longer / bias.PER > noise).astype(np.float64)
+        found = bias.logistic(chose, [longer / bias.PER], groups_of(n, size), CONFIDENCE)
         return found.ci_low, found.ci_high
 
     return Case(f"length, log-odds {slope:g} per 100 characters", slope, interval)
@@ -192,12 +196,7 @@ def of_own_scores(extra: float) -> Case:
         own = generator.random(n) < 1 / 3
         gold = 3 + own + normal(generator, n, size, icc)
         score = 1.5 + gold / 2 + extra * own + 0.5 * normal(generator, n, size, icc)
-        signed = [["me"] if mine else ["you"] for mine in own]
-        frame = {"row_id": [f"{number:05}" for number in range(n)], "gold": gold.astype(str), "outcome": "ok"}
-        lines = pd.DataFrame({**frame, "predicted": score.astype(str), "group_id": groups_of(n, size)})
-        lines = lines.assign(subset=None, generators=signed, allowed=[["1", "2", "3", "4", "5"]] * n)
-        found = self_preference.scores(lines, {"me"}, CONFIDENCE).difference
-        return (None, None) if found is None else (found.ci_low, found.ci_high)
+        return self_preference.given_gold(score, gold, own, groups_of(n, size)).interval(CONFIDENCE)
 
     return Case(f"self-preference of scores, {extra:g}", extra, interval)
 
@@ -212,7 +211,7 @@ def cases() -> Iterator[Case]:
     )
     yield from (of_pearson(r) for r in (0.0, 0.5, 0.8, 0.95))
     yield from (of_pearson_difference(*point) for point in ((0.5, 0.5), (0.9, 0.5)))
-    yield from (of_balanced(share) for share in (0.5, 0.8))
+    yield from (of_balanced(share, 0.4) for share in (0.5, 0.8, 0.95))
     yield of_length(0.8, 0.6)
     yield of_coefficient(0.1)
     yield from (of_own_scores(extra) for extra in (0.0, 0.5))

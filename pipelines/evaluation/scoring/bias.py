@@ -7,11 +7,12 @@ Throughout, `lines` is a table with one line per judgment of one benchmark (`rea
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
 
 from pipelines.core import storage
 from pipelines.core.storage import Place
@@ -187,17 +188,23 @@ def length(lines: pd.DataFrame, confidence: float) -> Length:
 
 
 def _choice_of_a(lines: pd.DataFrame, confidence: float, gold: bool = False) -> Coefficient:
-    """Logistic regression of choosing response A; without coefficient where the data determine none."""
+    """The coefficient of length for choosing response A."""
+    chosen = lines[lines["predicted"].isin(PAIRWISE.verdicts)]
+    columns = [((chosen["length_a"] - chosen["length_b"]) / PER).to_numpy(dtype=float)]
+    columns += [chosen["gold"].map({FIRST: 1.0, SECOND: -1.0}).fillna(0.0).to_numpy()] if gold else []
+    chose = (chosen["predicted"] == FIRST).to_numpy(dtype=float)
+    return logistic(chose, columns, pd.factorize(chosen["group_id"])[0], confidence)
+
+
+def logistic(
+    y: NDArray[np.float64], columns: Sequence[NDArray[np.float64]], groups: ArrayLike, confidence: float
+) -> Coefficient:
+    """The first coefficient of a logistic regression with a constant; none where the data determine none."""
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import ModelWarning, PerfectSeparationError
 
-    chosen = lines[lines["predicted"].isin(PAIRWISE.verdicts)]
-    y = (chosen["predicted"] == FIRST).to_numpy(dtype=float)
-    columns = [((chosen["length_a"] - chosen["length_b"]) / PER).to_numpy(dtype=float)]
-    columns += [chosen["gold"].map({FIRST: 1.0, SECOND: -1.0}).fillna(0.0).to_numpy()] if gold else []
-    groups = pd.factorize(chosen["group_id"])[0]
-    unknown = Coefficient(n=len(chosen), coefficient=None, ci_low=None, ci_high=None)
-    if len(set(groups)) < LEAST or any(np.ptp(values) == 0 for values in (y, *columns)):
+    unknown = Coefficient(n=len(y), coefficient=None, ci_low=None, ci_high=None)
+    if len(np.unique(groups)) < LEAST or any(np.ptp(values) == 0 for values in (y, *columns)):
         return unknown
     design = sm.add_constant(np.column_stack(columns))
     with warnings.catch_warnings():
@@ -208,7 +215,7 @@ def _choice_of_a(lines: pd.DataFrame, confidence: float, gold: bool = False) -> 
         except (ModelWarning, PerfectSeparationError, np.linalg.LinAlgError):
             return unknown
     low, high = fit.conf_int(1 - confidence)[1]
-    return Coefficient(n=len(chosen), coefficient=float(fit.params[1]), ci_low=float(low), ci_high=float(high))
+    return Coefficient(n=len(y), coefficient=float(fit.params[1]), ci_low=float(low), ci_high=float(high))
 
 
 def kinds(table: pd.DataFrame, confidence: float) -> dict[str, Part]:

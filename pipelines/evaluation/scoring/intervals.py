@@ -2,7 +2,7 @@
 
 - A mean of points between 0 and 1: Wilson's interval with an effective number of rows, after Korn and Graubard (1998)
   and Franco et al. (2019): as many independent rows as would vary as much as the groups do.
-- Any other figure: the jackknife over groups with Student's t; a correlation on Fisher's z scale.
+- Any other figure: the jackknife over groups (`jackknife.py`).
 - A difference on the same rows, and a mean of several figures: MOVER (Zou and Donner 2008, Zou 2007), which is made of
   the single intervals and, for a difference, of how far the two figures move together.
 """
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipelines.evaluation.scoring.figures import Estimate
@@ -26,9 +25,8 @@ NONE: Interval = (None, None)
 FEWEST = 6  # groups: with 5, two equal judges that never agree seem to differ in 1 of 16 runs (McNemar 1947)
 ONE_GROUP = "all rows are of one group"
 FEW_GROUPS = f"fewer than {FEWEST} groups of rows"
-NO_SPREAD = "no spread"
-UNDEFINED = "without one group of rows it is undefined, or 1"
 EXACT = 1e-9  # what a sum's rounding may leave of nothing
+DOUBT = 2  # degrees of freedom a group: of a share's variance only how alike the groups' rows are is in doubt
 
 
 @dataclass(frozen=True)
@@ -92,63 +90,42 @@ def of_mean(points: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = No
     # As if rows of a group were one row, and as if all rows were independent (Kish 1965).
     fewest, rows = 1 / float(shares @ shares), 1 / float(weight @ weight)
     variance = count / (count - 1) * float(shifts @ shifts)
+    alone = rows / (rows - 1) * float((weight * (x - mean)) @ (weight * (x - mean)))
+    spread = mean * (1 - mean)
 
     def bounds(confidence: float) -> tuple[float, float]:
-        z, tail = _normal(confidence), _student(confidence, count - 1)
+        z = normal(confidence)
         # Points that are all 0.5 do not vary; yet up to about z² / n of such rows may be otherwise.
-        most = ((rows + z * z) / z) ** 2 if z else math.inf
-        seen = mean * (1 - mean) / variance * (z / tail) ** 2 if variance > EXACT**2 and tail else math.inf
-        wanted = fewest if mean in (0.0, 1.0) else min(max(seen, fewest), most)
-        return wilson(mean, wanted, confidence)
+        independent, alike = ((rows + z * z) / z) ** 2 if spread else rows, rows / fewest
+        if alone > EXACT**2:
+            independent = min(max(spread / alone * (z / student(confidence, rows - 1)) ** 2, rows), independent)
+            doubt = (student(confidence, DOUBT * count) / z) ** 2
+            alike = min(max(variance / alone * doubt, 1.0), alike)
+        return wilson(mean, independent / alike, confidence)
 
     return Measured(mean, bounds, shifts=shifts)
 
 
 def wilson(share: float, n: float, confidence: float) -> tuple[float, float]:
     """Wilson's interval (1927) of a share among n independent rows; n need not be whole."""
-    more = _normal(confidence) ** 2 / n
+    more = normal(confidence) ** 2 / n
     centre = share + more / 2
     reach = math.sqrt(more * (share * (1 - share) + more / 4))
     return max((centre - reach) / (1 + more), 0.0), min((centre + reach) / (1 + more), 1.0)
 
 
-def of_jackknife(value: float | None, without: ArrayLike, correlation: bool = False) -> Measured:
-    """Any figure, by its values without each group of rows in turn (Tukey 1958; df as for Student's t).
+def normal(confidence: float) -> float:
+    """Standard errors to either side."""
+    from scipy.special import ndtri  # much faster than scipy.stats, for tests ask for many confidences
 
-    Args:
-        value: of all rows.
-        without: shape (G,), by the group's name.
-        correlation: whether it lies between -1 and 1, so that Fisher's z makes it more normal.
-    """
-    left = np.asarray(without, dtype=np.float64)  # None becomes NaN
-    if value is None:
-        return Measured(None, None, "undefined", np.zeros_like(left))
-    if len(left) < 2:
-        return Measured(value, None, ONE_GROUP, np.zeros_like(left))
-    if not np.isfinite(left).all() or (correlation and max(abs(value), *np.abs(left)) > 1 - EXACT):
-        return Measured(value, None, UNDEFINED, np.zeros_like(left))
-    scaled = np.arctanh(left) if correlation else left
-    shifts = scaled.mean() - scaled
-    error = math.sqrt((len(left) - 1) / len(left) * float(shifts @ shifts))
-    if error < EXACT:
-        return Measured(value, None, NO_SPREAD, shifts)
-    centre, df = (math.atanh(value) if correlation else value), len(left) - 1
-
-    def bounds(confidence: float) -> tuple[float, float]:
-        reach = _student(confidence, df) * error
-        ends = centre - reach, centre + reach
-        return (math.tanh(ends[0]), math.tanh(ends[1])) if correlation else ends
-
-    return Measured(value, bounds, shifts=shifts)
+    return float(ndtri((1 + confidence) / 2))
 
 
-def jackknife(value: Callable[[pd.DataFrame], float | None], table: pd.DataFrame) -> Measured:
-    """Any figure of a table with a line per row and group_id; the figure is computed once for each group."""
-    names = np.unique(table["group_id"])
-    whole = value(table)
-    if len(names) < 2:
-        return of_jackknife(whole, np.zeros(len(names)))
-    return of_jackknife(whole, [_number(value(table[table["group_id"] != name])) for name in names])
+def student(confidence: float, df: float) -> float:
+    """The same by Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + confidence) / 2))
 
 
 def difference(one: Measured, two: Measured) -> Measured:
@@ -193,28 +170,12 @@ def mean_of(parts: Sequence[Measured]) -> Measured:
 def _together(one: Floats, two: Floats) -> float:
     """Correlation of two figures over resamples, from what each group does to them.
 
-    Below 1 by two groups' worth: two models that agree on all rows seen may still differ on another.
+    Less than seen by two groups' worth: two models that agree on all rows seen may still differ on another.
     """
     size = math.sqrt(float(one @ one) * float(two @ two))
-    return min(float(one @ two) / size, 1 - 2 / len(one)) if size > EXACT**2 else 0.0
-
-
-def _normal(confidence: float) -> float:
-    """Standard errors to either side."""
-    from scipy.special import ndtri  # much faster than scipy.stats, for tests ask for many confidences
-
-    return float(ndtri((1 + confidence) / 2))
-
-
-def _student(confidence: float, df: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, (1 + confidence) / 2))
+    seen = float(one @ two) / size if size > EXACT**2 else 0.0
+    return min(seen, seen * (1 - 2 / len(one)))
 
 
 def _reach(one: float, two: float, together: float) -> float:
     return math.sqrt(max(one * one + two * two - 2 * together * one * two, 0.0))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

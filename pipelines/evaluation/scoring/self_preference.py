@@ -10,10 +10,12 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipelines.evaluation.scoring import intervals, verdict_tables
 from pipelines.evaluation.scoring.figures import Estimate, Figures
+from pipelines.evaluation.scoring.intervals import EXACT, Floats
+from pipelines.evaluation.scoring.jackknife import of_jackknife
 from pipelines.judging.tasks import PAIRWISE
 
 NO_GENERATORS = "the benchmark's rows do not name who wrote the responses"
@@ -109,21 +111,37 @@ def scores(lines: pd.DataFrame, names: Collection[str], confidence: float) -> Se
     own = _own(signed.loc[rows.index], names).map(any).to_numpy(dtype=bool)
     if not own.any() or own.all():
         return SelfPreference(available=False, why=NO_SCORES)
-    preference = _given_gold(rows, own)
+    score, gold = (rows[name].to_numpy(dtype=np.float64) for name in ("score", "gold"))
+    preference = given_gold(score, gold, own, rows["group_id"])
     return SelfPreference(
         available=True, n=int(own.sum()), others=int((~own).sum()), difference=preference.estimate(confidence)
     )
 
 
-def _given_gold(rows: pd.DataFrame, own: NDArray[np.bool_]) -> intervals.Measured:
-    """The coefficient of `own`; undefined where the data determine none."""
+def given_gold(score: Floats, gold: Floats, own: NDArray[np.bool_], groups: ArrayLike) -> intervals.Measured:
+    """The coefficient of `own` beside gold; undefined where the data determine none. All of shape (N,)."""
+    index = np.unique(np.asarray(groups), return_inverse=True)[1]
+    x, y = gold - gold.mean(), score - score.mean()
+    # Sums over the own and the other responses of each group; shape (5, G, 2).
+    place, shape = 2 * index + own, (index.max() + 1, 2)
+    columns = (np.ones_like(x), x, y, x * x, x * y)
+    sums = np.array([np.bincount(place, column, shape[0] * 2).reshape(shape) for column in columns])
+    whole = sums.sum(axis=1, keepdims=True)
+    value = float(_gap(whole)[0])
+    return of_jackknife(value if np.isfinite(value) else None, _gap(whole - sums))
 
-    def coefficient(lines: pd.DataFrame) -> float | None:
-        design = np.column_stack([np.ones(len(lines)), lines["gold"], lines["own"]])
-        found, _, rank, _ = np.linalg.lstsq(design, lines["score"].to_numpy())
-        return float(found[2]) if rank == design.shape[1] else None
 
-    return intervals.jackknife(coefficient, rows.assign(own=own))
+def _gap(sums: Floats) -> Floats:
+    """Mean score of the own responses minus the others', less what the gold scores explain; NaN if undetermined.
+
+    The slope of score on gold is that within the own and within the other responses, as in a regression on both.
+    """
+    n, x, y, xx, xy = sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = (xx - x * x / n).sum(axis=-1)
+        slope = (xy - x * y / n).sum(axis=-1) / np.where(within > EXACT, within, np.nan)
+        apart = y / n - slope[..., None] * x / n
+    return np.asarray(apart[..., 1] - apart[..., 0])
 
 
 def _own(lines: pd.DataFrame, names: Collection[str]) -> pd.Series:

@@ -10,9 +10,17 @@ import pytest
 from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
 
-from perf.coverage import coverage, of_accuracy, of_difference, of_pairs, of_pearson
+from perf.coverage import coverage, of_accuracy, of_balanced, of_difference, of_own_scores, of_pairs, of_pearson
 from pipelines.evaluation.scoring import intervals
-from pipelines.evaluation.scoring.intervals import Measured, difference, jackknife, mean_of, of_jackknife, of_mean
+from pipelines.evaluation.scoring.intervals import Measured, difference, mean_of, of_mean
+from pipelines.evaluation.scoring.jackknife import (
+    NO_SPREAD,
+    OUTSIDE,
+    UNDEFINED,
+    jackknife,
+    of_bounded,
+    of_jackknife,
+)
 from pipelines.evaluation.scoring.metrics import pearson
 
 RNG = np.random.default_rng(0)
@@ -86,9 +94,9 @@ def test_pearson_s_interval_by_hand() -> None:
 @pytest.mark.parametrize(
     ("score", "gold", "why"),
     [
-        (np.full(30, 3.0), RNG.random(30), intervals.NO_SPREAD),
-        (ROWS, ROWS, intervals.UNDEFINED),  # r = 1 in every row seen
-        (np.where(ROWS == 0, 9, ROWS), ROWS, intervals.UNDEFINED),  # and but for one row
+        (np.full(30, 3.0), RNG.random(30), NO_SPREAD),
+        (ROWS, ROWS, UNDEFINED),  # r = 1 in every row seen
+        (np.where(ROWS == 0, 9, ROWS), ROWS, UNDEFINED),  # and but for one row
         (ROWS, np.full(30, 2.0), "undefined"),
     ],
 )
@@ -103,7 +111,33 @@ def test_any_figure_has_the_jackknife_which_for_a_mean_is_student_s() -> None:
     low, high = jackknife(lambda rows: float(rows["value"].mean()), frame).interval(0.95)
     reach = t.ppf(0.975, 29) * values.std(ddof=1) / np.sqrt(30)
     assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach))
-    assert jackknife(lambda rows: None if len(rows) < 30 else 0.5, frame).why == intervals.UNDEFINED
+    assert jackknife(lambda rows: None if len(rows) < 30 else 0.5, frame).why == UNDEFINED
+
+
+def test_a_figure_between_two_ends_has_wilson_s_interval_as_a_share_that_varies_as_much() -> None:
+    right = ROWS < 24
+    frame = pd.DataFrame({"right": right, "group_id": ROWS})
+    found = jackknife(lambda rows: float(rows["right"].mean()), frame, ends=(0.0, 1.0))
+    n = 29 * (NormalDist().inv_cdf(0.975) / t.ppf(0.975, 29)) ** 2  # the jackknife's variance is p (1 - p) / 29
+    assert found.interval(0.95) == pytest.approx(intervals.wilson(0.8, n, 0.95))
+    twice = jackknife(lambda rows: 2 * float(rows["right"].mean()) - 1, frame, ends=(-1.0, 1.0))
+    assert twice.interval(0.95) == pytest.approx(tuple(2 * end - 1 for end in intervals.wilson(0.8, n, 0.95)))
+
+
+def test_a_figure_between_two_ends_always_has_a_width() -> None:
+    for value in (0.0, 0.5, 1.0):
+        assert of_bounded(value, np.full(10, value), (0.0, 1.0), 40).interval(0.95) == pytest.approx(
+            intervals.wilson(value, 10, 0.95)
+        )
+    # Nearly constant: no narrower than a share of as many independent rows.
+    left = 0.9 + np.linspace(-1, 1, 10) / 1e4
+    assert of_bounded(0.9, left, (0.0, 1.0), 40).interval(0.95) == pytest.approx(intervals.wilson(0.9, 40, 0.95))
+    assert of_bounded(1.5, left, (0.0, 1.0), 40).why == OUTSIDE
+
+
+def test_rows_of_a_group_that_are_not_alike_count_each() -> None:
+    points, groups = np.tile([1.0, 1.0, 1.0, 0.0], 10), np.repeat(np.arange(10), 4)
+    assert of_mean(points, groups).interval(0.95) == pytest.approx(proportion_confint(30, 40, method="wilson"))
 
 
 def test_the_difference_of_two_judges_that_always_agree_has_an_interval() -> None:
@@ -156,6 +190,8 @@ def test_the_mean_of_two_figures_adds_their_reaches_as_if_independent() -> None:
         (of_pairs(0.25, 0.5), 30, 1, 0.0),
         (of_difference(0.8, 0.5, 0.6), 80, 1, 0.0),
         (of_pearson(0.8), 30, 1, 0.0),
+        (of_balanced(0.8, 0.4), 30, 1, 0.0),  # the jackknife with Student's t holds in 92%, at p = 0.95 in 78%
+        (of_own_scores(0.5), 30, 1, 0.0),
     ],
 )
 def test_a_nominal_95_percent_holds_in_93_to_97(case: object, n: int, size: int, icc: float) -> None:

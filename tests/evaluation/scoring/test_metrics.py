@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from scipy.stats import pearsonr
+from statsmodels.stats.proportion import proportion_confint
 
 from pipelines.core.errors import UserError
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
@@ -60,14 +61,16 @@ def test_a_new_metric_is_one_file_and_one_name(
     run = make_run({"base": lambda row: "Result: Yes", "two": yes_but_one}, [path, "heldout_classification"])
     found = summarise(run.judgments, run.examples, run.config, seed=0)
     base, two = (found.models[name]["mine"] for name in ("base", "two"))
-    assert (base.metric, base.value, base.ci_low, base.no_interval) == (balanced, 0.5, None, "no spread")
+    # Always the same verdict: the jackknife sees no spread, the interval is that of half of 24 rows (Wilson).
+    assert (base.metric, base.value, base.no_interval) == (balanced, 0.5, "")
+    assert (base.ci_low, base.ci_high) == pytest.approx(proportion_confint(12, 24, method="wilson"), abs=1e-6)
     assert base.chance is two.chance is None  # not the judge's own figure
     assert two.value == two.value_parsed_only == pytest.approx((1 + 1 / 6) / 2, abs=1e-6)
     assert two.accuracy == pytest.approx(19 / 24, abs=1e-6)
     assert two.ci_low is not None and two.ci_high is not None and 0.3 < two.ci_low < two.value < two.ci_high < 0.9
     against = found.comparison["two"].benchmarks["mine"]
     assert (against.metric, against.difference) == (balanced, pytest.approx(1 / 12, abs=1e-6))
-    assert "(no interval: no spread, n = 24)" in against.sentence
+    assert against.ci_low is not None and against.ci_low < 0 < against.ci_high
     # The mean of a task is of one metric.
     assert found.tasks["two"]["classification"].benchmarks == ["heldout_classification"]
     assert found.comparison["two"].tasks["classification"].n == 60

@@ -17,8 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from pipelines.core.errors import UserError
 from pipelines.core.storage import read_json, write_json
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS, PAPER_BENCHMARKS
-from pipelines.evaluation.scoring import intervals, results
+from pipelines.evaluation.scoring import results
 from pipelines.evaluation.scoring.figures import plain
+from pipelines.evaluation.scoring.jackknife import UNDEFINED
 from pipelines.evaluation.scoring.results import Results, summarise
 
 REQUIRED = ["n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial"]
@@ -217,7 +218,7 @@ def test_a_perfect_and_a_silent_judge(make_run: Callable) -> None:
     for entry in found["models"]["perfect"].values():
         assert entry["value"] == 1.0
         if entry["metric"] == "pearson":
-            assert (entry["ci_low"], entry["no_interval"]) == (None, intervals.UNDEFINED)
+            assert (entry["ci_low"], entry["no_interval"]) == (None, UNDEFINED)
         else:
             n = entry["groups"]
             assert entry["ci_low"] == pytest.approx(n / (n + stats.norm.ppf(0.975) ** 2), abs=1e-6)  # Wilson

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.evaluation.scoring import correlations
-from pipelines.evaluation.scoring.intervals import Floats, Measured, of_jackknife
+from pipelines.evaluation.scoring.intervals import Floats, Measured
+from pipelines.evaluation.scoring.jackknife import of_jackknife
 from pipelines.evaluation.scoring.metrics.registry import metric
 from pipelines.judging.tasks import ABSOLUTE
 

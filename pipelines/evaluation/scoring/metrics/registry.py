@@ -17,7 +17,8 @@ import pandas as pd
 from pipelines.core.errors import UserError
 from pipelines.evaluation.benchmarks.registry import Benchmark
 from pipelines.evaluation.scoring import metrics as folder
-from pipelines.evaluation.scoring.intervals import Measured, jackknife
+from pipelines.evaluation.scoring.intervals import Measured
+from pipelines.evaluation.scoring.jackknife import Ends, jackknife
 from pipelines.judging.tasks import Task
 
 Value: TypeAlias = Callable[[pd.DataFrame], float | None]
@@ -73,14 +74,20 @@ def metric(
     *,
     label: str,
     tasks: Sequence[Task],
+    ends: Ends | None = (0.0, 1.0),
+    correlation: bool = False,
     measure: Measure | None = None,
     of_points: bool = False,
 ) -> Callable[[Value], Value]:
-    """Register a function of a table as a headline figure; see `Metric`. Without `measure` it is jackknifed."""
+    """Register a function of a table as a headline figure; see `Metric`.
+
+    Without `measure` it is jackknifed, as a figure between two `ends` (None for one without), or as a correlation.
+    """
 
     def register(value: Value) -> Value:
         names = tuple(task.name for task in tasks)
-        _METRICS[name] = Metric(name, label, names, value, measure or partial(jackknife, value), of_points)
+        interval = measure or partial(jackknife, value, ends=ends, correlation=correlation)
+        _METRICS[name] = Metric(name, label, names, value, interval, of_points)
         return value
 
     return register
