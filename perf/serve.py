@@ -105,7 +105,7 @@ class Servers:
         config = self.folder / "server.yaml"
         config.write_text(yaml.safe_dump({"engine": ENGINE, "service": self.service}))
         root = Path(__file__).parents[1]
-        command = [sys.executable, str(root / "ray_jobs" / "serve.py"), "--config", str(config)]
+        command = [sys.executable, str(root / "ray_jobs" / "judge_server.py"), "--config", str(config)]
         self._spawn("plugin", command, os.environ | {"PYTHONPATH": str(root)}, "/readyz")
 
     def _spawn(self, way: str, command: list[str], environment: dict[str, str], ready: str) -> None:

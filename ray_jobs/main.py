@@ -22,7 +22,7 @@ JOBS = {
     "sweep": "sweep",
     "map": "data_map",
     "plan": "plan",
-    "serve": "serve",
+    "serve": "judge_server",
     "keys": "keys",
 }
 

@@ -53,7 +53,7 @@ class Server:
         (folder / "server.yaml").write_text(yaml.safe_dump(config))
         self.log = folder / "server.log"
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "ray_jobs" / "serve.py"), "--config", str(folder / "server.yaml")],
+            [sys.executable, str(ROOT / "ray_jobs" / "judge_server.py"), "--config", str(folder / "server.yaml")],
             stdout=self.log.open("wb"),
             stderr=subprocess.STDOUT,
             cwd=ROOT,
