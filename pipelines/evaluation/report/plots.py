@@ -109,7 +109,7 @@ def headline(
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Above the axes. A legend is filled down its columns: of four entries, three columns would put the second below."""
+    """Above the axes. It is filled down its columns: with three, the second of four entries would stand below."""
     figure.legend(loc="outside upper left", ncols=3 if len(axes.get_legend_handles_labels()[0]) <= 3 else 2)
 
 

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, against a stub of the API (page_stub.py): no model is asked."""
+"""A person's way from texts to a verdict, in a real Chromium against a stub of the API: no model is asked."""
 
 from __future__ import annotations
 
@@ -6,99 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
-from serve.page import TYPES
-from tests.integration.page_stub import KEY, critique, stub
+from tests.integration.page.conftest import Visit
+from tests.integration.page.steps import DONE, expect, judged
+from tests.integration.page.stub import KEY, critique
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
-]
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DONE = "#after:not([hidden])"
-Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[FastAPI, str]]:
-    """The stub on a free port."""
-    app = stub()
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield app, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = server.force_exit = True
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Any, served: tuple[FastAPI, str]) -> Iterator[Visit]:
-    """Open the page as `new_context` is told; at the end there must have been no script error and no other host."""
-    app, address = served
-    app.state.asked, app.state.left, app.state.pause = [], 0, 0.0
-    wrong: list[str] = []
-    contexts = []
-
-    def hear(message: Any) -> None:
-        if message.type == "error" and "Failed to load resource" not in message.text:  # a refused request is no fault
-            wrong.append(message.text)
-
-    def visit(**settings: Any) -> Any:
-        contexts.append(browser.new_context(**settings))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", hear)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(address) or wrong.append(request.url))
-        page.goto(address)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def expect(locator: Any) -> Any:
-    """Waits for what is asserted next. Playwright's `wait_for_function` would evaluate text, which the page forbids."""
-    return sync_api.expect(locator)
-
-
-def judged(page: Any, example: str, key: str = KEY) -> Any:
-    page.click(f"[data-example={example}]")
-    page.fill("#key", key)
-    page.click("#judge")
-    page.wait_for_selector(DONE)
-    return page
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def test_a_comparison_from_paste_to_verdict(visit: Visit, served: tuple[FastAPI, str]) -> None:
@@ -337,73 +254,6 @@ def test_copying_works_without_the_clipboard_interface(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.id") == "copy-json"
 
 
-def test_everything_can_be_done_with_the_keyboard_and_the_focus_is_seen(visit: Visit) -> None:
-    page = visit()
-    seen = []
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        at, outline = page.evaluate(
-            "() => { const at = document.activeElement; return ["
-            "at.dataset.example || at.name || at.id.replace(/-[0-9]+$/, '') || at.tagName,"
-            "getComputedStyle(at).outlineWidth]; }"
-        )
-        if at == "BODY":
-            break
-        assert outline == "3px", at
-        seen.append(at)
-    order = ["task", "instruction", "response-a", "response-b", "rubric", "add-criterion", "SUMMARY", "ties"]
-    order += ["both-orders", "with-critique", "key", "judge"]
-    assert [at for at in seen if at in order] == order
-    assert seen[:2] == ["A", "A"] and len(seen) == len(order) + 5  # two links and the examples too
-
-
-@pytest.mark.parametrize("width", [320, 360, 640, 1280])
-def test_nothing_is_wider_than_the_window(visit: Visit, width: int) -> None:
-    page = visit(viewport={"width": width, "height": 740})
-    page.click("[data-example=classify]")
-    page.fill("#labels", f"{'long' * 20}, {'words and ' * 12}, no")
-    judged_now = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    assert page.evaluate(judged_now)
-    page.fill("#key", KEY)
-    page.click("#judge")
-    page.wait_for_selector(DONE)
-    assert page.evaluate(judged_now)
-    judged(page, "pairwise")
-    assert page.evaluate(judged_now)
-    judged(page, "absolute")
-    assert page.evaluate(judged_now)
-    for box in page.locator("button:visible, input[type=radio]:visible").all():
-        assert box.bounding_box()["x"] + box.bounding_box()["width"] <= width
-
-
-def test_dark_and_calm_are_heeded(visit: Visit, served: tuple[FastAPI, str]) -> None:
-    served[0].state.pause = 0.05
-    grounds = set()
-    for scheme, motion in (("light", "no-preference"), ("dark", "reduce")):
-        page = visit(color_scheme=scheme, reduced_motion=motion)
-        page.click("[data-example=pairwise]")
-        page.fill("#key", KEY)
-        page.click("#judge")
-        page.wait_for_selector("#status.busy")
-        moving = page.evaluate("getComputedStyle(document.querySelector('#status'), '::before').animationName")
-        assert moving == ("pulse" if motion == "no-preference" else "none")
-        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        page.wait_for_selector(DONE)
-    assert len(grounds) == 2
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(visit: Visit, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    page = visit(color_scheme=scheme)
-    states = [lambda: None, *[lambda name=name: judged(page, name) for name in ("pairwise", "absolute", "classify")]]
-    for state in [*states, lambda: judged(page, "pairwise", "sel_wrong")]:
-        state()
-        found = axe.Axe().run(page).response
-        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]] == []
-        assert len(found["passes"]) > 25
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_events_are_whole_however_the_network_cuts_them(visit: Visit, size: int) -> None:
     text = (
@@ -425,9 +275,3 @@ def test_events_are_whole_however_the_network_cuts_them(visit: Visit, size: int)
         [list(text.encode()), size],
     )
     assert found == [["critique", "é–😀"], ["critique", "two lines"], ["message", "plain"], ["result", "last"]]
-
-
-def test_the_page_loads_its_own_files_and_no_others(visit: Visit) -> None:
-    page = visit()
-    loaded = page.evaluate("performance.getEntriesByType('resource').map(one => new URL(one.name).pathname)")
-    assert {name.removeprefix("/page/") for name in loaded} | {"icon.svg"} == set(TYPES) - {"index.html"}
