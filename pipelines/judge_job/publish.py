@@ -84,9 +84,9 @@ def publish(output: Place, requests: Rows, judged: Rows, manifest: dict[str, Any
     def write(folder: Place) -> step.Result:
         for name in PRODUCTS:
             storage.remove(folder / name)
-        storage.write_rows(folder / "data", _rows(judged.folder, "status = 'ok'", DATA, digests), DATA)
+        storage.write_ordered(folder / "data", _rows(judged.folder, "status = 'ok'", DATA, digests), DATA)
         lost = (_rows(rows.folder, "status <> 'ok'", QUARANTINE, digests) for rows in (requests, judged))
-        storage.write_rows(folder / "quarantine", (batch for batches in lost for batch in batches), QUARANTINE)
+        storage.write_ordered(folder / "quarantine", (batch for batches in lost for batch in batches), QUARANTINE)
         ledger = {rows.folder.parent.name: ledger_of(rows) for rows in (requests, judged)}
         total = totals(ledger, folder)
         storage.write_json(folder / "ledger.json", {"total": total, "segments": ledger})
@@ -102,7 +102,7 @@ def _rows(folder: Place, keep: str, columns: pa.Schema, digests: dict[str, str])
     """The rows that `keep` selects, in the order of the input."""
     with sql.connect(MEMORY, rows=folder) as connection:
         found = connection.sql(f"select * from rows where {keep} order by raw_id")
-        for batch in found.to_arrow_reader(2048):
+        for batch in found.to_arrow_reader(10_000):
             yield _shown(batch, columns, digests)
 
 

@@ -144,3 +144,13 @@ def test_what_a_library_writes_for_its_owner_alone_can_be_read_like_the_rest(tmp
         os.umask(before)
     modes = [(tmp_path / "model" / name).stat().st_mode & 0o777 for name in ("weights", "deep/script")]
     assert modes == [0o640, 0o740]
+
+
+def test_batches_written_in_order_are_read_in_order_from_files_of_bounded_size(tmp_path: Path) -> None:
+    schema = pa.schema([("n", pa.int64())])
+    batches = [pa.record_batch([[2 * n, 2 * n + 1]], schema=schema) for n in range(6)]
+    storage.write_ordered(tmp_path / "some", batches, schema, most=3)
+    assert [pq.read_metadata(path).num_rows for path in storage.files(tmp_path / "some")] == [4, 4, 4]
+    assert storage.read_table(tmp_path / "some")["n"].to_pylist() == list(range(12))
+    storage.write_ordered(tmp_path / "none", [], schema)
+    assert storage.read_table(tmp_path / "none").schema == schema

@@ -52,7 +52,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     ray.shutdown()  # of the modules before
     folder = tmp_path_factory.mktemp("batch")
     write_files(folder / "in")
-    settings = [f"out_dir={folder / 'out'}", f"judge.input={folder / 'in'}", "judge.max_tokens=12"]
+    settings = [f"out_dir={folder / 'out'}", f"judge.input={folder / 'in'}", "judge.max_tokens=8"]
     settings += ["max_error_share=0.4", "judge.rows_per_block=4", f"judge.output={folder / 'judged'}"]
     return load_config(ROOT / "ray_jobs" / "configs" / "judge.yaml", settings)
 
@@ -66,7 +66,7 @@ def judged(config: Config) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_files_are_judged_once_and_again_where_a_row_has_changed(
     config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
