@@ -129,8 +129,8 @@ def of_pearson_difference(one: float, two: float) -> Case:
         found = []
         for r in (one, two):
             score = r * gold + np.sqrt(1 - r * r) * normal(generator, n, size, icc)
-            levels = (np.clip(np.round(3 + 1.2 * level), 1, 5) for level in (score, gold))
-            found.append(pearson.measure(table_of(*levels, n, size)))
+            said, label = (np.clip(np.round(3 + 1.2 * level), 1, 5) for level in (score, gold))
+            found.append(pearson.measure(table_of(said, label, n, size)))
         return found
 
     def interval(generator: np.random.Generator, n: int, size: int, icc: float) -> Interval:
