@@ -12,9 +12,12 @@ import types
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
 from serve.launch import server_arguments, server_environment
 from serve.settings import ServerConfig
+
+SAME_REPLICA = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 class JudgeServer:
@@ -66,6 +69,8 @@ def build(args: dict[str, Any]) -> serve.Application:
         max_queued_requests=config.service.queue,
         graceful_shutdown_timeout_s=config.service.drain,
         health_check_period_s=5,
+        # Requests with one `x-session-id` go to one replica, as long as there is room: its cache holds what they share.
+        request_router_config=RequestRouterConfig(request_router_class=SAME_REPLICA),
     )
     app: serve.Application = deployment.bind(config.model_dump(mode="json"))
     return app

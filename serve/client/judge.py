@@ -15,7 +15,7 @@ import httpx2
 from serve.client.errors import JudgeError, connection_errors, refused
 from serve.client.groups import GROUP, NDJSON, PARALLEL, Group, Line, Splitter
 from serve.client.retries import Retries
-from serve.client.wire import Asked, Hearing, OnCritique, body_of, judged, settings
+from serve.client.wire import Asked, Hearing, OnCritique, body_of, judged, same_replica, settings
 from serve.schemas import BatchResult, JudgeResponse
 
 T = TypeVar("T")
@@ -170,7 +170,7 @@ class Judge:
             if on_critique is not None:
                 return self._listen(path, body, on_critique)
             with connection_errors():
-                return judged(self.http.post(path, json=body))
+                return judged(self.http.post(path, json=body, headers=same_replica(body)))
 
         return self._until_answered(once)
 
@@ -186,7 +186,7 @@ class Judge:
     def _listen(self, path: str, body: dict[str, Any], on_critique: OnCritique) -> JudgeResponse:
         hearing = Hearing(on_critique)
         with hearing.errors(), connection_errors():
-            with self.http.sse(path, method="POST", json=body) as events:
+            with self.http.sse(path, method="POST", json=body, headers=same_replica(body)) as events:
                 if events.response.status_code != 200:
                     events.response.read()
                     raise refused(events.response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,6 +82,12 @@ def body_of(asked: Mapping[str, Any], *, stream: bool = False) -> dict[str, Any]
     """The body of a request, without what is None."""
     said = {name: value for name, value in asked.items() if value is not None}
     return said | {"stream": True} if stream else said
+
+
+def same_replica(body: Mapping[str, Any]) -> dict[str, str]:
+    """A header by which Ray Serve sends requests that begin alike to one replica, whose cache holds the beginning."""
+    beginning = json.dumps([body.get(name) for name in ("instruction", "messages", "context")], default=list)
+    return {"x-session-id": hashlib.sha256(beginning.encode("utf-8", "replace")).hexdigest()[:32]}
 
 
 def judged(response: httpx2.Response) -> JudgeResponse:

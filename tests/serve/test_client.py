@@ -420,3 +420,11 @@ def test_address_with_or_without_v1(base: str) -> None:
     with pytest.raises(JudgeError):
         judge.pairwise(**PAIR)
     assert asked == ["http://judge/v1/judge/pairwise"]
+
+
+def test_requests_that_begin_alike_name_one_replica() -> None:
+    from serve.client.wire import same_replica
+
+    one = same_replica({"instruction": "i", "context": "c", "responses": ["a", "b"]})
+    assert one == same_replica({"instruction": "i", "context": "c", "responses": ["b", "a"], "rubric": "r"})
+    assert one != same_replica({"instruction": "i", "context": "other", "responses": ["a", "b"]})

@@ -18,7 +18,12 @@ CANARY = "canary-7f3a"
 JSON = {"content-type": "application/json"}
 HUGE = "1" + "0" * 400
 PATHS = {
-    "/v1/judge/pairwise": {**PAIR, "context": CANARY, "criteria": [{"name": "n", "rubric": "r"}], "allowed": ["A", "B"]},
+    "/v1/judge/pairwise": {
+        **PAIR,
+        "context": CANARY,
+        "criteria": [{"name": "n", "rubric": "r"}],
+        "allowed": ["A", "B"],
+    },
     "/v1/judge/absolute": {**ONE, "context": CANARY, "allowed": ["1", "2", "3"]},
     "/v1/judge/classify": {**ONE, "context": CANARY, "rubric": "?"},
     "/v1/fine_tuning/alpha/graders/run": {**GRADER, "item": {"x": CANARY}},
