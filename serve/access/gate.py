@@ -4,8 +4,9 @@ In this order: id of the request, headers, path, drain, key, scope, concurrency 
 chat completions its fields, then the app. Everything is denied that is not on a list (`paths`, `headers`, `chat`).
 
 `vllm serve --middleware serve.access.gate.Gate` makes it of the app alone; its settings are then those of the variable
-OPENSELENE_SERVICE (`serve.settings.load_settings`). The app gives it what it cannot know by itself as `app.state.control_tokens`
-(texts of the model's control tokens, once the engine is up) and `app.state.watch` (counters); it gives the app
+OPENSELENE_SERVICE (`serve.settings.load_settings`). The app gives it what it cannot know by itself: as
+`app.state.control_tokens` the texts of the model's control tokens, once the engine is up, and as `app.state.watch`
+counters. It gives the app
 `app.state.gate` at the start, with `gate.drain`, and `scope["caller"]` in every request.
 """
 
