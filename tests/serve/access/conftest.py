@@ -30,7 +30,7 @@ class Result:
     finished: bool = False
 
     def header(self, name: str) -> str | None:
-        found = [value for key, value in self.headers if key == name.encode()]
+        found = [value for key, value in self.headers if key.lower() == name.encode()]
         assert len(found) <= 1, f"{name} twice"
         return found[0].decode() if found else None
 
