@@ -8,7 +8,7 @@ import instructor
 from openai import OpenAI
 from pydantic import BaseModel
 from ragas.llms import llm_factory
-from ragas.llms.base import InstructorLLM
+from ragas.llms.base import InstructorLLM, InstructorModelArgs
 from ragas.metrics import DiscreteMetric
 
 
@@ -20,13 +20,16 @@ class Grade(BaseModel):
 
 address, key = sys.argv[1:3]
 client = OpenAI(base_url=f"{address}/v1", api_key=key)
-strict = InstructorLLM(instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA), "judge", "openai")
+few = InstructorModelArgs(max_tokens=128)  # the default is 1024, more than a small model has room for
+strict = InstructorLLM(instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA), "judge", "openai", few)
 said = {"strict": strict.generate("Is Oslo the capital of Norway?", Grade).value}
 metric = DiscreteMetric(
     name="right", prompt="Does {response} answer {question}? Say pass or fail.", allowed_values=["pass", "fail"]
 )
 try:
-    found = metric.score(llm=llm_factory("judge", client=client), question="Name the capital.", response="Oslo")
+    found = metric.score(
+        llm=llm_factory("judge", client=client, max_tokens=128), question="Name the capital.", response="Oslo"
+    )
     said["metric"] = found.value
 except instructor.exceptions.InstructorRetryException as exc:  # the model wrote no such JSON, or the service refused
     said["metric_error"] = type(exc.failed_attempts[-1].exception).__name__ if exc.failed_attempts else str(exc)[:200]
