@@ -130,7 +130,7 @@ class Said:
     """Truth values on their way from the device."""
 
     def __init__(self, values: torch.Tensor) -> None:
-        self.values, self.event = values, None
+        self.values, self.event, self.known = values, None, list[bool]()
         if values.is_cuda:
             self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self.values.copy_(values, non_blocking=True)
@@ -139,9 +139,11 @@ class Said:
 
     def read(self) -> list[bool]:
         """The values, once they have arrived."""
-        if self.event is not None:
-            self.event.synchronize()
-        return list(self.values.tolist())
+        if not self.known:
+            if self.event is not None:
+                self.event.synchronize()
+            self.known = self.values.tolist()
+        return self.known
 
 
 class Text:
