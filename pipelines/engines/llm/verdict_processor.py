@@ -119,9 +119,10 @@ class Confined:
 
     def settle(self) -> None:
         """Learn whether the last free step put the label there."""
-        if self.waits is None or len(self.rule.tokens) == self.waits[0]:  # nothing came of that step
+        if self.waits is None:
             return
         (at, said, place), self.waits = self.waits, None
+        # Where no token came of that step, as in a part of a long prompt, it is taken again.
         if len(self.rule.tokens) > at and self.rule.at is None and said.read()[place]:
             self.rule.close(at)
 
