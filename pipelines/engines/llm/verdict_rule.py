@@ -147,8 +147,9 @@ class Rule:
         begun = self.last.lstrip()
         if begun and ending.label.startswith(begun):  # the model was about to write it
             return self.encode(ending.label[len(begun) :])
-        at_a_line = not self.heard.answer.strip() or (ending.on_a_line and self.heard.answer.endswith("\n"))
-        return ending.line if at_a_line else ending.text
+        blank = not (self.heard.settled or self.heard.answer.strip())
+        at_a_line = ending.on_a_line and self.heard.answer.endswith("\n")
+        return ending.line if blank or at_a_line else ending.text
 
     def _read(self, token: int) -> None:
         self.seen += 1

@@ -158,14 +158,20 @@ def test_rows_may_move_swap_leave_and_be_replaced(tokenizer: Any) -> None:
     assert sorted(batch.processor.rows) == [1, 2]
 
 
-@pytest.mark.parametrize("stop", range(1, 20))
+def changes_its_mind(tokenizer: Any) -> Request:
+    """It would end its turn, and then, once a line has been begun for it, write on."""
+    one = Request(tokenizer, "A paragraph.")
+    one.wants += encode_text(tokenizer, "Another paragraph.")
+    return one
+
+
+@pytest.mark.parametrize("stop", range(10, 22))
 def test_a_request_that_comes_back_goes_on_as_if_it_had_never_left(tokenizer: Any, stop: int) -> None:
-    whole = Request(tokenizer, "A paragraph.")
-    batch = Batch(tokenizer)
+    whole, batch = changes_its_mind(tokenizer), Batch(tokenizer)
     batch.update(added={0: whole})
     batch.finish()
     assert whole.text.startswith("A paragraph.\nResult: ")
-    one, batch = Request(tokenizer, "A paragraph."), Batch(tokenizer)
+    one, batch = changes_its_mind(tokenizer), Batch(tokenizer)
     batch.update(added={0: one})
     for _ in range(stop):
         batch.step()

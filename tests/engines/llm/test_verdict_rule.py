@@ -105,6 +105,14 @@ def test_a_label_in_bold_may_be_closed_first(tokenizer: Any) -> None:
     assert Answer(tokenizer, PLAIN, said="*Result*:").next == [" "]
 
 
+@pytest.mark.parametrize("said", ["Result: ", "Fine.\n**Result:**\n\n"])
+def test_no_white_space_is_doubled_where_one_token_holds_the_label_and_some(tokenizer: Any, said: str) -> None:
+    answer = Answer(tokenizer, PLAIN)
+    answer.rule.spell = lambda token: said
+    answer.tokens.append(0)
+    assert answer.next == ["1", "2"]
+
+
 def test_one_verdict_may_begin_another(tokenizer: Any) -> None:
     answer = Answer(tokenizer, PLAIN, said="Result: ")
     assert answer.next == ["1", "2"]
