@@ -200,7 +200,7 @@ def test_each_refusal_has_its_status_and_one_form(server: Server) -> None:
     judge_only = server.add_key("judge only", ("judge",))
     once = server.add_key("once", ("judge",), requests_per_minute=1)
     time.sleep(1.1)  # the file of keys is looked at once a second
-    assert (server.post("/v1/judge/pairwise", SHORT, key="")).status_code == 401
+    assert (server.post("/v1/judge/pairwise", SHORT, key="sel_unknown")).status_code == 401
     assert code_of(server.post("/v1/chat/completions", chat, key=judge_only)) == "insufficient_scope"
     for path in ("/tokenize", "/v1/completions", "/invocations", "/collective_rpc", "/v1/load_lora_adapter"):
         assert server.post(path, {}).status_code == 404, path
