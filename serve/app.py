@@ -24,11 +24,11 @@ class JudgeServer:
     """One replica.
 
     Args:
-        config: keys of ServerConfig.
+        args: keys of ServerConfig.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = ServerConfig.model_validate(config)
+    def __init__(self, args: dict[str, Any]) -> None:
+        self.config = ServerConfig.model_validate(args)
         # Before vLLM is imported, which reads some of them then.
         os.environ.update(server_environment(self.config))
         from vllm import AsyncEngineArgs, AsyncLLMEngine
@@ -57,11 +57,11 @@ class JudgeServer:
         await asyncio.to_thread(self.engine.shutdown)
 
 
-def build(args: dict[str, Any]) -> serve.Application:
-    """The application from the `args` of serve/config.yaml."""
+def deployment(args: dict[str, Any]) -> serve.Deployment:
+    """The deployment that suits a config; its replicas are made of the same `args`."""
     config = ServerConfig.model_validate(args)
     gpus = config.engine.num_gpus
-    deployment = serve.deployment(
+    return serve.deployment(
         serve.ingress()(JudgeServer),
         name="JudgeServer",
         ray_actor_options={"num_cpus": config.engine.num_cpus * max(gpus, 1), "num_gpus": gpus},
@@ -72,7 +72,11 @@ def build(args: dict[str, Any]) -> serve.Application:
         # Requests with one `x-session-id` go to one replica, as long as there is room: its cache holds what they share.
         request_router_config=RequestRouterConfig(request_router_class=SAME_REPLICA),
     )
-    app: serve.Application = deployment.bind(config.model_dump(mode="json"))
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application from the `args` of serve/config.yaml."""
+    app: serve.Application = deployment(args).bind(args)
     return app
 
 
