@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ class JudgePlugin:
         from serve import graders, page, routes
         from serve.documentation import describe
 
+        # vLLM's own list names the folder that a model lies in.
+        app.router.routes[:] = [one for one in app.router.routes if getattr(one, "path", None) != "/v1/models"]
         for router in (routes.router, graders.router, page.router):
             app.include_router(router)
         describe(app)
@@ -52,6 +55,7 @@ class JudgePlugin:
         ask: Any = EngineAsk(engine_client, tokenizer, room, thinking_of(settings.reasoning, tokenizer))
         name = (args.served_model_name or [args.model])[0]
         state.watch, state.control_tokens = here(), frozenset(control_tokens(tokenizer).values())
+        state.adapters, state.started = [one.name for one in args.lora_modules or ()], int(time.time())
         judge = JudgeService(ask, settings, ModelFacts(name, digest), state.watch)
         await judge.warm_up()
         state.judge = judge  # from here on the server is ready

@@ -97,6 +97,15 @@ async def judge_batch(request: Request) -> Response:
     return Batch(service_of(request), caller.turn if caller else None)
 
 
+@router.get("/v1/models", tags=["models"], response_model=None, responses=documented(401, 403, 503))
+async def models(request: Request) -> Response:
+    """The judge, and its adapters for chats, in OpenAI's form."""
+    names = [service_of(request).model.name, *getattr(request.app.state, "adapters", ())]
+    started = getattr(request.app.state, "started", 0)
+    found = [{"id": name, "object": "model", "created": started, "owned_by": "openselene"} for name in names]
+    return JSONResponse({"object": "list", "data": found})
+
+
 @router.get("/healthz", tags=["health"])
 async def alive() -> dict[str, str]:
     """The process answers."""

@@ -100,3 +100,20 @@ def test_the_documentation_shows_what_the_gate_lets_through_and_nothing_else() -
 
 def test_command_line_begins_with_the_model(config: ServerConfig) -> None:
     assert command_line(config)[0] == config.engine.model
+
+
+def test_the_list_of_models_names_no_folder() -> None:
+    from types import SimpleNamespace
+
+    from fastapi.testclient import TestClient
+
+    from serve.plugin import JudgePlugin
+
+    app = FastAPI()
+    app.add_api_route("/v1/models", lambda: {"root": "/home/someone/model"}, methods=["GET"])  # as vLLM's app has it
+    JudgePlugin().attach_router(app)
+    app.state.judge = SimpleNamespace(model=SimpleNamespace(name="judge"))
+    app.state.adapters, app.state.started = ["strict"], 7
+    found = TestClient(app).get("/v1/models").json()
+    assert [(one["id"], one["created"]) for one in found["data"]] == [("judge", 7), ("strict", 7)]
+    assert set(found["data"][0]) == {"id", "object", "created", "owned_by"}
