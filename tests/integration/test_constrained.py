@@ -49,7 +49,7 @@ def ask(loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
     """One engine for the module; it belongs to one event loop."""
     from pipelines.engines.llm.engine import engine_environment, start_engine
 
-    config = EngineConfig(dtype="float32", max_model_len=1024, kv_cache_gb=0.5)
+    config = EngineConfig(dtype="float32", max_model_len=1024, kv_cache_gb=1)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in engine_environment(config).items():
             patch.setenv(name, value)

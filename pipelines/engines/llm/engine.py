@@ -42,7 +42,8 @@ def engine_arguments(engine: EngineConfig) -> dict[str, Any]:
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "enable_prefix_caching": True,
-        "logits_processors": [PROCESSOR],  # nothing to requests that ask for no closing
+        # Nothing to requests that ask for no closing; vLLM has no processors beside speculative decoding.
+        "logits_processors": [] if engine.engine_args.get("speculative_config") else [PROCESSOR],
         # Where Ray runs, vLLM would let it place a worker on each of several GPUs; these GPUs belong to the actor.
         "distributed_executor_backend": "mp" if engine.num_gpus > 1 else "uni",
     }

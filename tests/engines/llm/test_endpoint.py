@@ -17,6 +17,7 @@ from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import EXAMPLE, JUDGED, Row
 from pipelines.core.stage import to_table
 from pipelines.engines.endpoint_config import EndpointConfig
+from pipelines.engines.llm.ask import Closing
 from pipelines.engines.llm.endpoint import EndpointAsk, EndpointError, Refused, require_endpoint
 from pipelines.engines.llm.endpoint_stage import EndpointStage
 from pipelines.engines.llm.judge import Judge
@@ -201,6 +202,18 @@ def test_a_set_of_answers_cannot_be_asked_for(serve: Callable[..., Standin]) -> 
     with pytest.raises(ValueError, match="set of answers"):
         ask(config(server), "x", choices=["Yes", "No"])
     assert server.bodies == []
+
+
+def test_an_endpoint_is_held_to_no_ending(serve: Callable[..., Standin]) -> None:
+    server = serve(Reply())
+    with pytest.raises(UserError, match="cannot be held to the ending") as refused:
+        ask(config(server), "x", closing=Closing("Result:", {"A": "Result: A", "B": "Result: B"}))
+    assert server.bodies == [] and "\n" not in refused.value.what
+
+
+def test_an_endpoints_answer_is_handed_on_in_one_piece(serve: Callable[..., Standin]) -> None:
+    server, heard = serve(Reply(body=completion("Yes."))), list[str]()
+    assert ask(config(server), "x", on_text=heard.append)[0].text == "Yes." and heard == ["Yes."]
 
 
 def test_the_driver_asks_once_before_rows_are_sent(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pipelines.engines.config import EngineConfig
 from pipelines.engines.llm.engine import engine_arguments, engine_environment
 from pipelines.engines.llm.steps import PromptStep
+from pipelines.engines.llm.verdict_rule import PROCESSOR
 from pipelines.engines.llm.vllm_stage import PromptStage
+
+VLLM = "vllm.v1.sample.logits_processor"
 
 
 def test_cpu_and_gpu_differ_in_devices_only() -> None:
@@ -23,6 +27,14 @@ def test_cpu_and_gpu_differ_in_devices_only() -> None:
 
 def test_engine_args_of_the_config_win() -> None:
     assert engine_arguments(EngineConfig(engine_args={"enforce_eager": False}))["enforce_eager"] is False
+
+
+def test_every_engine_can_hold_answers_to_their_ending_but_one_that_speculates() -> None:
+    assert engine_arguments(EngineConfig())["logits_processors"] == [PROCESSOR]
+    speculates = EngineConfig(engine_args={"speculative_config": {"method": "ngram"}})
+    assert engine_arguments(speculates)["logits_processors"] == []
+    module, _, name = PROCESSOR.partition(":")
+    assert issubclass(getattr(import_module(module), name), import_module(VLLM).LogitsProcessor)
 
 
 class Wordy(PromptStep):

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.evaluation.asking.judgments import JUDGMENT, read_judgments
+from pipelines.evaluation.report.unread import unread_lines
 
 GOOD = {"q": "Which?", "a": "first", "b": "second", "label": "A"}
 Rows = list[dict[str, Any]]
@@ -55,6 +57,16 @@ def test_judged_rows_and_examples_read_the_same_as_the_file(run: Any) -> None:
     for other in (from_parts, both):
         assert from_file.drop(columns="parse_status").equals(other.drop(columns="parse_status"))
     assert Counter(from_file["outcome"]) == {"ok": 3, "failed": 1, "unasked": 1}
+
+
+def test_a_verdict_whose_label_was_put_there_counts_as_read(run: Any, tmp_path: Path) -> None:
+    table = pq.read_table(run.judgments["base"])
+    place = table.schema.get_field_index("parse_status")
+    changed = pc.replace_substring_regex(table["parse_status"], "^ok$", "completed")
+    path = tmp_path / "completed.parquet"
+    pq.write_table(table.set_column(place, table.schema.field(place), changed), path)
+    assert Counter(read_judgments(path)["outcome"]) == {"ok": 3, "failed": 1, "unasked": 1}
+    assert unread_lines({"base": path}) == []
 
 
 def test_missing_judgments_are_a_clear_error(tmp_path: Path) -> None:
