@@ -1,4 +1,6 @@
-"""The access log: one JSON line a request, with no text of the request in it.
+"""The service's log: JSON lines to standard error, one a request, with no text of the request in it.
+
+It has a handler of its own: under vLLM nothing is shown that is said elsewhere than in vLLM's loggers.
 
 Written by a thread, a tenth of a second later: neither a full pipe nor a slow disk holds up a request, and a busy
 service wakes the thread ten times a second, not with every request. While 10,000 lines wait, the oldest are dropped.
@@ -15,14 +17,15 @@ import time
 from collections import deque
 from typing import Any
 
-NAME = "openselene.access"
+NAME = "openselene"
 WAITING, PAUSE = 10_000, 0.1  # lines; seconds
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        fields = record.args if isinstance(record.args, dict) else {}
+        said = {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        fields = record.args if isinstance(record.args, dict) else said
         return json.dumps({"time": f"{at}.{int(record.msecs):03d}Z", **fields})
 
 
@@ -58,17 +61,23 @@ class _Later(logging.Handler):
                 return
 
 
+def set_up() -> None:
+    """Show what the loggers `openselene.*` say, unless someone has given `openselene` handlers of his own."""
+    log = logging.getLogger(NAME)
+    if not log.handlers:
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        written = logging.StreamHandler(sys.stderr)
+        written.setFormatter(_Json())
+        log.addHandler(_Later(written))
+
+
 class AccessLog:
-    """Lines of the logger `openselene.access`; to standard error, unless someone has given that logger handlers."""
+    """Lines of the logger `openselene.access`."""
 
     def __init__(self) -> None:
-        self._log = logging.getLogger(NAME)
-        if not self._log.handlers:
-            self._log.setLevel(logging.INFO)
-            self._log.propagate = False
-            written = logging.StreamHandler(sys.stderr)
-            written.setFormatter(_Json())
-            self._log.addHandler(_Later(written))
+        set_up()
+        self._log = logging.getLogger(f"{NAME}.access")
 
     def write(self, **fields: Any) -> None:
         """One line. `key` is the id of the key, never the key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from pipelines.core.yaml_model import parse_model
 from serve.access.gate import Gate
 from serve.access.keys import changing, make, until
+from serve.access.logs import NAME, set_up
 from serve.settings import ServiceSettings
 
 JUDGE = "/v1/judge/pairwise"
@@ -127,6 +129,13 @@ class Client:
         }
         await self.gate(scope, receive, send)
         return result
+
+
+@pytest.fixture(autouse=True)
+def seen_by_caplog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's log passes nothing on to the root logger, where pytest listens."""
+    set_up()
+    monkeypatch.setattr(logging.getLogger(NAME), "propagate", True)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -257,6 +257,7 @@ JSON = st.recursive(
 NAMES = st.sampled_from([*Chat.model_fields, *DANGEROUS, "role", "content"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, JSON) | JSON)
 def test_whatever_comes_is_passed_or_refused(body: Any) -> None:
     raw = json.dumps(body).encode("utf-8", "surrogatepass")
@@ -268,6 +269,7 @@ def test_whatever_comes_is_passed_or_refused(body: Any) -> None:
         assert set(out) <= set(Chat.model_fields)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from(TOKENS))
 def test_no_text_hides_a_control_token(before: str, after: str, token: str) -> None:
     if len(before) + len(after) < 900:

@@ -283,7 +283,10 @@ def test_one_json_line_a_request_without_key_or_text(make_key: Make, tmp_path: P
 import asyncio, httpx
 from serve.access.gate import Gate
 from serve.settings import ServiceSettings
+raise_it = []
 async def app(scope, receive, send):
+    if raise_it:
+        raise ValueError("SECRET")
     await send({{"type": "http.response.start", "status": 200, "headers": []}})
     await send({{"type": "http.response.body", "body": b"SECRET"}})
 async def main():
@@ -292,16 +295,21 @@ async def main():
         headers = {{"authorization": "Bearer {key}"}}
         await http.post("/v1/judge/pairwise?q=SECRET", content=b"SECRET", headers=headers)
         await http.get("/SECRET")
+        raise_it.append(1)
+        await http.post("/v1/judge/pairwise", headers=headers)
 asyncio.run(main())
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
+    failure = lines.pop(2)
     assert [(line["route"], line["status"], line["key"], line["bytes"] > 0) for line in lines] == [
         (JUDGE, 200, key[4:14], True),
         ("other", 404, "", True),
+        (JUDGE, 500, key[4:14], True),
     ]
+    assert (failure["level"], failure["message"]) == ("error", f"request {lines[2]['id']}: ValueError")
     assert set(lines[0]) == {"time", "id", "key", "route", "status", "seconds", "bytes"}
     assert "SECRET" not in done.stderr and key not in done.stderr
 

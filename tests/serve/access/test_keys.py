@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -53,6 +53,7 @@ def test_ten_thousand_keys_differ() -> None:
     assert len(set(made)) == 10_000
 
 
+@settings(deadline=None)  # files
 @given(st.data())
 def test_no_key_but_the_whole_one_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("k") / "keys.yaml"
