@@ -124,9 +124,14 @@ def opens_verdict(line: str) -> bool:
     return len(line) <= LONGEST_LABEL and _OPENING.fullmatch(line) is not None
 
 
+def begins_verdict(line: str) -> bool:
+    """Whether a line begins with the label of a verdict line."""
+    return _OPENING.match(line[:LONGEST_LABEL]) is not None
+
+
 def may_open_verdict(line: str) -> bool:
-    """Whether a line so far may become the label of a verdict line, or is it."""
-    return len(line) <= LONGEST_LABEL and _OPENING.fullmatch(line, partial=True) is not None
+    """Whether a line so far begins with the label of a verdict line, or may come to."""
+    return begins_verdict(line) or _OPENING.fullmatch(line[:LONGEST_LABEL], partial=True) is not None
 
 
 def may_be_label(text: str) -> bool:

@@ -313,3 +313,18 @@ def test_a_row_without_responses_or_verdicts_is_a_failure_of_the_row(column: str
     row |= {"responses": ["a", "b"], "allowed": ["A", "B"], column: value}
     with pytest.raises(RowFailure, match=f"no_{column}"):
         render(load("pairwise_compact"), row)
+
+
+@pytest.mark.parametrize(("name", "task"), judge_templates())
+@pytest.mark.parametrize("cot", [True, False])
+def test_the_rubric_may_stand_after_everything_that_is_judged(name: str, task: str, cot: bool) -> None:
+    values = row(task, instruction="INSTRUCTION", context="CONTEXT", reference="REFERENCE")
+    one, other = (render(load(name), values | {"rubric": rubric}, cot=cot, rubric_last=True) for rubric in ("XX", "YY"))
+    shared, rubric, _ = one.partition("XX")
+    assert rubric and other.startswith(shared) and "XX" not in shared
+    assert [text for text in ("INSTRUCTION", "CONTEXT", "REFERENCE", *values["responses"]) if text not in shared] == []
+    first = render(load(name), values | {"rubric": "XX"}, cot=cot)
+    assert {*re.findall(r"\w+", first)} <= {*re.findall(r"\w+", one)} | {"this"}
+    without = values | {"rubric": ""}
+    if task == "pairwise":
+        assert render(load(name), without, cot=cot, rubric_last=True) == render(load(name), without, cot=cot)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.judging.parse import parse
-from pipelines.judging.thoughts import MARKS, NEVER, Parted, Thinking, part, thinking_of
+from pipelines.judging.thoughts import MARKS, NEVER, Listening, Parted, Thinking, part, thinking_of
 from tests.judging.test_chat import IM, byte_tokenizer
 
 THINK = Thinking("<think>", "</think>")
@@ -78,3 +80,19 @@ def test_marks_are_found_in_the_chat_template_or_the_vocabulary() -> None:
     tokenizer.chat_template = IM.replace("assistant\n{%", "assistant\n<think>\n{%")
     assert thinking_of("auto", tokenizer) == OPENED
     assert thinking_of("auto") is None
+
+
+@pytest.mark.parametrize("thinking", [None, NEVER, Thinking("<think>", "</think>", opened=True, expected=True)])
+@given(
+    pieces=st.lists(
+        st.sampled_from(["a", "\n", " ", "<think>", "</thi", "nk>", "</think>", "[THINK]", "<"]), max_size=9
+    )
+)
+def test_thoughts_are_told_apart_while_they_are_written(thinking: Thinking | None, pieces: list[str]) -> None:
+    heard = Listening(thinking, finished=True)
+    for count, piece in enumerate(pieces, 1):
+        heard.hear(piece)
+        if heard.settled:
+            break
+        parted = part("".join(pieces[:count]), thinking)
+        assert (heard.answer, heard.open) == (parted.answer, parted.cut)

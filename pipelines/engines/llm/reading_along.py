@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipelines.engines.llm.ask import Closing
-from pipelines.judging.parse import may_be_label, may_open_verdict, strip_label
+from pipelines.judging.parse import begins_verdict, may_be_label, may_open_verdict, strip_label
 from pipelines.judging.thoughts import Listening, Thinking
 
 OnText = Callable[[str], None]
@@ -39,17 +39,23 @@ class ReadingAlong:
         """The part of a text that is surely not of the ending."""
         if self.closing is None:
             return text
-        before, line = text[: text.rfind("\n") + 1], text[text.rfind("\n") + 1 :]
         label = self.closing.label
         if self.closing.on_a_line:
-            begun = line.strip()
-            held = begun.startswith(label) or label.startswith(begun) or may_open_verdict(line)
-            return (before if held else text).rstrip()
+            start = text.rfind("\n", 0, self.shown) + 1
+            for line in text[start:].split("\n"):
+                last = start + len(line) == len(text)
+                begun = line.lstrip()
+                if begun.startswith(label) or (may_open_verdict(line) if last else begins_verdict(line)):
+                    break
+                if last and label.startswith(begun.rstrip()):
+                    break
+                start += len(line) + 1
+            return text[:start].rstrip()
         place = text.find(label)
-        if place >= 0:
-            return text[:place].rstrip()
-        kept = next((size for size in range(min(len(label), len(text)), 0, -1) if text.endswith(label[:size])), 0)
-        return text[: len(text) - kept].rstrip()
+        if place < 0:
+            sizes = range(min(len(label), len(text)), 0, -1)
+            place = len(text) - next((size for size in sizes if text.endswith(label[:size])), 0)
+        return text[:place].rstrip()
 
     def _show(self, text: str) -> None:
         if len(text) > self.shown:

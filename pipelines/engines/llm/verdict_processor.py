@@ -119,9 +119,10 @@ class Confined:
 
     def settle(self) -> None:
         """Learn whether the last free step put the label there."""
-        if self.waits is None or len(self.rule.tokens) == self.waits[0]:  # nothing came of that step
+        if self.waits is None:
             return
         (at, said, place), self.waits = self.waits, None
+        # Where no token came of that step, as in a part of a long prompt, it is taken again.
         if len(self.rule.tokens) > at and self.rule.at is None and said.read()[place]:
             self.rule.close(at)
 
@@ -130,7 +131,7 @@ class Said:
     """Truth values on their way from the device."""
 
     def __init__(self, values: torch.Tensor) -> None:
-        self.values, self.event = values, None
+        self.values, self.event, self.known = values, None, list[bool]()
         if values.is_cuda:
             self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self.values.copy_(values, non_blocking=True)
@@ -139,9 +140,11 @@ class Said:
 
     def read(self) -> list[bool]:
         """The values, once they have arrived."""
-        if self.event is not None:
-            self.event.synchronize()
-        return list(self.values.tolist())
+        if not self.known:
+            if self.event is not None:
+                self.event.synchronize()
+            self.known = self.values.tolist()
+        return self.known
 
 
 class Text:
