@@ -32,9 +32,13 @@ class JudgeServer:
         # Before vLLM is imported, which reads some of them then.
         os.environ.update(server_environment(self.config))
         from vllm import AsyncEngineArgs, AsyncLLMEngine
+        from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
         self.args = server_arguments(self.config)
-        self.engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs.from_cli_args(self.args))
+        # vLLM's own figures then stand on Ray's port of metrics, beside the judge's.
+        self.engine = AsyncLLMEngine.from_engine_args(
+            AsyncEngineArgs.from_cli_args(self.args), stat_loggers=[RayPrometheusStatLogger]
+        )
 
     async def __serve_build_asgi_app__(self) -> Any:
         """vLLM's own app; Ray Serve asks for it once the replica is there."""
