@@ -26,13 +26,14 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 import yaml
-from rounds import add_rounds, compared
+from rounds import add_rounds, compared, interleaved
 
 CRITIQUE = 27  # with the label, the verdict and the end of the turn, about 32 tokens
 CLIENTS = (1, 8, 16)
@@ -49,7 +50,7 @@ def main() -> None:
     add_rounds(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Servers(Path(folder), options.ways) as servers:
-        print(json.dumps(asyncio.run(measure(servers, options.seconds, options.rounds))))
+        print(json.dumps(Measure(servers, options.seconds, options.rounds)()))
 
 
 class Servers:
@@ -243,74 +244,121 @@ def prompt_of(example: dict[str, Any]) -> str:
     return render(load(f"pairwise_{TEMPLATE}"), row)
 
 
-async def measure(servers: Servers, seconds: float, rounds: int) -> dict[str, Any]:
-    """All ways at all numbers of clients, in turn."""
-    marks = iter(range(10_000))
-    written = 32
-    points: dict[int, dict[str, list[dict[str, float]]]] = {}
-    timeout = aiohttp.ClientTimeout(total=300)
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+class Measure:
+    """Asks the servers, all from one event loop."""
 
-        async def judge(url: str, example: dict[str, Any]) -> int:
-            body = {**example, "max_tokens": CRITIQUE}
-            headers = {"authorization": f"Bearer {servers.key}"}
-            async with session.post(f"{url}/v1/judge/pairwise", json=body, headers=headers) as answer:
-                said = await answer.json()
-                assert answer.status == 200, said
-                tokens: int = said["usage"]["output_tokens"]
-                return tokens
+    def __init__(self, servers: Servers, seconds: float, rounds: int) -> None:
+        self.servers, self.seconds, self.rounds = servers, seconds, rounds
+        self.loop, self.marks, self.written = asyncio.new_event_loop(), numbers(), 32
 
-        async def chat(url: str, example: dict[str, Any]) -> int:
-            message = {"role": "user", "content": prompt_of(example)}
-            body = {
-                "model": "judge",
-                "messages": [message],
-                "max_tokens": written,
-                "temperature": 0,
-                "ignore_eos": True,
-            }
-            async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
-                said = await answer.json()
-                assert answer.status == 200, said
-                tokens: int = said["usage"]["completion_tokens"]
-                return tokens
+    def __call__(self) -> dict[str, Any]:
+        """All ways at all numbers of clients, in turn."""
+        return self.loop.run_until_complete(self._open()) or self._measure()
 
-        asked = {way: judge if way in ("plugin", "ours") else chat for way in servers.ways}
-        for way in servers.ways:  # warm
-            await load(partial(asked[way], servers.urls[way]), examples(f"w{next(marks)}"), 4, 3)
-        ours = [way for way in ("ours", "plugin") if way in servers.ways]
+    async def _open(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=300)
+        self.session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+
+    def _measure(self) -> dict[str, Any]:
+        ways, run = self.servers.ways, self.loop.run_until_complete
+        for way in ways:
+            run(load(partial(self.ask, way), examples(f"w{next(self.marks)}"), 4, 3))
+        ours = [way for way in ("ours", "plugin") if way in ways]
         if ours:
-            sample = examples(f"t{next(marks)}", 16)
-            written = round(statistics.mean([await judge(servers.urls[ours[0]], one) for one in sample]))
-            print(f"tokens of a judgment: {written}", flush=True)
-        for clients in CLIENTS:
-            found: dict[str, list[dict[str, float]]] = {way: [] for way in servers.ways}
-            for number in range(rounds):
-                mark = next(marks)
-                for way in servers.ways[:: 1 if number % 2 == 0 else -1]:
-                    point = await at_load(servers, way, asked[way], examples(f"{way}{mark}"), clients, seconds)
-                    found[way].append(point)
-                    print(f"{clients} clients, {way}: {json.dumps(point)}", flush=True)
-            points[clients] = found
-        orders = await both_orders(session, servers, rounds, marks) if ours else None
-    most = points[CLIENTS[-1]]
-    rates = {way: [one["rate"] for one in most[way]] for way in most}
-    result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": written}
-    if "ours" in rates and "vllm" in rates:
-        result |= compared(rates["ours"], rates["vllm"])
-    result["ratios"] = {
-        f"{way} at {clients}": compared([p["rate"] for p in some[way]], [p["rate"] for p in some["vllm"]])["ratio"]
-        for clients, some in points.items()
-        for way in some
-        if "vllm" in some and way != "vllm"
-    }
-    result["points"] = {
-        f"{way} at {clients}": {key: statistics.median(p[key] for p in some[way]) for key in some[way][0]}
-        for clients, some in points.items()
-        for way in some
-    }
-    result["both_orders_to_one"] = orders
-    return result
+            sample = examples(f"t{next(self.marks)}", 16)
+            self.written = round(statistics.mean([run(self.judge(ours[0], one)) for one in sample]))
+            print(f"tokens of a judgment: {self.written}", flush=True)
+        points = {
+            clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.rounds)
+            for clients in CLIENTS
+        }
+        orders = interleaved({"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.rounds)
+        run(self.session.close())
+        costs = [both / one for one, both in zip(orders["one"], orders["both"], strict=True)]
+        rates = {way: [one["rate"] for one in found] for way, found in points[CLIENTS[-1]].items()}
+        result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": self.written}
+        if "vllm" in rates and ours:
+            result |= compared(rates[ours[0]], rates["vllm"])
+            result["ratios"] = {
+                f"{way} at {clients}": compared([p["rate"] for p in found[way]], [p["rate"] for p in found["vllm"]])[
+                    "ratio"
+                ]
+                for clients, found in points.items()
+                for way in ways
+                if way != "vllm"
+            }
+        result["points"] = {
+            f"{way} at {clients}": {key: statistics.median(p[key] for p in found[way]) for key in found[way][0]}
+            for clients, found in points.items()
+            for way in ways
+        }
+        result["both_orders_to_one"] = {"ratio": statistics.median(costs), "least": min(costs), "greatest": max(costs)}
+        return result
+
+    async def ask(self, way: str, example: dict[str, Any]) -> int:
+        """One request; returns the tokens written."""
+        return await (self.judge(way, example) if way in ("plugin", "ours") else self.chat(way, example))
+
+    async def judge(self, way: str, example: dict[str, Any], **asked: Any) -> int:
+        """A judgment."""
+        body = {**example, "max_tokens": CRITIQUE, **asked}
+        headers = {"authorization": f"Bearer {self.servers.key}"}
+        url = f"{self.servers.urls[way]}/v1/judge/pairwise"
+        async with self.session.post(url, json=body, headers=headers) as answer:
+            said = await answer.json()
+            assert answer.status == 200, said
+            tokens: int = said["usage"]["output_tokens"]
+            return tokens
+
+    async def chat(self, way: str, example: dict[str, Any]) -> int:
+        """A chat of the judge's prompt."""
+        body = {
+            "model": "judge",
+            "messages": [{"role": "user", "content": prompt_of(example)}],
+            "max_tokens": self.written,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+        async with self.session.post(f"{self.servers.urls[way]}/v1/chat/completions", json=body) as answer:
+            said = await answer.json()
+            assert answer.status == 200, said
+            tokens: int = said["usage"]["completion_tokens"]
+            return tokens
+
+    def point(self, way: str, clients: int) -> dict[str, float]:
+        """Requests a second, p50 and p95 in ms, and CPU between client and engine in ms a request."""
+        between = self.servers.between(way)
+        before = sum(sum(process.cpu_times()[:2]) for process in between)
+        queue = examples(f"{way}{next(self.marks)}")
+        took, whole = self.loop.run_until_complete(load(partial(self.ask, way), queue, clients, self.seconds))
+        spent = sum(sum(process.cpu_times()[:2]) for process in between) - before
+        times = sorted(took)
+        found = {
+            "rate": round(len(times) / whole, 3),
+            "p50": round(1000 * statistics.median(times)),
+            "p95": round(1000 * times[min(len(times) - 1, int(0.95 * len(times)))]),
+            "cpu": round(1000 * spent / len(times), 1),
+        }
+        print(f"{clients} clients, {way}: {json.dumps(found)}", flush=True)
+        return found
+
+    def orders(self, both: bool) -> float:
+        """Seconds of 48 calls by eight clients, in one order or in both; half of the prompt is shared by the orders."""
+        way = "ours" if "ours" in self.servers.ways else "plugin"
+        filler = "The committee met on the first floor and wrote down what each member had said about the garden. "
+        mark = f"o{next(self.marks)}"
+        queue = [
+            {
+                "instruction": f"{mark}.{number} Say in one paragraph what happened.",
+                "context": filler * 5,
+                "responses": [f"First: {filler * 3}", f"Second: {filler * 2}"],
+                "rubric": "The better response keeps to the context.",
+            }
+            for number in range(48)
+        ]
+        _, whole = self.loop.run_until_complete(load(partial(self.judge, way, both_orders=both), queue, 8, 1e9))
+        print(f"{'both orders' if both else 'one order'}: {whole:.1f} s", flush=True)
+        return whole
 
 
 async def load(
@@ -332,56 +380,6 @@ async def load(
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return took, time.monotonic() - start
-
-
-async def at_load(
-    servers: Servers, way: str, ask: Callable[..., Awaitable[int]], queue: list[dict[str, Any]], clients: int, s: float
-) -> dict[str, float]:
-    """Requests a second, p50 and p95 in ms, and CPU between client and engine in ms a request."""
-    between = servers.between(way)
-    before = sum(sum(process.cpu_times()[:2]) for process in between)
-    took, whole = await load(partial(ask, servers.urls[way]), queue, clients, s)
-    spent = sum(sum(process.cpu_times()[:2]) for process in between) - before
-    times = sorted(took)
-    return {
-        "rate": round(len(times) / whole, 3),
-        "p50": round(1000 * statistics.median(times)),
-        "p95": round(1000 * times[min(len(times) - 1, int(0.95 * len(times)))]),
-        "cpu": round(1000 * spent / len(times), 1),
-    }
-
-
-async def both_orders(session: aiohttp.ClientSession, servers: Servers, rounds: int, marks: Any) -> dict[str, Any]:
-    """Both orders in one call against one order, eight clients; instruction, context and rubric half of the prompt."""
-    way = "ours" if "ours" in servers.ways else "plugin"
-    filler = "The committee met on the first floor and wrote down what each member had said about the garden. "
-
-    def pair(number: int, mark: str) -> dict[str, Any]:
-        words = filler * 5
-        return {
-            "instruction": f"{mark}.{number} Say in one paragraph what happened.",
-            "context": words,
-            "responses": [f"First: {filler * 3}", f"Second: {filler * 2}"],
-            "rubric": "The better response keeps to the context.",
-            "template": "pairwise_compact",
-        }
-
-    async def ask(both: bool, example: dict[str, Any]) -> int:
-        body = {**example, "max_tokens": CRITIQUE, "both_orders": both}
-        headers = {"authorization": f"Bearer {servers.key}"}
-        async with session.post(f"{servers.urls[way]}/v1/judge/pairwise", json=body, headers=headers) as answer:
-            assert answer.status == 200, await answer.text()
-            return 1
-
-    found: dict[bool, list[float]] = {False: [], True: []}
-    for number in range(rounds):
-        for both in (False, True) if number % 2 == 0 else (True, False):
-            queue = [pair(i, f"o{next(marks)}") for i in range(48)]
-            _, whole = await load(partial(ask, both), queue, 8, 1e9)
-            found[both].append(whole)
-            print(f"{'both orders' if both else 'one order'}: {whole:.1f} s", flush=True)
-    ratios = [two / one for one, two in zip(found[False], found[True], strict=True)]
-    return {"ratio": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)}
 
 
 if __name__ == "__main__":

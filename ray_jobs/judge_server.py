@@ -1,4 +1,4 @@
-"""Serve a judge on this machine, without Ray: its API, a page to try it and the OpenAI routes on one port.
+"""Serve a judge on this machine, without Ray. One port has its API, a page and OpenAI's routes; docs/serving.md.
 
 The config has the keys of `args` in serve/config.yaml; without one it is that file. On a cluster the same is
 `serve deploy serve/config.yaml`.

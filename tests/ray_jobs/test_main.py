@@ -15,7 +15,11 @@ from ray_jobs.main import JOBS, about, app
 
 ROOT = Path(__file__).parents[2]
 JOB_OPTIONS = {"--config", "--only", "--skip", "--dry-run"}
-OTHER_OPTIONS = {"plan": {"--config", "--like"}, "keys": {"--help"}}  # what is no job over a config
+OTHER_OPTIONS = {
+    "serve": {"--config"},
+    "plan": {"--config", "--like"},
+    "keys": {"--help"},
+}  # what is no job over a config
 
 
 def test_help_lists_every_command_with_the_first_sentence_of_its_job() -> None:
