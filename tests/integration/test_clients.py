@@ -1,4 +1,4 @@
-"""Tools that teams use already, each by changing its base URL: the real client against the API's shapes.
+"""Tools that teams use already, each by changing its base URL: the real client against a real server.
 
 Each tool has an environment of its own, since their pins clash: in the folder that OPENSELENE_CLIENTS names, where it
 stays for the next time, or in a temporary one. A tool that cannot be installed is skipped with pip's or npm's word.
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.server import Server
 from tests.serve.stub_server import KEY, Stub, serving
 
 pytestmark = pytest.mark.slow
@@ -61,12 +62,17 @@ class Service:
     stub: Stub | None = None
 
 
-@pytest.fixture(scope="module")
-def judge_url() -> Iterator[Service]:
-    """STUB of the service: the API's shapes over real HTTP, no model."""
-    stub = Stub()
-    with serving(stub.app) as url:
-        yield Service(url, KEY, stub)
+@pytest.fixture(scope="module", params=["stub", "real"])
+def judge_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The real service with the embedded model; and a STUB of it, whose grades are sensible and which notes requests."""
+    if request.param == "stub":
+        stub = Stub()
+        with serving(stub.app) as url:
+            yield Service(url, KEY, stub)
+        return
+    server = Server(tmp_path_factory.mktemp("server"), body_bytes=1_000_000, max_tokens=512)
+    yield Service(server.url, server.key)
+    server.stop()
 
 
 @pytest.fixture(scope="session")

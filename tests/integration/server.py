@@ -1,0 +1,89 @@
+"""A real server of the judge, as `openselene serve` runs it, with the embedded model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import yaml
+
+from serve.access.keys import OwnLimits, changing, make
+
+ROOT = Path(__file__).parents[2]
+
+
+class Server:
+    """A running server, and the file of its keys."""
+
+    def __init__(self, folder: Path, **service: object) -> None:
+        self.keys = folder / "keys.yaml"
+        self.key = self.add_key("all", ("judge", "chat", "metrics"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = {
+            "engine": {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 8, "dtype": "float32"},
+            "service": {
+                "template": "compact",
+                "max_tokens": 96,
+                "keys": str(self.keys),
+                "queue": 12,
+                "timeout": 20,
+                "body_bytes": 20_000,
+                **service,
+            },
+            "port": self.port,
+        }
+        (folder / "server.yaml").write_text(yaml.safe_dump(config))
+        self.log = folder / "server.log"
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "ray_jobs" / "judge_server.py"), "--config", str(folder / "server.yaml")],
+            stdout=self.log.open("wb"),
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        )
+        self.until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200, 180)
+
+    def add_key(self, name: str, scopes: tuple[str, ...], **limits: int) -> str:
+        key, entry = make(name, scopes, limits=OwnLimits(**limits) if limits else None)  # type: ignore[arg-type]
+        with changing(self.keys) as entries:
+            entries.append(entry)
+        return key
+
+    def until(self, done: object, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                if done():  # type: ignore[operator]
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError(f"not within {seconds} s\n{self.log.read_text()[-3000:]}")
+
+    def post(self, path: str, body: object, key: str | None = None, **options: object) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key if key is None else key}"}
+        return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+
+    def running(self) -> float:
+        """Requests in the engine."""
+        page = httpx.get(f"{self.url}/metrics", headers={"authorization": f"Bearer {self.key}"}).text
+        lines = [line for line in page.splitlines() if line.startswith("vllm:num_requests_running")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
