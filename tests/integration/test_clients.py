@@ -64,7 +64,7 @@ class Service:
 
 @pytest.fixture(scope="module", params=["stub", "real"])
 def judge_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The real service with the embedded model; and a STUB of it, whose grades are sensible and which notes requests."""
+    """The real service with the embedded model, and a STUB of it: its grades are sensible, and it notes requests."""
     if request.param == "stub":
         stub = Stub()
         with serving(stub.app) as url:
