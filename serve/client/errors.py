@@ -58,18 +58,20 @@ class JudgeError(Exception):
 
 def refused(response: httpx2.Response) -> JudgeError:
     """The error of an answer whose status is not 200; its body has been read."""
+    again = response.status_code in AGAIN
     try:
         said = response.json()["error"]
         code, message = str(said["code"]), str(said["message"])
     except (ValueError, KeyError, TypeError):  # of a proxy or of Ray Serve
         code, message = "http_error", response.text[:200].strip() or response.reason_phrase
+        again |= response.status_code == 500  # Serve's proxy says so of a replica that died; the service has its form
     return JudgeError(
         response.status_code,
         code,
         message,
         request_id=response.headers.get("x-request-id"),
         retry_after=seconds_of(response.headers.get("retry-after")),
-        again=response.status_code in AGAIN,
+        again=again,
     )
 
 

@@ -240,3 +240,13 @@ def test_requests_that_begin_alike_name_one_replica() -> None:
     one = same_replica({"instruction": "i", "context": "c", "responses": ["a", "b"]})
     assert one == same_replica({"instruction": "i", "context": "c", "responses": ["b", "a"], "rubric": "r"})
     assert one != same_replica({"instruction": "i", "context": "other", "responses": ["a", "b"]})
+
+
+def test_a_bare_500_is_the_proxys_and_may_be_asked_again() -> None:
+    import httpx2
+
+    from serve.client.errors import refused
+
+    assert refused(httpx2.Response(500, text="Internal Server Error")).again
+    ours = {"error": {"message": "the service failed on this request", "code": "internal_error"}}
+    assert not refused(httpx2.Response(500, json=ours)).again
