@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import pairwise
 
 LEAST_DISTANCE = 2  # between the true and the rejected score (Figure 5: truth 1, rejected 3)
 SHOWN = 6  # labels that a message maps one by one
@@ -124,7 +125,8 @@ def _without_gaps(allowed: Sequence[str]) -> tuple[int, int] | None:
     if len(allowed) < 3 or not all(_INTEGER.fullmatch(label) for label in allowed):
         return None
     values = sorted(int(label) for label in allowed)
-    return (values[0], values[-1]) if values == list(range(values[0], values[-1] + 1)) else None
+    follow = all(after - before == 1 for before, after in pairwise(values))  # no list of a range: it may be huge
+    return (values[0], values[-1]) if follow else None
 
 
 def _meaning(label: str) -> str:

@@ -117,3 +117,8 @@ def test_no_prompt_says_anything_else_of_a_scale(name: str, allowed: list[str]) 
         assert "between" not in prompt and "out of" not in prompt
     else:
         assert "out of" not in prompt and ("between" not in prompt or "between -1 and 1" in prompt)
+
+
+def test_a_scale_with_a_huge_gap_is_listed_and_no_range_is_built() -> None:
+    wide = ["0", "1", "9" * 60]
+    assert choices(wide) == f"0, 1 or {wide[2]}"

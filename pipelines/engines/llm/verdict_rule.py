@@ -172,13 +172,21 @@ class Rule:
         """What may follow a label that the model has written in its own way."""
         if self.heard.answer[-1:].isspace():
             return self.bare
-        line = line.lstrip()
-        marks = line[: len(line) - len(line.lstrip(_MARKS))]
-        if self.ending.on_a_line and marks and line.count(marks[0]) < 2 * len(marks):
-            closing = self.encode(marks)
-            if len(closing) == 1 and closing[0] not in self.tree:  # bold that is still to be closed
-                return {**self.tree, closing[0]: self.tree}
-        return self.tree
+        closing = self.encode(_unclosed(line.lstrip(), self.ending)) if self.ending.on_a_line else ()
+        tree = self.tree
+        for token in reversed(closing):
+            tree = {token: tree}
+        return {**tree, **self.tree}
+
+
+def _unclosed(line: str, ending: Ending) -> str:
+    """What a label that a line holds still lacks, such as the second `**` of bold."""
+    if ending.label.startswith(line):
+        return ending.label[len(line) :]
+    marks = line[: len(line) - len(line.lstrip(_MARKS))]
+    if not marks or line.count(marks[0]) >= 2 * len(marks):
+        return ""
+    return marks[len(line) - len(line.rstrip(_MARKS)) :]
 
 
 def _path(ids: Any) -> Path:

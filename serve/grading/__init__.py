@@ -1,0 +1,1 @@
+"""The graders of OpenAI's API: their shapes, their texts, their sums."""

@@ -1,0 +1,10 @@
+"""Coroutine tests of this folder (`pytest.mark.anyio`) run on asyncio."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
