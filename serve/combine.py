@@ -1,4 +1,4 @@
-"""What one judgment, or the judgments of both orders, say together."""
+"""What one judgment, or the judgments of both orders, say together: the batch job's own rule, as the API tells it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pipelines.core.records import Row
-from pipelines.judging.tasks import TASKS, Task
+from pipelines.judging.combine import Judged, combine, turned_back
+from pipelines.judging.tasks import Task
 from serve.schemas import Judgment, OrderResult
 
 Order = Literal["given", "swapped"]
@@ -14,26 +15,20 @@ Order = Literal["given", "swapped"]
 
 def judged_order(row: Row, order: Order) -> OrderResult:
     """The judgment of a judged row, in terms of the responses as the caller gave them."""
-    task, swapped = TASKS[row["task"]], order == "swapped"
-
-    def turned(verdict: str) -> str:
-        return task.opposite(verdict) if swapped else verdict
-
+    judged = Judged(row["predicted"], dict(row["verdict_probs"]), row["critique"], row["parse_status"])
+    said = turned_back(row["task"], judged) if order == "swapped" else judged
+    assert said.verdict is not None  # the engine is held to one
     return OrderResult(
         order=order,
-        verdict=turned(row["predicted"]),
-        critique=row["critique"],
-        probabilities={turned(label): share for label, share in dict(row["verdict_probs"]).items()},
-        parse_status=row["parse_status"],
+        verdict=said.verdict,
+        critique=said.critique,
+        probabilities=dict(said.probabilities),
+        parse_status=said.parse_status,
     )
 
 
 def combined(task: Task, allowed: Sequence[str], criterion: str | None, orders: Sequence[OrderResult]) -> Judgment:
-    """The judgment by one rubric.
-
-    With both orders the verdict is the one with the largest mean probability; where two are equally likely, the one
-    that was found in the given order if it is among them, else the first of `allowed`. The critique is that of an
-    order that found this verdict, the given order first.
+    """The judgment by one rubric (`pipelines/judging/combine.py`).
 
     Args:
         task: of the rows.
@@ -41,21 +36,17 @@ def combined(task: Task, allowed: Sequence[str], criterion: str | None, orders: 
         criterion: its name.
         orders: one, or the given and the swapped one.
     """
-    first = orders[0]
-    shares = {label: sum(one.probabilities[label] for one in orders) / len(orders) for label in allowed}
-    verdict = first.verdict
-    if len(orders) > 1:
-        most = max(shares.values())
-        likeliest = [label for label in allowed if shares[label] == most]
-        verdict = first.verdict if first.verdict in likeliest else likeliest[0]
-    speaker = next((one for one in orders if one.verdict == verdict), first)
+    said = [Judged(one.verdict, one.probabilities, one.critique, one.parse_status) for one in orders]
+    swapped = turned_back(task.name, said[1]) if len(said) > 1 else None  # as the judge saw it
+    whole = combine(task.name, allowed, said[0], swapped)
+    assert whole.verdict is not None
     return Judgment(
         criterion=criterion,
-        verdict=verdict,
-        critique=speaker.critique,
-        probabilities=shares,
-        expected_score=sum(int(label) * share for label, share in shares.items()) if task.scored else None,
-        consistent=len({one.verdict for one in orders}) == 1 if len(orders) > 1 else None,
-        parse_status=next((one.parse_status for one in orders if one.parse_status != "ok"), "ok"),
+        verdict=whole.verdict,
+        critique=whole.critique,
+        probabilities=whole.probabilities,
+        expected_score=whole.expected_score,
+        consistent=whole.consistent,
+        parse_status=whole.parse_status,
         orders=list(orders),
     )
