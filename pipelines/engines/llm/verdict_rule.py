@@ -185,7 +185,7 @@ def _unclosed(line: str, ending: Ending) -> str:
     if ending.label.startswith(line):
         return ending.label[len(line) :]
     marks = line[: len(line) - len(line.lstrip(_MARKS))]
-    if not marks or line.count(marks[0]) >= 2 * len(marks):
+    if len(marks) not in (1, 2) or line.count(marks[0]) >= 2 * len(marks):
         return ""
     return marks[len(line) - len(line.rstrip(_MARKS)) :]
 
