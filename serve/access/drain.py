@@ -15,6 +15,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from serve.access import logs
+
 _log = logging.getLogger("openselene.drain")
 
 
@@ -76,6 +78,7 @@ def install(drain: Drain, seconds: float) -> Callable[[], None] | None:
         hand_over()
 
     def hand_over() -> None:
+        logs.flush()
         if callable(before) and _is_loops_own(before):
             # A handler of the loop cannot be asked for. vLLM gives the loop the same one for SIGINT, which is
             # still there. Further SIGTERMs say nothing new.

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 NAME = "openselene"
@@ -48,17 +49,15 @@ class _Later(logging.Handler):
 
     def flush(self) -> None:
         """Write what waits."""
-        while self._records:
-            self._writer.handle(self._records.popleft())
+        with suppress(IndexError):  # none is left; another thread may have taken the last
+            while True:
+                self._writer.handle(self._records.popleft())
 
     def _run(self) -> None:
         while self._some.wait():
             time.sleep(PAUSE)
             self._some.clear()  # before the writing: a record that comes meanwhile sets it again
-            try:
-                self.flush()
-            except IndexError:  # the last one was taken at exit
-                return
+            self.flush()
 
 
 def set_up() -> None:
@@ -70,6 +69,12 @@ def set_up() -> None:
         written = logging.StreamHandler(sys.stderr)
         written.setFormatter(_Json())
         log.addHandler(_Later(written))
+
+
+def flush() -> None:
+    """Write what waits, before the process may be ended by a signal."""
+    for handler in logging.getLogger(NAME).handlers:
+        handler.flush()
 
 
 class AccessLog:
