@@ -220,8 +220,8 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def examples(mark: str, count: int = 400) -> list[dict[str, Any]]:
     """Packaged pairs, told apart by a mark before the instruction so that no cache holds them."""
-    from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import load_source
+    from pipelines.datasets.reading import ingest_rows
 
     rows = [row for row in ingest_rows(load_source("sample_pairwise"), None) if row["status"] == "ok"]
     rows = [row for row in rows if row["allowed"] == ["A", "B"]]

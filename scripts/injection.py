@@ -107,8 +107,8 @@ def pairs(count: int) -> list[Row]:
 
 def training_rows() -> list[Row]:
     """Rows of the sample source."""
-    from pipelines.curation.ingest import ingest_rows
     from pipelines.curation.registry import load_source
+    from pipelines.datasets.reading import ingest_rows
 
     return [row for row in ingest_rows(load_source("sample_pairwise"), None) if row["status"] == "ok"]
 
