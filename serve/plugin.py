@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.datastructures import State
     from vllm.engine.protocol import EngineClient
+    from vllm.lora.request import LoRARequest
 
 NAME = "openselene_judge"
 GATE = "serve.access.gate.Gate"
@@ -40,11 +41,12 @@ class JudgePlugin:
         """Make the judge around the engine, and judge once so that the first caller need not wait."""
         from transformers import AutoTokenizer
 
+        from pipelines.core.storage import Place, content_digest
         from pipelines.engines.llm.engine import EngineAsk
         from pipelines.engines.models import identity
         from pipelines.judging.chat_template import control_tokens
         from pipelines.judging.thoughts import thinking_of
-        from serve.service import JudgeService, ModelFacts
+        from serve.service import JudgeService, Judging, ModelFacts
         from serve.watch import here
 
         assert engine_client is not None  # the plugin asks for the task `generate`
@@ -52,11 +54,21 @@ class JudgePlugin:
         tokenizer = AutoTokenizer.from_pretrained(args.model)
         digest = await asyncio.to_thread(identity, args.model)
         room = engine_client.vllm_config.model_config.max_model_len
-        ask: Any = EngineAsk(engine_client, tokenizer, room, thinking_of(settings.reasoning, tokenizer))
+        thinking = thinking_of(settings.reasoning, tokenizer)
+
+        def judging(name: str, digest: str, adapter: LoRARequest | None = None) -> Judging:
+            ask: Any = EngineAsk(engine_client, tokenizer, room, thinking, adapter)
+            return Judging(ask, ModelFacts(name, digest))
+
         name = (args.served_model_name or [args.model])[0]
+        model = judging(name, digest)
+        adapters = [
+            judging(one.lora_name, f"{digest}+{await asyncio.to_thread(content_digest, Place(one.lora_path))}", one)
+            for one in state.openai_serving_models.lora_requests.values()
+        ]
         state.watch, state.control_tokens = here(), frozenset(control_tokens(tokenizer).values())
-        state.adapters, state.started = [one.name for one in args.lora_modules or ()], int(time.time())
-        judge = JudgeService(ask, settings, ModelFacts(name, digest), state.watch)
+        state.started = int(time.time())
+        judge = JudgeService(model.ask, settings, model.facts, state.watch, adapters)
         await judge.warm_up()
         state.judge = judge  # from here on the server is ready
         who = f"keys of {settings.keys}" if settings.keys else "without keys, so to this machine only"

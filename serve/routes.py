@@ -99,10 +99,12 @@ async def judge_batch(request: Request) -> Response:
 
 @router.get("/v1/models", tags=["models"], response_model=None, responses=documented(401, 403, 503))
 async def models(request: Request) -> Response:
-    """The judge, and its adapters for chats, in OpenAI's form."""
-    names = [service_of(request).model.name, *getattr(request.app.state, "adapters", ())]
+    """The judges, in OpenAI's form."""
     started = getattr(request.app.state, "started", 0)
-    found = [{"id": name, "object": "model", "created": started, "owned_by": "openselene"} for name in names]
+    found = [
+        {"id": name, "object": "model", "created": started, "owned_by": "openselene"}
+        for name in service_of(request).judges
+    ]
     return JSONResponse({"object": "list", "data": found})
 
 

@@ -46,11 +46,20 @@ class ModelFacts:
     digest: str
 
 
+@dataclass(frozen=True)
+class Judging:
+    """A judge by its model id: the model, or an adapter of it on the same engine."""
+
+    ask: Ask
+    facts: ModelFacts
+
+
 @dataclass
 class Piece:
     """One judgment that a request needs; `row` holds it once it is made."""
 
     row: Row
+    judging: Judging
     criterion: str | None = None
     order: Order = "given"
     cached_tokens: int = 0
@@ -66,13 +75,22 @@ class JudgeService:
         settings: limits and defaults.
         model: what answers call it.
         watch: counts what happens.
+        adapters: further judges on the same engine.
 
     Attributes:
         warm: a first judgment has been made.
     """
 
-    def __init__(self, ask: Ask, settings: ServiceSettings, model: ModelFacts, watch: Watch) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        settings: ServiceSettings,
+        model: ModelFacts,
+        watch: Watch,
+        adapters: Sequence[Judging] = (),
+    ) -> None:
         self.ask, self.settings, self.model, self.watch = ask, settings, model, watch
+        self.judges = {one.facts.name: one for one in (Judging(ask, model), *adapters)}
         self.room = Room(settings.queue, watch)
         self.warm = False
         self.digests: dict[str, str] = {}
@@ -107,14 +125,14 @@ class JudgeService:
             for number, piece in enumerate(group):
                 # An inconsistent pair is one flip, and is counted with its first order.
                 self.count(piece, consistent=results[-1].consistent if number == 0 else None)
-        name = pieces[0].row["template"]
+        name, facts = pieces[0].row["template"], pieces[0].judging.facts
         return JudgeResponse(
             id=f"jdg_{uuid.uuid4().hex}",
-            model=self.model.name,
+            model=facts.name,
             task=API_NAMES[task.name],
             results=results,
             template=TemplateFacts(name=load(name).name, digest=self._digest(name)),
-            model_digest=self.model.digest,
+            model_digest=facts.digest,
             usage=usage(pieces),
             seconds=time.monotonic() - start,
         )
@@ -162,7 +180,9 @@ class JudgeService:
         """
         row = {**WARM_UP, "task": "classification", "allowed": ["Yes", "No"]}
         row["template"] = self._template(TASKS["classification"], None)
-        await self.run([Piece(row)], max_tokens=min(8, self.settings.max_tokens), with_critique=True)
+        await self.run(
+            [Piece(row, self.judging(None))], max_tokens=min(8, self.settings.max_tokens), with_critique=True
+        )
         self.warm = True
 
     async def check_health(self) -> None:
@@ -170,14 +190,15 @@ class JudgeService:
         if check := getattr(self.ask, "check_health", None):
             await check()
 
-    def check_model(self, name: str | None) -> None:
-        """Refuse a model that is not served here.
+    def judging(self, name: str | None) -> Judging:
+        """The judge of a model id; None is the engine's model.
 
         Raises:
-            Refused: 404.
+            Refused: 404, it is not served here.
         """
-        if name is not None and name != self.model.name:
-            raise Refused(404, "model_not_found", "this model is not served here: see /v1/models", param="model")
+        if found := self.judges.get(self.model.name if name is None else name):
+            return found
+        raise Refused(404, "model_not_found", "this model is not served here: see /v1/models", param="model")
 
     def count(self, piece: Piece, consistent: bool | None) -> None:
         """Tell the watch of a judgment that was made."""
@@ -196,7 +217,7 @@ class JudgeService:
 
     async def _run(self, step: ConstrainedJudge, piece: Piece, on_text: OnText | None) -> None:
         async def ask(prompt: str, **settings: Any) -> Answer:
-            answer = await self.ask(prompt, **settings)
+            answer = await piece.judging.ask(prompt, **settings)
             piece.cached_tokens += answer.cached_tokens  # which no column of a judged row holds
             return answer
 
@@ -228,7 +249,7 @@ class JudgeService:
 
     def _pieces(self, request: JudgeRequest) -> list[Piece]:
         """The rows of a request: of each criterion, one for each order."""
-        self.check_model(request.model)
+        judging = self.judging(request.model)
         for name, text in request.texts():
             if len(text) > self.settings.field_characters:
                 said = f"{name} has more than {self.settings.field_characters} characters"
@@ -251,6 +272,7 @@ class JudgeService:
                     "rubric": rubric or "",
                     "allowed": task.listed(allowed or request.allowed or task.verdicts),
                 },
+                judging,
                 name,
                 order,
             )

@@ -70,7 +70,11 @@ class GraderRun:
         except FormulaError:
             errors.formula_parse_error = True
         used = usage(graded.pieces)
-        model = self.service.model.name if graded.pieces else None
+        # Of several models of a `multi` grader, each has its own tokens.
+        per_model = {
+            name: usage([piece for piece in graded.pieces if piece.judging.facts.name == name]).model_dump()
+            for name in dict.fromkeys(piece.judging.facts.name for piece in graded.pieces)
+        }
         return RunResponse(
             reward=graded.reward,
             sub_rewards=graded.rewards,
@@ -80,11 +84,11 @@ class GraderRun:
                 errors=errors,
                 execution_time=time.monotonic() - start,
                 scores=graded.rewards or {grader.name: graded.reward},
-                token_usage=used.prompt_tokens + used.output_tokens if model else None,
-                sampled_model_name=model,
+                token_usage=used.prompt_tokens + used.output_tokens if per_model else None,
+                sampled_model_name=next(iter(per_model)) if len(per_model) == 1 else None,
                 verdicts=graded.verdicts,
             ),
-            model_grader_token_usage_per_model={model: used.model_dump()} if model else {},
+            model_grader_token_usage_per_model=per_model,
         )
 
     async def _multi(self, grader: Multi) -> Graded:
@@ -131,7 +135,8 @@ class GraderRun:
                 "rubric": "",
                 "allowed": labels,
                 "template": TEMPLATE,
-            }
+            },
+            self.service.judging(grader.model),
         )
 
     async def _ask(self, pieces: list[Piece], tokens: int) -> None:
@@ -167,7 +172,7 @@ def check_models(service: JudgeService, grader: Any) -> None:
         Refused: 404.
     """
     for one in grader.named.values() if isinstance(grader, Multi) else [grader]:
-        service.check_model(getattr(one, "model", None))
+        service.judging(getattr(one, "model", None))
 
 
 def _tokens(grader: LabelModel | ScoreModel) -> int:

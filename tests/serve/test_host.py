@@ -112,8 +112,7 @@ def test_the_list_of_models_names_no_folder() -> None:
     app = FastAPI()
     app.add_api_route("/v1/models", lambda: {"root": "/home/someone/model"}, methods=["GET"])  # as vLLM's app has it
     JudgePlugin().attach_router(app)
-    app.state.judge = SimpleNamespace(model=SimpleNamespace(name="judge"))
-    app.state.adapters, app.state.started = ["strict"], 7
+    app.state.judge, app.state.started = SimpleNamespace(judges={"judge": None, "strict": None}), 7
     found = TestClient(app).get("/v1/models").json()
     assert [(one["id"], one["created"]) for one in found["data"]] == [("judge", 7), ("strict", 7)]
     assert set(found["data"][0]) == {"id", "object", "created", "owned_by"}

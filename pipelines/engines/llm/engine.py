@@ -29,6 +29,7 @@ from pipelines.judging.thoughts import NEVER, Parted, Thinking, part, thinking_o
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from vllm import AsyncLLMEngine
+    from vllm.lora.request import LoRARequest
 
 # Requests in an engine, as a multiple of those it computes at once: a few wait, so that no place stays empty. With many
 # in its queue vLLM slows down; `ray.data.llm` has the same bound.
@@ -91,12 +92,19 @@ class EngineAsk:
         tokenizer: of its model.
         room: tokens of prompt and answer together.
         thinking: how the model marks its thoughts; None if it is not known to think.
+        adapter: LoRA weights that the engine has beside its model; None: the model as it is.
     """
 
     def __init__(
-        self, engine: AsyncLLMEngine, tokenizer: PreTrainedTokenizerBase, room: int, thinking: Thinking | None = None
+        self,
+        engine: AsyncLLMEngine,
+        tokenizer: PreTrainedTokenizerBase,
+        room: int,
+        thinking: Thinking | None = None,
+        adapter: LoRARequest | None = None,
     ) -> None:
         self.engine, self.tokenizer, self.room, self.thinking = engine, tokenizer, room, thinking
+        self.adapter = adapter
         special = set(tokenizer.all_special_tokens)
         self.shows_marks = bool(thinking and any(token in thinking.start + thinking.end for token in special))
         config = engine.vllm_config
@@ -281,7 +289,9 @@ class EngineAsk:
         try:
             settings = SamplingParams(output_kind=kind, **sampling)
             async with self.places:
-                outputs = self.engine.generate(TokensPrompt(prompt_token_ids=ids), settings, str(next(self.numbers)))
+                number = f"{self.adapter.lora_name if self.adapter else ''}-{next(self.numbers)}"
+                prompt = TokensPrompt(prompt_token_ids=ids)
+                outputs = self.engine.generate(prompt, settings, number, lora_request=self.adapter)
                 generated = Generated()
                 async with aclosing(outputs):
                     async for output in outputs:
