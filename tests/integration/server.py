@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """A running server, and the file of its keys."""
 
-    def __init__(self, folder: Path, **service: object) -> None:
+    def __init__(self, folder: Path, adapters: dict[str, str] | None = None, **service: object) -> None:
         self.keys = folder / "keys.yaml"
         self.key = self.add_key("all", ("judge", "chat", "metrics"))
         with socket.socket() as probe:
@@ -40,6 +40,7 @@ class Server:
                 **service,
             },
             "port": self.port,
+            "adapters": adapters or {},
         }
         (folder / "server.yaml").write_text(yaml.safe_dump(config))
         self.log = folder / "server.log"
@@ -73,6 +74,10 @@ class Server:
     def post(self, path: str, body: object, key: str | None = None, **options: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
         return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+
+    def get(self, path: str) -> dict[str, object]:
+        """Arguments of httpx.get."""
+        return {"url": f"{self.url}{path}", "headers": {"authorization": f"Bearer {self.key}"}}
 
     def running(self) -> float:
         """Requests in the engine."""
