@@ -156,7 +156,7 @@ def test_a_name_of_no_config_lists_the_packaged_ones(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such file") as caught:
         find_config(Path(name))
-    assert "benchmarks, h100, local, real_small" in str(caught.value)
+    assert "benchmarks, h100, judge, local, real_small" in str(caught.value)
     assert "plan" not in str(caught.value)
 
 

@@ -70,7 +70,8 @@ class Limits:
 
 
 async def _resting(sweep: asyncio.Task[None]) -> None:
-    await sweep
+    # Not `await sweep`: the library's task ends quietly when it is cancelled, and a cancelled rest would then go on.
+    await asyncio.wait({sweep})
     await asyncio.sleep(SWEEP)
 
 

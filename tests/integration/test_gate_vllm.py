@@ -31,6 +31,8 @@ TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 """
 HELLO = [{"role": "user", "content": "Tell a long story."}]
 
+pytestmark = pytest.mark.slow  # test_service.py sees the same from outside
+
 
 class Server:
     """A running `vllm serve`."""
