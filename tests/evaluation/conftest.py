@@ -89,15 +89,15 @@ def judge_all(examples: Path, rule: Rule, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., JudgedRun]:
+def run_maker(folder: Path) -> Callable[..., JudgedRun]:
+    """Makes judged runs in a folder."""
     numbers = itertools.count()
 
     def make(
         rules: dict[str, Rule], names: list[str] | None = None, data: Path | None = None, **settings: Any
     ) -> JudgedRun:
         config = EvaluationConfig(benchmarks=names or HELDOUT, **settings)
-        run = Run(tmp_path / f"run-{next(numbers)}", data)
+        run = Run(folder / f"run-{next(numbers)}", data)
         made = JudgedRun(run, config, write_benchmark_rows(run, config), {}, {})
         for model, rule in rules.items():
             made.judged[model] = judge_all(made.examples, rule, run.out / "judged" / model)
@@ -108,9 +108,19 @@ def make_run(tmp_path: Path) -> Callable[..., JudgedRun]:
     return make
 
 
+def base_and_trained() -> dict[str, Rule]:
+    """A poor judge and a good one."""
+    return {"base": judge("base", 0.1, 0.3), "trained": judge("trained", 0.7, 0.95)}
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., JudgedRun]:
+    return run_maker(tmp_path)
+
+
 @pytest.fixture
 def two_models() -> dict[str, Rule]:
-    return {"base": judge("base", 0.1, 0.3), "trained": judge("trained", 0.7, 0.95)}
+    return base_and_trained()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,6 +14,7 @@ from pipelines.evaluation.report import page as report
 from pipelines.evaluation.scoring.results import Results, summarise
 from tests.evaluation.asking.test_critique_check import checked_rows
 from tests.evaluation.asking.test_prompt_formats import ORIGINAL, judge_formats
+from tests.evaluation.conftest import base_and_trained, run_maker
 
 LEDGER = {
     "total": {},
@@ -61,9 +61,10 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
-@pytest.fixture
-def written(make_run: Callable, two_models: dict) -> tuple[Any, Results, Page]:
-    run = make_run(two_models, sample=20)
+# Of a module: tests read them, and a page takes seconds.
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Results, Page]:
+    run = run_maker(tmp_path_factory.mktemp("written"))(base_and_trained(), sample=20)
     write_json(run.run.ledger, LEDGER)
     lines = [json.dumps({"step": n, "loss": 1 / n, "rewards/accuracies": 0.5, "note": "x"}) for n in (1, 2, 3)]
     write_text(run.run.training_log, "\n".join([*lines, '{"step": 4, "lo']))
@@ -73,9 +74,11 @@ def written(make_run: Callable, two_models: dict) -> tuple[Any, Results, Page]:
     return run, found, Page(path.read_text())
 
 
-@pytest.fixture
-def in_formats(make_run: Callable, two_models: dict) -> tuple[Results, Page]:
-    run = make_run(two_models, ["heldout_pairwise", "heldout_classification"], templates=ORIGINAL)
+@pytest.fixture(scope="module")
+def in_formats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Page]:
+    two_models = base_and_trained()
+    names = ["heldout_pairwise", "heldout_classification"]
+    run = run_maker(tmp_path_factory.mktemp("formats"))(two_models, names, templates=ORIGINAL)
     formats = judge_formats(run, two_models, ["original", "markdown", "brackets"])
     rows = checked_rows(run.out / "checked", 400, 0.1, tpr=0.9, fpr=0.1)
     found = summarise(run.judgments, run.examples, run.config, 0, formats, {"trained": rows})

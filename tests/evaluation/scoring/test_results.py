@@ -21,6 +21,7 @@ from pipelines.evaluation.scoring import results
 from pipelines.evaluation.scoring.figures import plain
 from pipelines.evaluation.scoring.jackknife import UNDEFINED
 from pipelines.evaluation.scoring.results import Results, summarise
+from tests.evaluation.conftest import base_and_trained, run_maker
 
 REQUIRED = ["n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial"]
 EXTRAS = {
@@ -62,9 +63,9 @@ OF_TASK = {
 GOOD = {"q": "Which?", "a": "first", "b": "second", "label": "A"}
 
 
-@pytest.fixture
-def heldout(make_run: Callable, two_models: dict) -> tuple[Any, dict]:
-    run = make_run(two_models)
+@pytest.fixture(scope="module")
+def heldout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict]:
+    run = run_maker(tmp_path_factory.mktemp("heldout"))(base_and_trained())
     return run, summarise(run.judgments, run.examples, run.config, seed=0).to_json()
 
 
