@@ -24,6 +24,7 @@ JOBS = {
     "plan": "plan",
     "serve": "judge_server",
     "keys": "keys",
+    "flips": "flips",
 }
 
 

@@ -19,6 +19,7 @@ OTHER_OPTIONS = {
     "serve": {"--config"},
     "plan": {"--config", "--like"},
     "keys": {"--help"},
+    "flips": {"--most"},
 }  # what is no job over a config
 
 
