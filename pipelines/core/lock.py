@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import socket
 import sys
 import threading
@@ -139,8 +140,16 @@ def _renew(folder: Place, note: Place, over: threading.Event) -> None:
         try:
             if storage.files(folder)[-1:] != [note]:
                 say(f"{folder.parent}: another job has taken over")
-                _thread.interrupt_main()
+                _interrupt()
                 return
             storage.write_json(note, {**(_read(note) or _me()), "heartbeat": time.time()})
         except OSError as exc:  # a full disk or a hiccup of a mount: without a next try, others would take over
             say(f"{note}: not renewed, {exc.strerror or exc}")
+
+
+def _interrupt() -> None:
+    """End this process as Ctrl-C would; where that is ignored, as in a script's background job, by SIGTERM."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)

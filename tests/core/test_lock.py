@@ -155,9 +155,11 @@ def test_of_several_that_find_a_dead_job_one_takes_over(tmp_path: Path) -> None:
 
 
 def test_it_is_renewed_and_a_job_that_was_taken_over_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(lock, "RENEW", 0.05)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest itself may run in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt), held(tmp_path):
         (mine,) = storage.files(tmp_path)
         first = storage.read_json(mine)["heartbeat"]
@@ -175,3 +177,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     said = r"file/out: cannot be written: Not a directory \(choose another out_dir\)"
     with pytest.raises(UserError, match=said), held(tmp_path / "file" / "out" / "lock"):
         pass
+
+
+def test_a_job_in_the_background_of_a_script_is_ended_too(tmp_path: Path) -> None:
+    program = (
+        "import signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from pipelines.core import lock, storage\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `job &` in a script\n"
+        "lock.RENEW = 0.05\n"
+        "folder = Path(sys.argv[1])\n"
+        "with lock.held(folder):\n"
+        "    storage.write_json(folder / '000000004', lock._me())  # of a job that has taken over\n"
+        "    time.sleep(30)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGTERM, done.stderr
