@@ -39,7 +39,9 @@ class Engine:
             parallel_config=SimpleNamespace(pipeline_parallel_size=1),
         )
 
-    async def generate(self, prompt: Any, sampling_params: Any, request_id: str) -> AsyncIterator[Any]:
+    async def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, lora_request: Any = None
+    ) -> AsyncIterator[Any]:
         from vllm.exceptions import VLLMValidationError
 
         self.asked.append((prompt, sampling_params, request_id))
