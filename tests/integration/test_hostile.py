@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import httpx
@@ -91,9 +92,11 @@ def spoil(body: object, dice: random.Random) -> None:
             body = body[key]
             continue
         if isinstance(body, dict) and dice.random() < 0.2:
-            body[dice.choice([CANARY, "model", "stream", "template", "\ud800", "__proto__"])] = dice.choice(POISON)
+            body[dice.choice([CANARY, "model", "stream", "template", "\ud800", "__proto__"])] = deepcopy(
+                dice.choice(POISON)
+            )
         else:
-            body[key] = dice.choice(POISON)  # type: ignore[index]
+            body[key] = deepcopy(dice.choice(POISON))  # type: ignore[index]
         return
 
 
