@@ -135,7 +135,7 @@ def test_trls_own_trainer_on_two_workers_with_zero_2(model: Path, pairs: Path, t
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_other_stages_of_zero_take_the_same_steps(
     stage: int, one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -205,7 +205,13 @@ def kill_a_worker_after(step: int, metrics: Path) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("changes", [{}, {"workers": 2, "deepspeed": ZERO_2}], ids=["one_worker", "zero_2"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="one_worker"),
+        pytest.param({"workers": 2, "deepspeed": ZERO_2}, id="zero_2", marks=pytest.mark.slow),
+    ],
+)
 def test_the_checkpoint_that_judged_best_becomes_the_model(
     changes: dict[str, Any], model: Path, pairs: Path, tmp_path: Path
 ) -> None:

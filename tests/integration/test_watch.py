@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 COUNT = """
     watch = here()
@@ -93,6 +95,7 @@ def test_metrics_stand_on_the_page_of_vllm() -> None:
     assert total(page, "openselene_judgments_waiting") == 3
 
 
+@pytest.mark.slow
 def test_metrics_of_two_replicas_stand_on_the_port_of_their_ray_node() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
