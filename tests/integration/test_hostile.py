@@ -112,7 +112,7 @@ def test_ten_thousand_hostile_bodies_break_nothing(server: Server) -> None:
                 answer = client.post(f"{server.url}{path}", content=body, headers=headers)
                 statuses[answer.status_code] += 1
                 said = answer.text
-                if answer.status_code >= 500 and answer.status_code != 503:
+                if answer.status_code >= 500 and answer.status_code not in (503, 504):
                     bad.append((number, answer.status_code, said[:300]))
                 if answer.status_code >= 400 and (CANARY in said or "Traceback" in said or ".py" in said):
                     bad.append((number, answer.status_code, said[:300]))
