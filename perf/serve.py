@@ -35,9 +35,13 @@ import psutil
 import yaml
 from rounds import add_rounds, compared, interleaved
 
+# This file would hide the package of its name, here and in Ray's workers, which look where a driver's script lies.
+sys.path[:] = [str(Path(__file__).parents[1]), *(one for one in sys.path if one != str(Path(__file__).parent))]
+
 CRITIQUE = 27  # with the label, the verdict and the end of the turn, about 32 tokens
 CLIENTS = (1, 8, 16)
 WAYS = ("vllm", "plugin", "stock", "ours")
+ROOT = Path(__file__).parents[1]
 ENGINE = {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 32, "dtype": "bfloat16"}
 TEMPLATE = "compact"
 
@@ -105,15 +109,14 @@ class Servers:
         """`openselene serve`."""
         config = self.folder / "server.yaml"
         config.write_text(yaml.safe_dump({"engine": ENGINE, "service": self.service}))
-        root = Path(__file__).parents[1]
-        command = [sys.executable, str(root / "ray_jobs" / "judge_server.py"), "--config", str(config)]
-        self._spawn("plugin", command, os.environ | {"PYTHONPATH": str(root)}, "/readyz")
+        command = [sys.executable, str(ROOT / "ray_jobs" / "judge_server.py"), "--config", str(config)]
+        self._spawn("plugin", command, os.environ | {"PYTHONPATH": str(ROOT)}, "/readyz")
 
     def _spawn(self, way: str, command: list[str], environment: dict[str, str], ready: str) -> None:
         port = free_port()
         command += [str(port)] if way == "vllm" else [f"port={port}"]
         log = (self.folder / f"{way}.log").open("wb")
-        self.started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        self.started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT))
         self.urls[way] = f"http://127.0.0.1:{port}"
         wait_ready(self.urls[way] + ready, self.started[-1], self.folder / f"{way}.log")
 
