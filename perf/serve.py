@@ -227,7 +227,7 @@ def examples(mark: str, count: int = 400) -> list[dict[str, Any]]:
     from pipelines.datasets.reading import ingest_rows
 
     rows = [row for row in ingest_rows(load_source("sample_pairwise"), None) if row["status"] == "ok"]
-    rows = [row for row in rows if row["allowed"] == ["A", "B"]]
+    rows = [row for row in rows if row["allowed"] == ["A", "B"] and all(row["responses"])]
     return [
         {
             "instruction": f"{mark}.{number} {row['instruction']}",
