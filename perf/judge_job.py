@@ -128,7 +128,7 @@ async def one_by_one(folder: Path, config: JudgeConfig) -> dict[str, float]:
     *_, stage = judge_segment(Run(folder), config).stages
     assert isinstance(stage, PromptStage)
     rows = [row for row in storage.read_table(folder).to_pylist() if row["status"] == "ok"]
-    ask = start_engine(stage.engine)
+    ask = start_engine(stage.engine, closing=True)
     start = time.monotonic()
     for row in rows:
         for one in stage.steps:

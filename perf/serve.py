@@ -187,7 +187,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 model, *options = command_line(ServerConfig(engine=EngineConfig.model_validate(json.loads(sys.argv[1]))))
 args = make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", model, *options])
-args.middleware, args.logits_processors = [], None
+args.middleware, args.logits_processors = [], None  # nothing of ours
 args.host, args.port = "127.0.0.1", int(sys.argv[2])
 validate_parsed_serve_args(args)
 uvloop.run(run_server(args))

@@ -58,7 +58,7 @@ async def measure(model: str, count: int, template: str, critique: int) -> dict[
 
     config = EngineConfig(model=model, max_model_len=1024, max_num_seqs=32, dtype="float32")
     os.environ.update(engine_environment(config))
-    ask = start_engine(config)
+    ask = start_engine(config, closing=True)
 
     async def winner(row: Row) -> str:
         from pipelines.engines.llm.constrained import ConstrainedJudge

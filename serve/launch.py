@@ -28,7 +28,7 @@ def server_environment(config: ServerConfig) -> dict[str, str]:
 def command_line(config: ServerConfig) -> list[str]:
     """Arguments of `vllm serve`, the model first."""
     settings: dict[str, Any] = {
-        **engine_arguments(config.engine),
+        **engine_arguments(config.engine, closing=True),
         "served_model_name": config.name,
         "middleware": GATE,
         "allowed_origins": "[]",  # vLLM's default is any

@@ -51,7 +51,7 @@ class BothOrders(PromptStep):
     adds = tuple(JUDGMENT)
 
     def __init__(self, judge: PromptStep, both: bool) -> None:
-        self.judge, self.both, self.reads = judge, both, judge.reads
+        self.judge, self.both, self.reads, self.closes = judge, both, judge.reads, judge.closes
 
     def depends(self) -> dict[str, Any]:
         return {"both_orders": self.both, "judge": self.judge.depends()}

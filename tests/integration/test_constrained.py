@@ -60,7 +60,7 @@ def ask(loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
             patch.setenv(name, value)
 
         async def start() -> Any:
-            return start_engine(config)
+            return start_engine(config, closing=True)
 
         started = loop.run_until_complete(start())
         yield started

@@ -31,6 +31,7 @@ class ConstrainedJudge(PromptStep):
     name = "judge"
     reads = (*READS, "template")
     adds = tuple(JUDGED)
+    closes = True
 
     def __init__(self, max_tokens: int, *, with_critique: bool = True, rubric_last: bool = False) -> None:
         self.max_tokens, self.with_critique, self.rubric_last = max_tokens, with_critique, rubric_last

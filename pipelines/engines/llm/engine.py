@@ -36,18 +36,33 @@ if TYPE_CHECKING:
 FULL = 1.1
 
 
-def engine_arguments(engine: EngineConfig) -> dict[str, Any]:
-    """Arguments of vLLM's engine; on a CPU and on GPUs the same but for the devices."""
+def engine_arguments(engine: EngineConfig, *, closing: bool = False) -> dict[str, Any]:
+    """Arguments of vLLM's engine; on a CPU and on GPUs the same but for the devices.
+
+    Args:
+        engine: of the config.
+        closing: it will be asked to hold answers to their ending. Only then has it a logits processor: with one, vLLM
+            0.29 leaves its newer model runner on GPUs.
+
+    Raises:
+        UserError: the engine is to hold answers and to speculate, which vLLM does not do together.
+    """
     arguments: dict[str, Any] = {
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "enable_prefix_caching": True,
-        # Nothing to requests that ask for no closing; vLLM has no processors beside speculative decoding.
-        "logits_processors": [] if engine.engine_args.get("speculative_config") else [PROCESSOR],
         # Where Ray runs, vLLM would let it place a worker on each of several GPUs; these GPUs belong to the actor.
         "distributed_executor_backend": "mp" if engine.num_gpus > 1 else "uni",
     }
+    if closing:
+        if engine.engine_args.get("speculative_config"):
+            raise UserError(
+                "speculative decoding cannot hold a judge's answers to their ending",
+                where="engine.engine_args.speculative_config",
+                fix="leave it out",
+            )
+        arguments["logits_processors"] = [PROCESSOR]
     if engine.num_gpus:
         arguments["tensor_parallel_size"] = engine.num_gpus
     else:
@@ -67,8 +82,12 @@ def engine_environment(engine: EngineConfig) -> dict[str, str]:
     return environment
 
 
-def start_engine(config: EngineConfig) -> EngineAsk:
+def start_engine(config: EngineConfig, *, closing: bool = False) -> EngineAsk:
     """Load the model into an engine of this process.
+
+    Args:
+        config: of the engine.
+        closing: as for `engine_arguments`.
 
     Raises:
         UserError: there is no such model, or its chat template is not usable.
@@ -79,7 +98,7 @@ def start_engine(config: EngineConfig) -> EngineAsk:
     model = resolve(config.model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     thinking = thinking_of(config.reasoning, tokenizer)  # first: an unusable chat template is found at once
-    arguments = {"enable_log_requests": False, "runner": "generate", **engine_arguments(config)}
+    arguments = {"enable_log_requests": False, "runner": "generate", **engine_arguments(config, closing=closing)}
     engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))
     return EngineAsk(engine, tokenizer, config.max_model_len, thinking)
 

@@ -23,6 +23,8 @@ class PromptStep(ABC):
     name: str
     reads: tuple[str, ...] = ()
     adds: tuple[pa.Field, ...] = ()
+    closes: bool = False
+    """It asks for answers that are held to their ending."""
 
     def depends(self) -> dict[str, Any]:
         """The settings and template texts that its result depends on."""

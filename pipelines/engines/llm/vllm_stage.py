@@ -36,4 +36,4 @@ class PromptStage(StepStage):
         return engine_environment(self.engine)
 
     def connect(self) -> Ask:
-        return start_engine(self.engine)
+        return start_engine(self.engine, closing=any(step.closes for step in self.steps))

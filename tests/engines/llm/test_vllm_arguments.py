@@ -6,11 +6,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from pipelines.core.errors import UserError
 from pipelines.engines.config import EngineConfig
+from pipelines.engines.llm import vllm_stage
+from pipelines.engines.llm.constrained import ConstrainedJudge
 from pipelines.engines.llm.engine import engine_arguments, engine_environment
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.engines.llm.verdict_rule import PROCESSOR
 from pipelines.engines.llm.vllm_stage import PromptStage
+from pipelines.judge_job.both_orders import BothOrders
 
 VLLM = "vllm.v1.sample.logits_processor"
 
@@ -29,10 +35,25 @@ def test_engine_args_of_the_config_win() -> None:
     assert engine_arguments(EngineConfig(engine_args={"enforce_eager": False}))["enforce_eager"] is False
 
 
-def test_every_engine_can_hold_answers_to_their_ending_but_one_that_speculates() -> None:
-    assert engine_arguments(EngineConfig())["logits_processors"] == [PROCESSOR]
+def test_an_engine_has_the_processor_where_a_step_asks_for_held_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "logits_processors" not in engine_arguments(EngineConfig())
+    assert engine_arguments(EngineConfig(), closing=True)["logits_processors"] == [PROCESSOR]
+    started: list[bool] = []
+    monkeypatch.setattr(vllm_stage, "start_engine", lambda engine, *, closing: started.append(closing))
+    judges: list[PromptStep] = [Wordy(1), ConstrainedJudge(8), BothOrders(ConstrainedJudge(8), True)]
+    for judge in judges:
+        PromptStage("s", EngineConfig(), [judge]).connect()
+    assert started == [False, True, True]
+
+
+def test_an_engine_that_speculates_is_refused_where_answers_are_held() -> None:
     speculates = EngineConfig(engine_args={"speculative_config": {"method": "ngram"}})
-    assert engine_arguments(speculates)["logits_processors"] == []
+    assert "logits_processors" not in engine_arguments(speculates)
+    with pytest.raises(UserError, match="speculative"):
+        engine_arguments(speculates, closing=True)
+
+
+def test_the_processor_is_one_of_vllms_kind() -> None:
     module, _, name = PROCESSOR.partition(":")
     assert issubclass(getattr(import_module(module), name), import_module(VLLM).LogitsProcessor)
 
