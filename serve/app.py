@@ -12,9 +12,10 @@ import types
 from typing import Any
 
 from ray import serve
-from ray.serve.config import RequestRouterConfig
+from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
 from serve.launch import server_arguments, server_environment
+from serve.room import RETRY_AFTER
 from serve.settings import ServerConfig
 
 SAME_REPLICA = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
@@ -71,6 +72,7 @@ def deployment(args: dict[str, Any]) -> serve.Deployment:
         ray_actor_options={"num_cpus": config.engine.num_cpus * max(gpus, 1), "num_gpus": gpus},
         max_ongoing_requests=config.service.queue,
         max_queued_requests=config.service.queue,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER),
         graceful_shutdown_timeout_s=config.service.drain,
         health_check_period_s=5,
         # Requests with one `x-session-id` go to one replica, as long as there is room: its cache holds what they share.

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.errors import UserError
 from pipelines.engines.llm.engine import engine_arguments, engine_environment
 from pipelines.engines.models import resolve
 from serve.plugin import GATE, NAME
-from serve.settings import VARIABLE, ServerConfig
+from serve.settings import VARIABLE, PluginSettings, ServerConfig
 
 
 def server_environment(config: ServerConfig) -> dict[str, str]:
     """Variables of the server's process."""
     others = [name for name in os.environ.get("VLLM_PLUGINS", "").split(",") if name and name != NAME]
-    settings = config.service.model_dump(mode="json") | {"reasoning": config.engine.reasoning}
+    settings = PluginSettings(**config.service.model_dump(), reasoning=config.engine.reasoning)
     return {
         **engine_environment(config.engine),
         "VLLM_PLUGINS": ",".join([*others, NAME]),  # it is a list of all plugins that may be loaded
-        VARIABLE: json.dumps(settings),
+        VARIABLE: settings.model_dump_json(),
     }
 
 
@@ -51,7 +53,15 @@ def command_line(config: ServerConfig) -> list[str]:
 
 
 def server_arguments(config: ServerConfig) -> Namespace:
-    """The command line as vLLM's own parser reads it."""
+    """The command line as vLLM's own parser reads it.
+
+    Raises:
+        UserError: vLLM would not find the judge: it finds plugins of installed packages alone.
+    """
+    if not entry_points(group="vllm.endpoint_plugins", name=NAME):
+        raise UserError(
+            "vLLM does not find the judge", where="openselene", fix="install the package, as by `pip install -e .`"
+        )
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 

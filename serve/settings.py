@@ -56,10 +56,15 @@ class ServiceSettings(Strict):
     """Most characters of one text."""
     timeout: float = Field(120, gt=0)
     """Seconds until a request is given up with 504, its engine work cancelled."""
-    reasoning: Reasoning = "auto"
-    """As of the engine."""
     drain: float = Field(60, gt=0)
     """Seconds that requests under way may take after SIGTERM."""
+
+
+class PluginSettings(ServiceSettings):
+    """What the server's process reads: the service's settings, and of the engine what vLLM does not tell."""
+
+    reasoning: Reasoning = "auto"
+    """`engine.reasoning`."""
 
 
 class ServerConfig(Strict):
@@ -97,7 +102,7 @@ def load_server(path: Path, overrides: Sequence[str] = ()) -> ServerConfig:
     return parse_model(ServerConfig, raw, where=str(path))
 
 
-def load_settings() -> ServiceSettings:
+def load_settings() -> PluginSettings:
     """The settings of this process: those that the variable OPENSELENE_SERVICE names (a YAML file) or holds (JSON).
 
     Raises:
@@ -105,6 +110,6 @@ def load_settings() -> ServiceSettings:
     """
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
-        return ServiceSettings()
+        return PluginSettings()
     raw, where = (json.loads(given), VARIABLE) if given.startswith("{") else (read_yaml(Path(given)), given)
-    return parse_model(ServiceSettings, raw, where=where)
+    return parse_model(PluginSettings, raw, where=where)

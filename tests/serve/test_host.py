@@ -11,9 +11,10 @@ from fastapi import FastAPI
 
 from pipelines.core.errors import UserError
 from pipelines.engines.config import EngineConfig
+from serve import launch
 from serve.access.paths import ROUTES
 from serve.launch import command_line, server_arguments, server_environment
-from serve.settings import PACKAGED, VARIABLE, ServerConfig, ServiceSettings, load_server, load_settings
+from serve.settings import PACKAGED, VARIABLE, PluginSettings, ServerConfig, ServiceSettings, load_server, load_settings
 
 
 @pytest.fixture
@@ -50,12 +51,26 @@ def test_the_servers_process_is_told_its_settings_and_other_plugins_stay(
     found = server_environment(config.model_copy(update={"service": service}))
     assert found["VLLM_PLUGINS"] == "lora_resolver,openselene_judge"
     monkeypatch.setenv(VARIABLE, found[VARIABLE])
-    assert load_settings() == service
+    assert load_settings() == PluginSettings(template="compact", queue=7)
+
+
+def test_how_a_model_thinks_is_said_once_of_the_engine(config: ServerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = config.model_copy(update={"engine": config.engine.model_copy(update={"reasoning": "none"})})
+    monkeypatch.setenv(VARIABLE, server_environment(silent)[VARIABLE])
+    assert load_settings().reasoning == "none"
+    with pytest.raises(ValueError, match="reasoning"):
+        ServerConfig.model_validate({"service": {"reasoning": "none"}})
+
+
+def test_a_package_that_is_not_installed_is_refused(config: ServerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "entry_points", lambda **_: ())
+    with pytest.raises(UserError, match="pip install"):
+        server_arguments(config)
 
 
 def test_settings_may_be_a_file_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert load_settings() == ServiceSettings()
+    assert load_settings() == PluginSettings()
     (tmp_path / "s.yaml").write_text("queue: 3\n")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "s.yaml"))
     assert load_settings().queue == 3

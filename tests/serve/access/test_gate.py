@@ -17,7 +17,7 @@ from pipelines.core.errors import UserError
 from serve.access import gate as module
 from serve.access import paths
 from serve.access.gate import Gate
-from serve.settings import ServiceSettings
+from serve.settings import PluginSettings
 
 JUDGE, CHAT, BATCH = "/v1/judge/pairwise", "/v1/chat/completions", "/v1/judge/batch"
 Make = Callable[..., Any]
@@ -270,7 +270,7 @@ def test_the_settings_are_those_of_the_environment(app: Any, tmp_path: Path, mon
     with pytest.raises(UserError, match="No such file"):
         Gate(app)
     monkeypatch.delenv("OPENSELENE_SERVICE")
-    assert Gate(app).settings == ServiceSettings()
+    assert Gate(app).settings == PluginSettings()
 
 
 def test_one_json_line_a_request_without_key_or_text(make_key: Make, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_one_json_line_a_request_without_key_or_text(make_key: Make, tmp_path: P
     program = f"""
 import asyncio, httpx
 from serve.access.gate import Gate
-from serve.settings import ServiceSettings
+from serve.settings import PluginSettings, ServiceSettings
 raise_it = []
 async def app(scope, receive, send):
     if raise_it:
