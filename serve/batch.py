@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Send
 
-from serve.errors import Refused, invalid_json, not_understood, refusal
+from serve.errors import invalid_json, not_understood, refusal
 from serve.lines import Line, LineLimits, Lines
 from serve.live import Live, head
+from serve.refused import Refused
 from serve.schemas import ID_CHARACTERS, LARGEST_ID, BatchLine, BatchResult, LineError
 from serve.service import JudgeService
 

@@ -15,18 +15,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from serve.refused import Refused
+
 log = logging.getLogger("openselene.serve")
 
 CLIENT_GONE = 499  # nobody reads it; the number is nginx's
 _NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-    500: "server_error",
-    503: "service_unavailable",
-    504: "timeout_error",
-}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _SAID = {404: "there is no such path", 405: "this path does not take that method", 413: "the body is too large"}
 
@@ -46,35 +40,6 @@ class ErrorBody(BaseModel):
     """The body of every error."""
 
     error: ErrorDetail
-
-
-class Refused(Exception):
-    """A request that gets an error.
-
-    Args:
-        status: of HTTP.
-        code: the kind of error, for programs.
-        message: for a person; without anything the request said.
-        param: the field at fault.
-        retry_after: seconds until another try makes sense.
-    """
-
-    def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, retry_after: int | None = None
-    ) -> None:
-        super().__init__(status, code)
-        self.status, self.code, self.message = status, code, message
-        self.param, self.retry_after = param, retry_after
-
-    def body(self) -> ErrorBody:
-        """As clients get it."""
-        kind = _TYPES.get(self.status, "invalid_request_error")
-        return ErrorBody(error=ErrorDetail(message=self.message, type=kind, code=self.code, param=self.param))
-
-    def response(self) -> JSONResponse:
-        """As an HTTP response."""
-        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return JSONResponse(self.body().model_dump(), self.status, headers)
 
 
 class ClientGone(Exception):
@@ -130,6 +95,11 @@ def refusal(exc: Exception) -> Refused:
     return of_http(exc) if isinstance(exc, HTTPException) else unexpected(exc)
 
 
+def response_of(refused: Refused) -> JSONResponse:
+    """As an HTTP response."""
+    return JSONResponse(refused.said(), refused.status, refused.headers)
+
+
 class OwnErrors(APIRoute):
     """A route whose errors have this form, in whatever app it is: vLLM's has handlers of its own."""
 
@@ -143,7 +113,7 @@ class OwnErrors(APIRoute):
             except ClientGone:
                 return Response(status_code=CLIENT_GONE)
             except Exception as exc:
-                return refusal(exc).response()
+                return response_of(refusal(exc))
 
         return answer
 
@@ -152,7 +122,7 @@ def install(app: FastAPI) -> None:
     """Give every error of an app of ours this form: unknown paths and wrong methods too."""
 
     async def answer(request: Request, exc: Exception) -> Response:
-        return refusal(exc).response()
+        return response_of(refusal(exc))
 
     for kind in (Refused, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)

@@ -3,11 +3,12 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from serve.errors import OwnErrors, Refused, documented
+from serve.errors import OwnErrors, documented
 from serve.grading.run import GraderRun, check_models
 from serve.grading.schemas import RunRequest, RunResponse, ValidateRequest, ValidateResponse
 from serve.grading.values import problem_of_item
 from serve.live import judged
+from serve.refused import Refused
 from serve.routes import service_of
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", route_class=OwnErrors, tags=["graders"])

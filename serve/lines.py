@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from starlette.types import Receive
 
-from serve.errors import ClientGone, Refused
+from serve.errors import ClientGone
+from serve.refused import Refused
 
 
 @dataclass(frozen=True)

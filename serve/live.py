@@ -16,7 +16,8 @@ from fastapi.responses import Response
 from fastapi.sse import format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.errors import ClientGone, Refused, refusal, unexpected
+from serve.errors import ClientGone, refusal, response_of, unexpected
+from serve.refused import Refused
 from serve.schemas import JudgeRequest
 from serve.service import JudgeService
 
@@ -116,12 +117,12 @@ class Events(Live):
     async def _send(self, send: Send) -> None:
         name, said = await self.events.get()
         if isinstance(said, Refused):
-            await _whole(said.response(), send)
+            await _whole(response_of(said), send)
             return
         await send(head("text/event-stream; charset=utf-8"))
         while True:
             if isinstance(said, Refused):
-                said = said.body().model_dump()
+                said = said.said()
             # All ASCII: the characters that end a line in Unicode would end an event's line.
             event = format_sse_event(event=name, data_str=json.dumps(said))
             last = name != "critique"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from serve.errors import Refused
+from serve.refused import Refused
 
 if TYPE_CHECKING:
     from serve.watch import Watch

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from serve.batch import NDJSON, Batch
-from serve.errors import OwnErrors, Refused, documented
+from serve.errors import OwnErrors, documented
 from serve.live import Events, judged
+from serve.refused import Refused
 from serve.room import RETRY_AFTER
 from serve.schemas import (
     AbsoluteRequest,

@@ -16,7 +16,8 @@ from pipelines.engines.llm.constrained import ConstrainedJudge
 from pipelines.judging.tasks import TASKS, Task
 from pipelines.judging.templates import TEMPLATES, identity, load
 from serve.combine import Order, combined, judged_order
-from serve.errors import Refused, unexpected
+from serve.errors import unexpected
+from serve.refused import Refused
 from serve.room import RETRY_AFTER, Room
 from serve.schemas import JudgeRequest, JudgeResponse, TemplateFacts, Usage
 from serve.settings import ServiceSettings

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from serve.access.errors import Refusal
+from serve.refused import Refused
 
 NODES, REPEATED = 2000, 1000  # most values in a JSON schema; most repetitions that it may count
 _COUNTS = {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
@@ -156,7 +156,7 @@ class ChatCheck:
             tokens: the model's control tokens.
 
         Raises:
-            Refusal: 422, naming the field.
+            Refused: 422, naming the field.
         """
         try:
             chat = Chat.model_validate_json(body)
@@ -217,11 +217,11 @@ def _words(schema: Any) -> Iterator[tuple[str, Any]]:
                 waiting.append((inner, False))
 
 
-def _refused(code: str, message: str, field: str | None) -> Refusal:
-    return Refusal(422, code, message, param=field)
+def _refused(code: str, message: str, field: str | None) -> Refused:
+    return Refused(422, code, message, param=field)
 
 
-def _not_understood(exc: ValidationError) -> Refusal:
+def _not_understood(exc: ValidationError) -> Refused:
     """The first complaint, without a value of the request; names are shown where they look like names."""
     first = exc.errors(include_url=False, include_input=False)[0]
     steps = [str(step) for step in first["loc"] if isinstance(step, int) or _SHOWN.fullmatch(step)]

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from serve.access.errors import Refusal, failed, too_large
+from serve.access.errors import failed, too_large
 from serve.access.headers import Headers, secured
 from serve.access.paths import Policy
+from serve.refused import Refused
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,7 +36,7 @@ async def _piece(receive: Receive) -> Message:
         async with asyncio.timeout(IDLE):
             message = await receive()
     except TimeoutError:
-        raise Refusal(
+        raise Refused(
             408, "body_timeout", "the body did not come", why="timeout", headers={"connection": "close"}
         ) from None
     if message["type"] == "http.disconnect":
@@ -47,7 +48,7 @@ async def read(receive: Receive, most: int) -> bytes:
     """The whole body.
 
     Raises:
-        Refusal: 413, it has more than `most` bytes, or 408, it stopped coming.
+        Refused: 413, it has more than `most` bytes, or 408, it stopped coming.
         ClientGone: before its end.
     """
     pieces, size, more = [], 0, True
@@ -70,7 +71,7 @@ class Answer:
         self.status, self.bytes = 0, 0
         self.finished = False
         self.gone = False
-        self.held: Refusal | None = None  # goes out in place of what the app says
+        self.held: Refused | None = None  # goes out in place of what the app says
         self._replaced = False
         self.at_end: Callable[[], None] = lambda: None
 
@@ -92,7 +93,7 @@ class Answer:
         else:
             await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: Refused) -> None:
         """Answer with an error."""
         body = refusal.body()
         headers: Headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -145,7 +146,7 @@ class Exchange:
         """Call the app.
 
         Raises:
-            Refusal: the body in pieces was too long, or stopped coming, before the app began to answer.
+            Refused: the body in pieces was too long, or stopped coming, before the app began to answer.
             ClientGone: the client has left.
             Exception: what the app raised.
         """
@@ -190,7 +191,7 @@ class Exchange:
                     return piece
             except ClientGone:
                 self._answer.gone = True
-            except Refusal as refusal:
+            except Refused as refusal:
                 self._answer.held = refusal
             _set(self._left)
         await asyncio.shield(self._left)

@@ -21,12 +21,13 @@ from typing import Any, Protocol
 from serve.access import drain, headers, paths, peers
 from serve.access.chat import ChatCheck
 from serve.access.drain import Drain
-from serve.access.errors import Refusal, failed, no_key, too_large
+from serve.access.errors import failed, no_key, too_large
 from serve.access.exchange import Answer, App, Broken, ClientGone, Exchange, Receive, Send, read
 from serve.access.keys import Keys
 from serve.access.limits import Caller, Limits
 from serve.access.logs import AccessLog
 from serve.access.paths import Route
+from serve.refused import Refused
 from serve.settings import ServiceSettings, load_settings
 
 LEFT = 499  # in logs and metrics: the client left before the answer's end
@@ -104,7 +105,7 @@ class Gate:
         request = _Request(scope, receive, answer, route, number)
         try:
             await self._answer(request)
-        except Refusal as refusal:
+        except Refused as refusal:
             if (watch := self._watch(scope)) is not None and refusal.why:
                 watch.refused(refusal.why)
             await answer.refuse(refusal)
@@ -124,15 +125,14 @@ class Gate:
         route, found = request.route, request.scope["headers"]
         headers.check(found)
         if route is _OTHER:
-            raise Refusal(404, "not_found", "there is no such path here", type="not_found_error")
+            raise Refused(404, "not_found", "there is no such path here")
         if self.drain.draining and route.name != "/healthz":
-            raise Refusal(
+            raise Refused(
                 503,
                 "draining",
                 "this server is about to stop",
-                type="server_error",
                 why="draining",
-                wait=1,
+                retry_after=1,
                 headers={"connection": "close"},
             )
         if not route.probe:
@@ -144,7 +144,7 @@ class Gate:
         if length > most:
             raise too_large(most)
         if request.scope["method"] != route.method:
-            raise Refusal(405, "method_not_allowed", f"this path takes {route.method}", headers={"allow": route.method})
+            raise Refused(405, "method_not_allowed", f"this path takes {route.method}", headers={"allow": route.method})
         body = None
         if not route.batch:
             body = await read(request.receive, most)
@@ -159,7 +159,7 @@ class Gate:
         """Who asks, with a place among the requests under way.
 
         Raises:
-            Refusal: 401, 403 or 429.
+            Refused: 401, 403 or 429.
         """
         route = request.route
         if self._keys is None:
@@ -175,11 +175,10 @@ class Gate:
         request.key = entry.id
         scopes = frozenset(entry.scopes)
         if "admin" not in scopes and not scopes & route.scopes:
-            raise Refusal(
+            raise Refused(
                 403,
                 "insufficient_scope",
                 f"this key lacks the scope {' or '.join(sorted(route.scopes))}",
-                type="permission_error",
                 why="scope",
             )
         own, common = entry.limits, self.settings.limits
@@ -196,11 +195,11 @@ class Gate:
         """The model's control tokens.
 
         Raises:
-            Refusal: 503, they are not known yet: a chat that cannot be checked is not passed on.
+            Refused: 503, they are not known yet: a chat that cannot be checked is not passed on.
         """
         tokens = self.control_tokens() if self.control_tokens else getattr(_state(scope), "control_tokens", None)
         if tokens is None:
-            raise Refusal(503, "not_ready", "the model is not ready", type="server_error", wait=5)
+            raise Refused(503, "not_ready", "the model is not ready", retry_after=5)
         return tokens
 
     def _watch(self, scope: MutableMapping[str, Any]) -> Counts | None:
@@ -256,7 +255,7 @@ def _length(found: headers.Headers) -> int:
     """The length that a body claims, 0 if it claims none.
 
     Raises:
-        Refusal: 400, it is no number, or there are two.
+        Refused: 400, it is no number, or there are two.
     """
     try:
         value = headers.the_only(found, b"content-length")
@@ -266,13 +265,13 @@ def _length(found: headers.Headers) -> int:
             raise ValueError
         return int(value)
     except ValueError:
-        raise Refusal(
+        raise Refused(
             400, "invalid_length", "Content-Length is not one number", headers={"connection": "close"}
         ) from None
 
 
-def _too_many(why: str, message: str, wait: float) -> Refusal:
-    return Refusal(429, f"{why}_limit_exceeded", message, type="rate_limit_error", why=why, wait=wait)
+def _too_many(why: str, message: str, wait: float) -> Refused:
+    return Refused(429, f"{why}_limit_exceeded", message, why=why, retry_after=wait)
 
 
 def _state(scope: MutableMapping[str, Any]) -> Any:

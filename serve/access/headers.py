@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterable
 from itertools import count
 
-from serve.access.errors import Refusal
 from serve.access.paths import Policy
+from serve.refused import Refused
 
 Headers = list[tuple[bytes, bytes]]
 MOST = 32_768  # bytes of all headers
@@ -54,12 +54,12 @@ def check(headers: Headers) -> None:
     """Refuse headers that are too long or not allowed.
 
     Raises:
-        Refusal: 431 or 400.
+        Refused: 431 or 400.
     """
     if sum(len(name) + len(value) for name, value in headers) > MOST:
-        raise Refusal(431, "headers_too_large", f"the headers have more than {MOST} bytes")
+        raise Refused(431, "headers_too_large", f"the headers have more than {MOST} bytes")
     if any(name == _UNHEARD for name, _ in headers):
-        raise Refusal(400, "header_not_allowed", f"the header {_UNHEARD.decode()} is not allowed")
+        raise Refused(400, "header_not_allowed", f"the header {_UNHEARD.decode()} is not allowed")
 
 
 def the_only(headers: Headers, name: bytes) -> bytes | None:

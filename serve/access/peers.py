@@ -19,8 +19,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from serve.access.errors import Refusal
 from serve.access.headers import Headers
+from serve.refused import Refused
 
 _FORWARDED = (b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-forwarded-")
 
@@ -29,7 +29,7 @@ def check(client: Any, headers: Headers) -> None:
     """Let a request from this machine pass.
 
     Raises:
-        Refusal: 403 for any other.
+        Refused: 403 for any other.
     """
     if (
         os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
@@ -38,12 +38,11 @@ def check(client: Any, headers: Headers) -> None:
         or any(name.startswith(_FORWARDED) for name, _ in headers)
         or not _names_this_machine(headers)
     ):
-        raise Refusal(
+        raise Refused(
             403,
             "no_keys_configured",
             "without keys the service answers this machine only; make one with `openselene keys add FILE --name NAME`"
             " and name the file as `keys` in the settings",
-            type="permission_error",
             why="no_key",
         )
 

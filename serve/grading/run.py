@@ -9,7 +9,6 @@ from typing import Any
 
 from pipelines.datasets.messages import dialogue
 from serve.combine import judged_order
-from serve.errors import Refused
 from serve.grading import similarity
 from serve.grading.formula import Formula, FormulaError
 from serve.grading.schemas import (
@@ -25,6 +24,7 @@ from serve.grading.schemas import (
     TextSimilarity,
 )
 from serve.grading.values import SampleNotJson, UnknownVariable, Values
+from serve.refused import Refused
 from serve.service import JudgeService, Piece, usage
 
 TEMPLATE = "grader"

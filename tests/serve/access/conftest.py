@@ -19,7 +19,22 @@ from serve.access.keys import changing, make, until
 from serve.access.logs import NAME, set_up
 from serve.settings import ServiceSettings
 
-JUDGE = "/v1/judge/pairwise"
+JUDGE, CHAT, BATCH = "/v1/judge/pairwise", "/v1/chat/completions", "/v1/judge/batch"
+Make = Callable[..., Any]
+
+
+class Counted:
+    """Counters that remember."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, int]] = []
+        self.why: list[str] = []
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        self.requests.append((route, status))
+
+    def refused(self, why: str) -> None:
+        self.why.append(why)
 
 
 @dataclass

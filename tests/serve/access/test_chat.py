@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from serve.access.chat import Chat, ChatCheck
-from serve.access.errors import Refusal
+from serve.refused import Refused
 
 CHAT = "/v1/chat/completions"
 TOKENS = ("<|im_start|>", "<|im_end|>", "<s>")
@@ -25,8 +25,8 @@ def passed(**fields: Any) -> dict[str, Any]:
     return dict(json.loads(check(json.dumps({"messages": HELLO, **fields}).encode(), TOKENS)))
 
 
-def refused(body: dict[str, Any] | bytes) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def refused(body: dict[str, Any] | bytes) -> Refused:
+    with pytest.raises(Refused) as caught:
         check(body if isinstance(body, bytes) else json.dumps(body).encode(), TOKENS)
     assert caught.value.status == 422
     return caught.value
@@ -263,7 +263,7 @@ def test_whatever_comes_is_passed_or_refused(body: Any) -> None:
     raw = json.dumps(body).encode("utf-8", "surrogatepass")
     try:
         out = json.loads(check(raw, TOKENS))
-    except Refusal as said:
+    except Refused as said:
         assert said.status == 422
     else:
         assert set(out) <= set(Chat.model_fields)

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -18,23 +17,7 @@ from serve.access import gate as module
 from serve.access.gate import Gate
 from serve.access.keys import OwnLimits
 from serve.settings import ServiceSettings
-
-JUDGE, CHAT, BATCH = "/v1/judge/pairwise", "/v1/chat/completions", "/v1/judge/batch"
-Make = Callable[..., Any]
-
-
-class Counted:
-    """Counters that remember."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, int]] = []
-        self.why: list[str] = []
-
-    def request(self, route: str, status: int, seconds: float) -> None:
-        self.requests.append((route, status))
-
-    def refused(self, why: str) -> None:
-        self.why.append(why)
+from tests.serve.access.conftest import BATCH, JUDGE, Counted, Make
 
 
 def test_the_rate_of_a_key_is_its_own(client: Make, make_key: Make) -> None:

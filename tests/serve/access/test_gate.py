@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,7 @@ from serve.access import gate as module
 from serve.access import paths
 from serve.access.gate import Gate
 from serve.settings import PluginSettings
-
-JUDGE, CHAT, BATCH = "/v1/judge/pairwise", "/v1/chat/completions", "/v1/judge/batch"
-Make = Callable[..., Any]
-
-
-class Counted:
-    """Counters that remember."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, int]] = []
-        self.why: list[str] = []
-
-    def request(self, route: str, status: int, seconds: float) -> None:
-        self.requests.append((route, status))
-
-    def refused(self, why: str) -> None:
-        self.why.append(why)
+from tests.serve.access.conftest import CHAT, JUDGE, Counted, Make
 
 
 def test_a_key_opens_what_its_scopes_say(client: Make, make_key: Make) -> None:
@@ -282,7 +264,7 @@ def test_one_json_line_a_request_without_key_or_text(make_key: Make, tmp_path: P
     program = f"""
 import asyncio, httpx
 from serve.access.gate import Gate
-from serve.settings import PluginSettings, ServiceSettings
+from serve.settings import ServiceSettings
 raise_it = []
 async def app(scope, receive, send):
     if raise_it:
@@ -323,30 +305,3 @@ def test_the_app_gets_the_gate_at_the_start(client: Make, app: Any) -> None:
     app.act = act
     asyncio.run(ask.gate({"type": "lifespan", "app": app}, None, None))
     assert len(app.seen) == 1
-
-
-def test_what_the_gate_costs(client: Make, make_key: Make, app: Any) -> None:
-    """Printed, not asserted: machines differ (`pytest -s`)."""
-    key = make_key()
-    ask = client(limits={"requests_per_minute": 1_000_000})
-    chat = json.dumps({"messages": [{"role": "user", "content": "word " * 400}], "temperature": 0}).encode()
-
-    async def time_of(call: Callable[[], Any], rounds: int = 1000) -> float:
-        for _ in range(50):
-            await call()
-        began = time.perf_counter()
-        for _ in range(rounds):
-            await call()
-        return (time.perf_counter() - began) / rounds * 1e3
-
-    async def all_of() -> None:
-        gate, ask.gate = ask.gate, app
-        bare = await time_of(lambda: ask(body=chat))
-        ask.gate = gate
-        judge, talk = (
-            await time_of(lambda: ask(key=key, body=chat)),
-            await time_of(lambda: ask(CHAT, key=key, body=chat)),
-        )
-        print(f"\nms a request: app alone {bare:.3f}, gate {judge - bare:.3f}, gate with chat check {talk - bare:.3f}")
-
-    asyncio.run(all_of())
