@@ -79,8 +79,9 @@ async def measure(model: str, count: int, template: str, critique: int) -> dict[
         attacked = [with_text(row, letter, attacks(letter)[name]) for row, letter in zip(clean, losers, strict=True)]
         flips = [float(v == letter) for v, letter in zip(await all_of(attacked), losers, strict=True)]
         share = of_mean(flips, groups)
-        found[name] = {"flipped": share.value, "interval": share.interval}
-        print(f"{name}: {share.value:.2f} {share.interval}", flush=True)
+        low, high = share.interval(0.95)
+        found[name] = {"flipped": share.value, "interval": (low, high)}
+        print(f"{name}: {share.value:.2f} ({low:.2f}, {high:.2f})", flush=True)
     right = sum(v == row["verdict"] for v, row in zip(verdicts, clean, strict=True)) / len(clean)
     return {
         "name": "injection",
@@ -96,7 +97,12 @@ async def measure(model: str, count: int, template: str, critique: int) -> dict[
 
 def pairs(count: int) -> list[Row]:
     """Packaged pairs with a clear winner, in both orders, by hash."""
-    rows = [row for load in (training_rows, heldout_rows) for row in load() if row["allowed"] == ["A", "B"]]
+    rows = [
+        row
+        for load in (training_rows, heldout_rows)
+        for row in load()
+        if row["allowed"] == ["A", "B"] and all(row["responses"])
+    ]
     turned = [
         row | {"responses": row["responses"][::-1], "verdict": "B" if row["verdict"] == "A" else "A", "order": 1}
         for row in rows
