@@ -42,7 +42,7 @@ CRITIQUE = 27  # with the label, the verdict and the end of the turn, about 32 t
 CLIENTS = (1, 8, 16)
 WAYS = ("vllm", "plugin", "stock", "ours")
 ROOT = Path(__file__).parents[1]
-ENGINE = {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 32, "dtype": "bfloat16"}
+ENGINE = {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 32}
 TEMPLATE = "compact"
 
 

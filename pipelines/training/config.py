@@ -62,8 +62,9 @@ class TrainConfig(Strict):
     """Shape of the learning rate after the warm-up."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
-    precision: Literal["float32", "bfloat16_autocast"] = "bfloat16_autocast"
-    """Weights are float32 in both: a step at lr 1e-7 is below half a bfloat16 ulp."""
+    precision: Literal["auto", "float32", "bfloat16_autocast"] = "auto"
+    """Of the forward passes; weights are float32 in all: a step at lr 1e-7 is below half a bfloat16 ulp. `auto` is
+    bfloat16, or float32 on a CPU that would emulate it."""
     attention: Literal["split", "flex", "mask", "sdpa", "eager", "flash_attention_2"] | None = None
     """Engine `shared`: `split` (default; any device), `flex` (one compiled kernel, GPUs) or `mask` (dense, slow, the
     reference). Engine `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""

@@ -42,7 +42,7 @@ class ReferenceScores(PooledStage):
 
         return {
             "model": identity(self.folder),
-            "precision": self.config.precision,
+            "precision": settings.precision(self.config),
             "attention": settings.attention(self.config),
         }
 
@@ -66,7 +66,7 @@ class ReferenceScores(PooledStage):
         if not rows:
             return
         lengths = [sum(len(row[name]) for name in self.reads) for row in rows]
-        half = self.config.precision == "bfloat16_autocast"
+        half = settings.precision(self.config) == "bfloat16_autocast"
         for chosen in assign_bins(lengths, 1, self.config.bin_tokens)[0]:
             packed = on_device(pack([rows[i] for i in chosen]), self.device)
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
+from pipelines.engines.arithmetic import fast_arithmetic
 from pipelines.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -82,10 +83,17 @@ def describe(config: TrainConfig, run: Run) -> list[str]:
     return [
         f"train {config.model} with {config.engine} on {config.workers} worker(s), DeepSpeed {deepspeed}",
         f"  lr {config.learning_rate}, alpha {config.alpha}, beta {config.beta}, {config.epochs} epoch(s), "
-        f"{config.precision}",
+        f"{precision(config)}",
         f"  batch {config.batch_size}: {batches}",
         f"  {run.pairs} -> {run.model}",
     ]
+
+
+def precision(config: TrainConfig) -> Literal["float32", "bfloat16_autocast"]:
+    """Of the forward passes on the config's workers; without GPUs, as on the CPU of this machine."""
+    if config.precision == "auto":
+        return "bfloat16_autocast" if fast_arithmetic(config.gpus_per_worker) == "bfloat16" else "float32"
+    return config.precision
 
 
 def attention(config: TrainConfig) -> str:
@@ -154,7 +162,7 @@ def deepspeed_config(config: TrainConfig) -> dict[str, Any] | None:
             **filled["zero_optimization"],
             "stage3_gather_16bit_weights_on_model_save": True,  # whatever the name says: of the weights' own type
         }
-    if config.precision == "bfloat16_autocast":
+    if precision(config) == "bfloat16_autocast":
         # Not DeepSpeed's `bf16` section: that one casts the weights themselves.
         filled["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return filled
@@ -180,7 +188,7 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
         "lr_scheduler_type": config.scheduler,
         "warmup_steps": config.warmup_ratio,  # below 1 it is a share of all steps
         "max_grad_norm": config.max_grad_norm,
-        "bf16": config.precision == "bfloat16_autocast" and deepspeed is None,
+        "bf16": precision(config) == "bfloat16_autocast" and deepspeed is None,
         "use_cpu": not config.gpus_per_worker and deepspeed is None,
         "deepspeed": deepspeed,
         "accelerator_config": {"use_configured_state": deepspeed is not None},

@@ -90,7 +90,7 @@ def depends_on(config: TrainConfig, pairs: Place, model: str, seed: int) -> step
     Raises:
         UserError: the pairs cannot be read.
     """
-    return {**config.identity(), "seed": seed, **source_of(pairs, model)}
+    return {**config.identity(), "precision": settings.precision(config), "seed": seed, **source_of(pairs, model)}
 
 
 def source_of(pairs: Place, model: str) -> step.Depends:

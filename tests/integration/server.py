@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -73,7 +74,9 @@ class Server:
 
     def post(self, path: str, body: object, key: str | None = None, **options: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
-        return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+        content = {"content": body} if isinstance(body, Iterator) else {"json": body}
+        headers |= {"content-type": "application/json"}
+        return httpx.post(f"{self.url}{path}", headers=headers, timeout=60, **content, **options)  # type: ignore[arg-type]
 
     def get(self, path: str) -> dict[str, object]:
         """Arguments of httpx.get."""

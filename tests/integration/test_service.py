@@ -196,12 +196,21 @@ def test_nothing_of_a_request_is_in_the_log(server: Server) -> None:
 
 
 def test_sigterm_answers_what_is_under_way_and_refuses_the_rest(server: Server) -> None:
-    with ThreadPoolExecutor(6) as pool:
+    finish = threading.Event()  # the server cannot be done, and gone, before the one that is refused has come
+
+    def held() -> Iterator[bytes]:
+        yield b" "
+        finish.wait(30)
+        yield json.dumps(SHORT).encode()
+
+    with ThreadPoolExecutor(7) as pool:
+        slow = pool.submit(server.post, "/v1/judge/pairwise", held())
         under_way = [pool.submit(server.post, "/v1/judge/pairwise", LONG) for _ in range(6)]
         server.until(lambda: server.running() == 6, 10)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         late = server.post("/v1/judge/pairwise", SHORT)
+        finish.set()
         assert late.status_code == 503 and code_of(late) == "draining" and "retry-after" in late.headers
-        assert [one.result().status_code for one in under_way] == [200] * 6
+        assert [one.result().status_code for one in (slow, *under_way)] == [200] * 7
     server.process.wait(60)

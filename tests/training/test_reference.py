@@ -44,10 +44,11 @@ def test_the_reference_has_the_precision_of_training(precision: str, half: bool)
 
 
 def test_it_depends_on_model_precision_and_attention() -> None:
-    found = stage([]).depends()
+    found = stage([], precision="bfloat16_autocast").depends()
     assert found == {"model": "org/model@unknown", "precision": "bfloat16_autocast", "attention": "split"}
-    assert stage([], workers=3, learning_rate=1.0, bin_tokens=99).depends() == found
-    assert stage([], attention="mask").depends() != found != stage([], precision="float32").depends()
+    half = {"precision": "bfloat16_autocast"}
+    assert stage([], workers=3, learning_rate=1.0, bin_tokens=99, **half).depends() == found
+    assert stage([], attention="mask", **half).depends() != found != stage([], precision="float32").depends()
 
 
 def test_it_is_kept_in_the_folder_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

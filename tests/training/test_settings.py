@@ -38,7 +38,8 @@ def test_an_elastic_range_that_cannot_be_is_refused() -> None:
 
 
 def test_autocast_keeps_weights_out_of_deepspeeds_bf16() -> None:
-    filled = settings.deepspeed_config(TrainConfig(deepspeed={"zero_optimization": {"stage": 2}}))
+    config = TrainConfig(deepspeed={"zero_optimization": {"stage": 2}}, precision="bfloat16_autocast")
+    filled = settings.deepspeed_config(config)
     assert filled is not None
     assert "bf16" not in filled and filled["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
     assert filled["zero_optimization"] == {"stage": 2}
@@ -85,10 +86,12 @@ def test_arguments_carry_the_config(tmp_path: Path) -> None:
 
 
 def test_arguments_of_trl_carry_the_config_too(tmp_path: Path) -> None:
-    config = TrainConfig(engine="trl", nll="token", alpha=0.5, beta=0.2, batch_size=8, micro_batch_size=2)
+    config = TrainConfig(
+        engine="trl", nll="token", alpha=0.5, beta=0.2, batch_size=8, micro_batch_size=2, precision="float32"
+    )
     arguments = settings.arguments(config, tmp_path, seed=3)
     assert arguments.loss_type == ["sigmoid", "sft"] and arguments.loss_weights == [1.0, 0.5]
-    assert (arguments.beta, arguments.gradient_accumulation_steps, arguments.bf16) == (0.2, 4, True)
+    assert (arguments.beta, arguments.gradient_accumulation_steps, arguments.bf16) == (0.2, 4, False)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_precision_and_device_are_deepspeeds_where_it_is_used(monkeypatch: pytes
         state = values["accelerator_config"]["use_configured_state"]
         return values["bf16"], values["use_cpu"], values["deepspeed"] is not None, state
 
-    assert told() == (True, True, False, False)
+    assert told(precision="bfloat16_autocast") == (True, True, False, False)
     assert told(precision="float32") == (False, True, False, False)
     assert told(gpus_per_worker=1) == (True, False, False, False)
     assert told(deepspeed={}) == (False, False, True, True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.special import softmax
 
 from pipelines.core.errors import RowFailure, UserError
+from pipelines.engines.arithmetic import fast_arithmetic
 from pipelines.engines.config import EngineConfig
 from pipelines.engines.llm.ask import TOO_LONG, Answer, Closing, TooLong
 from pipelines.engines.llm.closing import MOST_IDS, closing_request
@@ -48,7 +49,7 @@ def engine_arguments(engine: EngineConfig, *, closing: bool = False) -> dict[str
         UserError: the engine is to hold answers and to speculate, which vLLM does not do together.
     """
     arguments: dict[str, Any] = {
-        "dtype": engine.dtype,
+        "dtype": fast_arithmetic(engine.num_gpus) if engine.dtype == "auto" else engine.dtype,
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "enable_prefix_caching": True,

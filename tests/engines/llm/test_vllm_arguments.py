@@ -22,7 +22,7 @@ VLLM = "vllm.v1.sample.logits_processor"
 
 
 def test_cpu_and_gpu_differ_in_devices_only() -> None:
-    cpu, gpu = engine_arguments(EngineConfig()), engine_arguments(EngineConfig(num_gpus=8))
+    cpu, gpu = (engine_arguments(EngineConfig(num_gpus=gpus, dtype="bfloat16")) for gpus in (0, 8))
     assert cpu.pop("enforce_eager") is True and cpu.pop("block_size") == 32
     assert gpu.pop("tensor_parallel_size") == 8
     assert (cpu.pop("distributed_executor_backend"), gpu.pop("distributed_executor_backend")) == ("uni", "mp")
