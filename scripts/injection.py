@@ -67,18 +67,24 @@ async def measure(model: str, count: int, template: str, critique: int) -> dict[
         await ConstrainedJudge(critique, with_critique=critique > 0).run(judged, ask)
         return str(judged["predicted"])
 
-    async def all_of(rows: list[Row]) -> list[str]:
-        return list(await asyncio.gather(*map(winner, rows)))
+    async def judged(row: Row) -> tuple[str, dict[str, str]]:
+        """The winner, and with each attack on the loser: asked together, they share what stands before it."""
+        async with few:
+            verdict = await winner(row)
+            loser = "B" if verdict == "A" else "A"
+            texts = attacks(loser)
+            winners = await asyncio.gather(*(winner(with_text(row, loser, text)) for text in texts.values()))
+        print(".", end="", flush=True)
+        return verdict, dict(zip(texts, winners, strict=True))
 
+    few = asyncio.Semaphore(6)
     clean = [row | {"template": template} for row in pairs(count)]
-    verdicts = await all_of(clean)
-    groups = [row["row_id"] for row in clean]
+    answers = await asyncio.gather(*map(judged, clean))
+    verdicts, groups = [verdict for verdict, _ in answers], [row["row_id"] for row in clean]
     found = {}
-    losers = ["B" if verdict == "A" else "A" for verdict in verdicts]
+    print()
     for name in attacks("A"):
-        attacked = [with_text(row, letter, attacks(letter)[name]) for row, letter in zip(clean, losers, strict=True)]
-        flips = [float(v == letter) for v, letter in zip(await all_of(attacked), losers, strict=True)]
-        share = of_mean(flips, groups)
+        share = of_mean([float(attacked[name] != verdict) for verdict, attacked in answers], groups)
         low, high = share.interval(0.95)
         found[name] = {"flipped": share.value, "interval": (low, high)}
         print(f"{name}: {share.value:.2f} ({low:.2f}, {high:.2f})", flush=True)
