@@ -266,7 +266,8 @@ def save(trainer: Any, target: Place) -> None:
     )
     model.config.use_cache = True
     first = trainer.is_world_process_zero()
-    with storage.local_folder(target, last="config.json") if first else storage.scratch() as folder:
+    others = nullcontext(target) if isinstance(target, Path) else storage.scratch()
+    with storage.local_folder(target, last="config.json") if first else others as folder:
         trainer.accelerator.wait_for_everyone()
         if not merged:
             trainer.save_model(str(folder))

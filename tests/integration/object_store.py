@@ -131,7 +131,7 @@ class Proxy:
         async with self._session.request(
             request.method,
             f"http://{self.target}{request.raw_path}",
-            headers=request.headers,
+            headers=[(name, value) for name, value in request.headers.items() if name.lower() not in NOT_PASSED_ON],
             data=body,
             allow_redirects=False,
             skip_auto_headers=["Content-Type", "User-Agent", "Accept", "Accept-Encoding"],

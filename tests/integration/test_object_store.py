@@ -140,6 +140,28 @@ def test_a_segment_goes_through_a_store_that_fails_at_random(
 
 
 @pytest.mark.timeout(300)
+def test_files_and_tables_go_through_a_store_that_fails_at_random(folder: Url, proxy: Proxy, tmp_path: Path) -> None:
+    proxy.share = 0.1
+    table = pa.table({"n": list(range(1000))})
+    for number in range(5):
+        storage.write_table(folder / "rows" / f"{number}.parquet", table)
+        storage.write_json(folder / f"{number}.json", {"n": number})
+    big = bytes(range(256)) * 2**16
+    storage.write_bytes(folder / "big", big)
+    assert storage.row_count(folder / "rows") == 5000
+    assert storage.read_table(folder / "rows")["n"].to_pylist() == 5 * list(range(1000))
+    assert [storage.read_json(one)["n"] for one in storage.files(folder, ".json")] == list(range(5))
+    with storage.opened(folder / "big") as file:
+        assert file.read() == big
+    assert storage.content_digest(folder / "rows") == storage.content_digest(
+        storage.download(folder / "rows", tmp_path / "own")
+    )
+    storage.remove(folder)
+    assert not storage.exists(folder)
+    assert proxy.failed.total() > 0
+
+
+@pytest.mark.timeout(300)
 def test_of_eight_that_race_for_a_key_one_wins_and_is_told_so(folder: Url, proxy: Proxy) -> None:
     proxy.share = 0.05
     for number in range(5):
