@@ -124,7 +124,16 @@ def everywhere(model: str, key: str) -> str:
         UserError: as `require`.
     """
     source = require(model, key)
-    return model if model == EMBEDDED or storage.is_url(model) else source
+    return model if _copied(model) else source
+
+
+def here(model: str) -> str:
+    """On this node, the folder or hub id of a model that `everywhere` has named."""
+    return resolve(model) if _copied(model) else model
+
+
+def _copied(model: str) -> bool:
+    return model == EMBEDDED or storage.is_url(model)
 
 
 def fetched(place: Place) -> Path:

@@ -140,11 +140,11 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from pipelines.engines.models import resolve
+    from pipelines.engines.models import here
     from pipelines.judging.chat_template import answering
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(model))
+        tokenizer = AutoTokenizer.from_pretrained(here(model))
     except (OSError, ValueError) as exc:
         first_line = str(exc).strip().split("\n", 1)[0]
         raise UserError(f"cannot load the tokenizer: {first_line}", where=model) from None

@@ -177,7 +177,7 @@ def load_model(name: str, config: TrainConfig) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from pipelines.engines.models import resolve
+    from pipelines.engines.models import here
 
     attention = settings.attention(config)
     shared = config.engine == "shared"
@@ -186,7 +186,7 @@ def load_model(name: str, config: TrainConfig) -> Any:
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            resolve(name),
+            here(name),
             dtype=torch.float32,
             attn_implementation=scoring.attention_name(attention) if shared else attention,
         )

@@ -91,7 +91,7 @@ def test_files_are_written_read_listed_and_removed(folder: Place) -> None:
 
 
 def test_a_file_is_read_piece_by_piece(folder: Place) -> None:
-    content = bytes(range(256)) * 40_000
+    content = bytes(range(256)) * 40_000  # 10 MB: two pieces
     storage.write_bytes(folder / "big", content)
     with storage.opened(folder / "big") as file:
         assert file.read(10) == content[:10]

@@ -122,7 +122,7 @@ class Proxy:
             self.failed[str(fault)] += 1
             if fault == "hang":
                 await asyncio.sleep(HANG)
-            if fault in ("reset", "hang"):
+            if fault in ("reset", "hang") and request.transport is not None:  # the client may have gone by itself
                 request.transport.abort()
             return web.Response(status=fault if isinstance(fault, int) else 503, text="<Error/>")
         if not hasattr(self, "_session"):

@@ -141,7 +141,7 @@ def test_a_segment_goes_through_a_store_that_fails_at_random(
 
 @pytest.mark.timeout(300)
 def test_files_and_tables_go_through_a_store_that_fails_at_random(folder: Url, proxy: Proxy, tmp_path: Path) -> None:
-    proxy.share = 0.1
+    proxy.share = 0.05
     table = pa.table({"n": list(range(1000))})
     for number in range(5):
         storage.write_table(folder / "rows" / f"{number}.parquet", table)

@@ -35,8 +35,12 @@ class Version(NamedTuple):
 
 
 def exists(place: Place) -> bool:
-    """Whether there is a file or a folder."""
-    return stores.info(place).type != pafs.FileType.NotFound if isinstance(place, Url) else place.exists()
+    """Whether there is a file or a folder; in a store, a folder is there as long as a file is in it."""
+    if not isinstance(place, Url):
+        return place.exists()
+    kind = stores.info(place).type
+    # Some stores keep the name of a folder for a while after its last file is gone.
+    return kind == pafs.FileType.File or (kind == pafs.FileType.Directory and holds_files(place))
 
 
 def is_folder(place: Place) -> bool:

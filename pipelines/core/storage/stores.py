@@ -283,6 +283,10 @@ class Reading(io.RawIOBase):
         self._at += len(content)
         return len(content)
 
+    def readall(self) -> bytes:
+        # In pieces of our size: the base class asks for 8 KB at a time, each of them a request.
+        return b"".join(iter(lambda: self.read(PIECE) or b"", b""))
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
