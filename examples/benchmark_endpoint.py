@@ -12,6 +12,7 @@ import os
 import sys
 
 from pipelines.config import load_config
+from pipelines.core.storage import read_json
 from ray_jobs.benchmark import benchmark
 
 KEY = "OPENAI_API_KEY"
@@ -25,7 +26,7 @@ def main(url: str, model: str, *overrides: str) -> None:
         "local", ["out_dir=out/endpoint", f"evaluation.models={json.dumps({'mine': mine})}", *overrides]
     )
     benchmark(config)
-    results = json.loads(config.run.results.read_text())
+    results = read_json(config.run.results)
     for name, figures in results["models"]["mine"].items():
         low, high = figures["ci_low"], figures["ci_high"]
         print(f"{name}: {figures['metric']} {figures['value']} ({low}, {high}), parse rate {figures['parse_rate']}")

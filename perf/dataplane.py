@@ -215,7 +215,7 @@ def job(given: dict[str, Any]) -> dict[str, Any]:
     config = load_config(
         CONFIG,
         [
-            f"out_dir={folder / 'out'}",
+            f"out_dir={given.get('out') or folder / 'out'}",
             f"data_root={folder / 'data'}",
             f"curation.sources={[str(folder / 'data' / f'{task}.yaml') for task in TASKS]}",
             "curation.rows_per_block=4096",

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from pipelines.core.cluster import RayConfig
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
+from pipelines.core.ray_internals import submitted
 from pipelines.core.run import Run
-from pipelines.core.yaml_model import OPERATIONAL, Strict, parse_model, read_yaml
+from pipelines.core.storage import is_url
+from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model, read_yaml
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
@@ -35,10 +36,10 @@ PACKAGED = Path(__file__).parents[1] / "ray_jobs" / "configs"
 class Config(Strict):
     """All settings of a run."""
 
-    out_dir: Path
-    """Folder of everything the run writes."""
-    data_root: Path | None = None
-    """Folder of local sources and benchmarks; null takes the variable OPENSELENE_DATA_ROOT."""
+    out_dir: Location
+    """Folder of everything the run writes: a local one that every node mounts, or a URL (s3://, gs://, abfs://)."""
+    data_root: Location | None = None
+    """Folder or URL of the files of sources and benchmarks; null takes the variable OPENSELENE_DATA_ROOT."""
     seed: int = 0
     """Seed of every random choice."""
     max_error_share: Annotated[float, OPERATIONAL] = Field(0.2, ge=0, le=1)
@@ -50,14 +51,6 @@ class Config(Strict):
     judge: JudgeConfig = JudgeConfig()
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
-
-    @field_validator("out_dir", "data_root")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        if value and re.match(r"[A-Za-z][\w+.-]*:/", str(value)):  # Path makes one slash of the two
-            raise ValueError("a URL, where a folder that every node mounts is needed")
-        # Workers run in other folders than the driver, and Ray's checkpoint takes absolute paths only.
-        return value.expanduser().absolute() if value else value
 
     @property
     def run(self) -> Run:
@@ -83,6 +76,10 @@ def load_config(path: Path | str, overrides: Sequence[str] | None = None) -> Con
         apply_override(raw, override)
     if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
         raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
+    named = raw.get("out_dir")
+    if isinstance(named, str) and not is_url(named) and not Path(named).expanduser().is_absolute() and submitted():
+        fix = "name a folder from the root that all nodes mount, or a URL such as s3://bucket/run"
+        raise UserError(f"'{named}' would be in the job's copy of the code, which is removed", where="out_dir", fix=fix)
     return parse_model(Config, raw, where=str(path))
 
 

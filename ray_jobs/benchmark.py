@@ -10,7 +10,7 @@ from pipelines.evaluation import job
 
 def benchmark(config: Config) -> None:
     """Run the job, or what is left of it: OUT/model -> OUT/benchmark."""
-    connect(config.ray)
+    connect(config.ray, config.out_dir)
     job.evaluate(config.run, config.evaluation, config.train.model)
 
 

@@ -79,7 +79,7 @@ def used(enabled: bool, part: T) -> list[T]:
 
 def curate(config: Config) -> None:
     """Run the job, or what is left of it."""
-    connect(config.ray)
+    connect(config.ray, config.out_dir)
     steps = build(config.run, config.curation)
     if (texts := config.curation.clean.decontaminate).enabled:
         # A benchmark that is added to a finished run locks nothing, if no training row overlaps with it.

@@ -11,7 +11,7 @@ from pipelines.experiments.data_map import job
 def data_map(config: Config) -> None:
     """Make the map, or what is left of it: OUT/curated/data -> OUT/curated/map.{html,png,parquet}."""
     job.validate(config.run)
-    connect(config.ray)
+    connect(config.ray, config.out_dir)
     job.run(config.run, config.data_map)
 
 

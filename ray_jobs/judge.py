@@ -10,7 +10,7 @@ from pipelines.judge_job import job
 
 def judge(config: Config) -> None:
     """Run the job, or what is left of it: judge.input -> judge.output."""
-    connect(config.ray)
+    connect(config.ray, config.out_dir)
     job.judge(config.run, config.judge)
 
 

@@ -13,6 +13,7 @@ from pipelines.cli import ConfigOption, Overrides, application, exit_code
 from pipelines.config import load_config
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
+from pipelines.core.storage import place
 from pipelines.core.yaml_model import read_model
 from pipelines.curation.job import check_names
 from pipelines.experiments.estimate.estimate import Constants, Devices, RowSizes, estimate
@@ -29,7 +30,7 @@ def main(
     curation: Annotated[str, typer.Option(help="Device of reward model, generator and judge.")] = "l40s",
     training: Annotated[str, typer.Option(help="Device of the trainer.")] = "h100",
     judgments: Annotated[int, typer.Option(help="Judgments of each of the two models.")] = 20_000,
-    like: Annotated[Path | None, typer.Option(help="Describe the rows as this finished run's folder does.")] = None,
+    like: Annotated[str | None, typer.Option(help="Describe the rows as this finished run's folder does.")] = None,
     check: Annotated[bool, typer.Option(help="With --like: estimate that run, and show what it took.")] = False,
 ) -> None:
     """Read the options and print the table."""
@@ -40,7 +41,7 @@ def main(
         check_names(settings.curation)
         if check and like is None:
             raise UserError("--check compares with a finished run", fix="name it: --check --like OUT")
-        finished = Run(like) if like else None
+        finished = Run(place(like)) if like else None
         if finished:
             rows = rows_like(finished)
             # Rows of a source are the small run's own; a larger one reads what its config or plan.yaml says.

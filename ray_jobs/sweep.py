@@ -11,7 +11,7 @@ from pipelines.experiments.sweep import job
 def sweep(config: Config) -> None:
     """Run the trainings that are not done: OUT/curated/data -> OUT/sweep/{table.csv,sweep.png,best.json}."""
     job.validate(config.train, config.sweep)
-    connect(config.ray)
+    connect(config.ray, config.out_dir)
     job.run(config.run, config.train, config.sweep)
 
 

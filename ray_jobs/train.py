@@ -18,7 +18,7 @@ def train(config: Config) -> None:
     from pipelines.training.train import train as fit
 
     step.require_whole(config.run.curated, fix="run ray_jobs/curate.py again: it resumes")
-    connect(config.ray)
+    connect(config.ray, config.out_dir)
     fit(config.train, config.run.pairs, config.run)
 
 

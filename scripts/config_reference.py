@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipelines.config import Config
+from pipelines.core.storage import Url
 from pipelines.core.yaml_model import Operational
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -34,7 +35,8 @@ A key marked ↻ (or a group, with all its keys) affects how a run proceeds, not
 resume the run. When any other key changes, the steps that depend on it refuse to resume: choose a new `out_dir`.
 """
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
-NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "any", Path: "path", dict: "mapping"}
+NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "any", dict: "mapping"}
+NAMES |= {Path: "path", Url: "URL"}
 
 
 def reference(model: type[BaseModel]) -> str:

@@ -41,7 +41,7 @@ class JudgePlugin:
         """Make the judge around the engine, and judge once so that the first caller need not wait."""
         from transformers import AutoTokenizer
 
-        from pipelines.core.storage import Place, content_digest
+        from pipelines.core.storage import content_digest, place
         from pipelines.engines.llm.engine import EngineAsk
         from pipelines.engines.models import identity
         from pipelines.judging.chat_template import control_tokens
@@ -63,7 +63,7 @@ class JudgePlugin:
         name = (args.served_model_name or [args.model])[0]
         model = judging(name, digest)
         adapters = [
-            judging(one.lora_name, f"{digest}+{await asyncio.to_thread(content_digest, Place(one.lora_path))}", one)
+            judging(one.lora_name, f"{digest}+{await asyncio.to_thread(content_digest, place(one.lora_path))}", one)
             for one in state.openai_serving_models.lora_requests.values()
         ]
         state.watch, state.control_tokens = here(), frozenset(control_tokens(tokenizer).values())

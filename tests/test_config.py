@@ -223,7 +223,8 @@ def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
     ("override", "words"),
     [
         ("max_error_share=yes", "key 'max_error_share': true or false"),
-        ("out_dir=s3://bucket/run", "key 'out_dir': a URL, where a folder"),
+        ("out_dir=s3://key:secret@bucket/run", "key 'out_dir': s3://bucket/run: a URL must not hold keys"),
+        ("out_dir=s3:/bucket/run", "key 'out_dir': s3://bucket/run: a URL has two slashes"),
         ("seed=true", "key 'seed': true or false"),
         ("curation.mix.caps.x=on", "key 'curation.mix.caps': true or false"),
         ("curation.reward.thresholds.x={quantile: 25}", "thresholds.x.quantile': Input should be less than 1, got 25"),

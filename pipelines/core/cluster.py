@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from pipelines.core import ray_internals
+from pipelines.core import ray_internals, storage
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
+from pipelines.core.storage import Place
 from pipelines.core.yaml_model import Strict
 
 QUIET = {
@@ -39,16 +42,53 @@ class RayConfig(Strict):
     """Start the dashboard with a local cluster."""
 
 
-def connect(config: RayConfig) -> None:
+def connect(config: RayConfig, out: Place | None = None) -> None:
     """Join the cluster that `address` or RAY_ADDRESS names, else one started by `ray start`, else start one.
 
+    Args:
+        config: which cluster.
+        out: the run's folder, which all nodes must see.
+
     Raises:
-        UserError: nothing answers at the address that was named.
+        UserError: nothing answers at the address that was named, or a node does not see the folder.
     """
     import ray
 
-    if ray.is_initialized():
+    if not ray.is_initialized():
+        _join(config)
+    if isinstance(out, Path):
+        check_shared(out)
+
+
+def check_shared(folder: Path) -> None:
+    """Refuse a local folder that is another one on some node: rows would be scattered and lost.
+
+    Raises:
+        UserError: naming the node.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) < 2:
         return
+    note = folder / f".seen-{uuid.uuid4().hex}"
+    storage.write_text(note, "")
+    try:
+        look = ray.remote(num_cpus=0)(storage.exists)
+        own = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
+        seen = {node: look.options(scheduling_strategy=on).remote(note) for node, on in own.items()}
+        blind = [nodes[node] for node, found in seen.items() if not ray.get(found)]
+    finally:
+        storage.remove(note)
+    if blind:
+        fix = "name a folder that all nodes mount, or a URL such as s3://bucket/run"
+        raise UserError(f"node {blind[0]} does not see this folder", where=f"out_dir {folder}", fix=fix)
+
+
+def _join(config: RayConfig) -> None:
+    import ray
+
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
@@ -111,6 +151,8 @@ def configure_data() -> None:
     data.raise_original_map_exception = True
     data.enable_progress_bars = False
     data.print_on_execution_start = False
+    # Ray does not try again after "too many requests" and some failures of a store's server.
+    data.retried_io_errors = list(dict.fromkeys([*data.retried_io_errors, *storage.PASSING]))
     for name in ("ray", "ray.train", "DeepSpeed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # It logs, twice and as a fault of Ray's own, the exception that it then raises.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class UserError(Exception):
     """A mistake in the input or the config: one line saying what, where and what to do (exit code 2)."""
@@ -44,7 +42,7 @@ class RowFailure(Exception):
         return f"{self.reason}:{self.detail}" if self.detail else self.reason
 
 
-def unreadable(path: Path, what: str, exc: Exception) -> UserError:
+def unreadable(path: object, what: str, exc: Exception) -> UserError:
     """The error for a file that is not what its format says."""
     return UserError(f"not a readable {what} file: {one_line(exc)}", where=str(path))
 

@@ -143,8 +143,8 @@ def _renew(folder: Place, note: Place, over: threading.Event) -> None:
                 _interrupt()
                 return
             storage.write_json(note, {**(_read(note) or _me()), "heartbeat": time.time()})
-        except OSError as exc:  # a full disk or a hiccup of a mount: without a next try, others would take over
-            say(f"{note}: not renewed, {exc.strerror or exc}")
+        except (OSError, UserError) as exc:  # a full disk, an outage: without a next try, others would take over
+            say(f"{note}: not renewed, {getattr(exc, 'strerror', None) or exc}")
 
 
 def _interrupt() -> None:

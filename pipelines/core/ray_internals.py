@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for a submitted job
+
 
 def left_address() -> str | None:
     """The address that the last local cluster wrote down; killed, it never takes it back.
@@ -12,6 +16,14 @@ def left_address() -> str | None:
 
     address: str | None = read_ray_address()
     return address
+
+
+def submitted() -> bool:
+    """Whether this is a job of `ray job submit`, which runs in a copy of the code that is removed later.
+
+    Private because Ray only tells its own client of it.
+    """
+    return SUBMITTED in os.environ  # without importing Ray, which takes seconds
 
 
 def checkpoint_record_name() -> str:

@@ -191,16 +191,19 @@ class Segment:
         import ray
         from ray.data.checkpoint import CheckpointConfig
 
+        heal(folder)  # before Ray looks: of a commit that was cut off it would remove the data and keep the ids
+        ids, own = storage.for_ray(storage.make_folder(folder / CHECKPOINT))
         context = ray.data.DataContext.get_current()
         previous = context.checkpoint_config
         # Ray commits ids and data file together in two phases: a killed job leaves no row half written.
         context.checkpoint_config = CheckpointConfig(
             id_column=self.id_column,
-            checkpoint_path=str(storage.make_folder(folder / CHECKPOINT)),
+            checkpoint_path=ids,
+            override_filesystem=own,
             delete_checkpoint_on_success=False,
         )
         try:
-            self.dataset(source, journal)[0].write_parquet(str(folder / ROWS))
+            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS)
         finally:
             context.checkpoint_config = previous
 
@@ -210,7 +213,8 @@ class Segment:
         from ray.data.expressions import col
 
         schema = storage.folder_schema(source)
-        dataset = ray.data.read_parquet(str(source)).filter(expr=col("status") == "ok")
+        path, system = storage.for_ray(source)
+        dataset = ray.data.read_parquet(path, filesystem=system).filter(expr=col("status") == "ok")
         # Ray merges small files into one read task: without this one actor would work alone, and the
         # checkpoint would commit only at the very end.
         dataset = dataset.repartition(target_num_rows_per_block=self.rows_per_block)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pipelines.core.errors import UserError
+from pipelines.core.storage import Place, Url, is_url, place
 
 M = TypeVar("M", bound="Strict")
 
@@ -20,6 +29,21 @@ class Operational:
 
 
 OPERATIONAL = Operational()
+
+
+def _place(value: Any) -> Place:
+    if not isinstance(value, str | Path | Url) or not str(value):
+        raise ValueError("a folder or a URL is needed")
+    if isinstance(value, Path) and is_url(str(value)):  # Path makes one slash of the two
+        raise ValueError("a URL that was made a path has lost a slash: give it as text")
+    try:
+        return place(value)
+    except UserError as refused:
+        raise ValueError(str(refused)) from None
+
+
+Location = Annotated[Place, PlainValidator(_place), PlainSerializer(str, return_type=str)]
+"""The type of a key that names a folder: a local one, from the root, or a URL as it is given."""
 
 
 class Strict(BaseModel):
@@ -127,7 +151,8 @@ def _path(raw: Any, parts: tuple[int | str, ...], missing: bool) -> list[str]:
 def _got(value: Any) -> str:
     """The value at fault, where a line has room for it."""
     shown = repr(value)
-    return "" if isinstance(value, dict) or len(shown) > 100 else f", got {shown}"
+    # Of a URL the message says what may be shown: the rest may be a key.
+    return "" if isinstance(value, dict) or len(shown) > 100 or "://" in shown else f", got {shown}"
 
 
 def read_model(model: type[M], path: Path) -> M:

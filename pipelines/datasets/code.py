@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
-from pipelines.core.storage import Place
 from pipelines.datasets.spec import DatasetSpec
 
 
@@ -31,7 +30,7 @@ def code(spec: DatasetSpec) -> list[str]:
             fix = "install it, or add its folder to PYTHONPATH"
             raise UserError(f"no module '{module}' ({key})", where=f"source '{spec.name}'", fix=fix)
         _follow(Path(origin), found)
-    return [f"{path.name} {storage.content_digest(Place(path))}" for path in found]
+    return [f"{path.name} {storage.content_digest(path)}" for path in found]
 
 
 def _follow(path: Path, found: dict[Path, None]) -> None:
@@ -40,7 +39,7 @@ def _follow(path: Path, found: dict[Path, None]) -> None:
         return
     found[path] = None
     try:
-        tree = ast.parse(storage.read_text(Place(path)))
+        tree = ast.parse(storage.read_text(path))
     except SyntaxError:  # or not Python: whoever imports it will say so
         return
     for node in ast.walk(tree):
@@ -59,4 +58,4 @@ def _beside(folder: Path, name: str) -> list[Path]:
     parts = [part for part in name.split(".") if part]
     ends = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
     wanted = [path for end in ends for path in (end.with_suffix(".py"), end / "__init__.py")]
-    return [path for path in wanted if storage.exists(Place(path))][:1]
+    return [path for path in wanted if storage.exists(path)][:1]

@@ -12,9 +12,9 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
-from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.storage import Place
 from pipelines.datasets.json_records import Read
 from pipelines.datasets.opened import text
 
@@ -50,7 +50,7 @@ class _Lines:
         del self.taken[keep:]
 
 
-def read_delimited(path: Path, delimiter: str, encoding: str | None = None) -> Read:
+def read_delimited(path: Place, delimiter: str, encoding: str | None = None) -> Read:
     """The rows of a file under the names of its first row, each a mapping of texts.
 
     Args:
@@ -80,7 +80,7 @@ def read_delimited(path: Path, delimiter: str, encoding: str | None = None) -> R
             yield where, value, problem
 
 
-def _header(path: Path, lines: _Lines, delimiter: str) -> list[str]:
+def _header(path: Place, lines: _Lines, delimiter: str) -> list[str]:
     try:
         header = next(csv.reader(lines, delimiter=delimiter, strict=True), None)
     except csv.Error as exc:

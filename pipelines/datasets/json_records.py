@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pipelines.core.errors import UserError, one_line, unreadable
+from pipelines.core.storage import Place
 from pipelines.datasets.columns import listed
 from pipelines.datasets.expressions import evaluate
 from pipelines.datasets.opened import binary, encoding_of, text, wide
@@ -20,7 +20,7 @@ WHITE = " \t\r\n"  # what JSON takes for white space
 Read = Iterator[tuple[str, Any, str | None]]  # where in the file, value, problem
 
 
-def read_records(path: Path, encoding: str | None = None, lines: bool = False) -> Read:
+def read_records(path: Place, encoding: str | None = None, lines: bool = False) -> Read:
     """The records of a file in whichever of the layouts it has.
 
     Args:
@@ -49,7 +49,7 @@ def read_records(path: Path, encoding: str | None = None, lines: bool = False) -
             yield from _lines(path, encoding)  # its first line is a bad record that begins with a bracket
 
 
-def read_document(path: Path, records: str, encoding: str | None = None) -> Read:
+def read_document(path: Place, records: str, encoding: str | None = None) -> Read:
     """The records that an expression over `document`, the whole file, gives.
 
     Raises:
@@ -64,7 +64,7 @@ def read_document(path: Path, records: str, encoding: str | None = None) -> Read
         yield f"record {index}", value, None
 
 
-def _layout(path: Path, encoding: str | None, lines: bool) -> Literal["lines", "list", "document"]:
+def _layout(path: Place, encoding: str | None, lines: bool) -> Literal["lines", "list", "document"]:
     """How the records lie in a file, by its first line."""
     with text(path, encoding) as file:
         nonblank = (line for line in iter(lambda: file.readline(LINE), "") if line.strip("\ufeff" + WHITE))
@@ -87,7 +87,7 @@ def _parses(line: str) -> bool:
     return True
 
 
-def _lines(path: Path, encoding: str | None) -> Read:
+def _lines(path: Place, encoding: str | None) -> Read:
     with binary(path) as raw:
         head = raw.read(4)
     if wide(name := encoding_of(head, encoding)):
@@ -112,7 +112,7 @@ def _parsed(lines: Any, encoding: str = "utf-8") -> Read:
             yield where, line.decode(encoding).rstrip("\r\n"), "invalid_json"
 
 
-def _document(path: Path, encoding: str | None) -> Any:
+def _document(path: Place, encoding: str | None) -> Any:
     try:
         with text(path, encoding) as file:
             return json.loads(file.read().lstrip("\ufeff"))
@@ -120,7 +120,7 @@ def _document(path: Path, encoding: str | None) -> Any:
         raise unreadable(path, "JSON", exc) from None
 
 
-def _only_list(path: Path, encoding: str | None) -> Read:
+def _only_list(path: Place, encoding: str | None) -> Read:
     """The records of a document that holds one list, and of a file of lines whose first one is damaged."""
     try:
         document = _document(path, encoding)
@@ -141,7 +141,7 @@ def _only_list(path: Path, encoding: str | None) -> Read:
         yield f"{name} {index}", value, None
 
 
-def _list(path: Path, encoding: str | None) -> Read:
+def _list(path: Place, encoding: str | None) -> Read:
     """The members of a JSON list, without ever holding the whole file."""
     try:
         with text(path, encoding) as file:

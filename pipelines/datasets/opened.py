@@ -9,10 +9,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, BinaryIO, TextIO
 
+from pipelines.core import storage
 from pipelines.core.errors import UserError
+from pipelines.core.storage import Place
 
 # How compressed files begin. Names do not decide: a download may have been unpacked, or renamed.
 BEGINNINGS = {
@@ -30,13 +32,13 @@ MARKS = {  # the longer ones first: UTF-32's begins with UTF-16's
 }
 
 
-def plain_name(path: PurePath) -> PurePath:
+def plain_name(path: PurePath | Place) -> PurePath:
     """The name without the suffix of a compression: `rows.jsonl` of `rows.jsonl.gz`."""
     return PurePath(path.stem if _by_name(path) else path.name)
 
 
 @contextmanager
-def binary(path: Path, whole: bool = False) -> Iterator[BinaryIO]:
+def binary(path: Place, whole: bool = False) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed as they are read.
 
     Args:
@@ -47,7 +49,7 @@ def binary(path: Path, whole: bool = False) -> Iterator[BinaryIO]:
         UserError: its name says that it is compressed and its content that it is not; or a zip of several files.
     """
     with ExitStack() as stack:
-        raw: Any = stack.enter_context(path.open("rb"))
+        raw: Any = stack.enter_context(storage.opened(path))
         begins, named = raw.read(8), _by_name(path)
         codec = next((name for name, mark in BEGINNINGS.items() if mark.match(begins)), None)
         if codec is None and named in BEGINNINGS and begins:
@@ -63,7 +65,7 @@ def binary(path: Path, whole: bool = False) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def text(path: Path, encoding: str | None = None) -> Iterator[TextIO]:
+def text(path: Place, encoding: str | None = None) -> Iterator[TextIO]:
     """The text of a file, its line ends unchanged.
 
     Bytes that are not of the encoding become lone surrogates, so that they spoil one record and not the file.
@@ -95,7 +97,7 @@ def wide(encoding: str) -> bool:
     return encoding.startswith(("utf-16", "utf-32"))
 
 
-def _by_name(path: PurePath) -> str | None:
+def _by_name(path: PurePath | Place) -> str | None:
     from fsspec.utils import infer_compression  # type: ignore[import-untyped]
 
     _codecs()

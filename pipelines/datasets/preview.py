@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.records import OK, Row
+from pipelines.core.storage import Place
 from pipelines.datasets.readers import inputs, read_input
 from pipelines.datasets.reading import Reading
 from pipelines.datasets.spec import DatasetSpec
@@ -24,7 +24,7 @@ HINTS = {
 }
 
 
-def preview(spec: DatasetSpec, data_root: Path | None) -> list[str]:
+def preview(spec: DatasetSpec, data_root: Place | None) -> list[str]:
     """What the first records of a source's files become, line by line.
 
     Raises:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError, one_line, unreadable
 from pipelines.core.hub import commit
+from pipelines.core.storage import SCHEMES, Place, Url, is_url
 from pipelines.datasets.code import code
 from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
@@ -49,11 +50,11 @@ class Input:
 
     number: int
     name: str
-    path: Path | None
-    more: tuple[Path, ...] = ()
+    path: Place | None
+    more: tuple[Place, ...] = ()
 
 
-def read_raw(spec: DatasetSpec, data_root: Path | None) -> Iterator[RawRecord]:
+def read_raw(spec: DatasetSpec, data_root: Place | None) -> Iterator[RawRecord]:
     """All raw records of a source, in order.
 
     Raises:
@@ -63,7 +64,7 @@ def read_raw(spec: DatasetSpec, data_root: Path | None) -> Iterator[RawRecord]:
         yield from read_input(spec, source, data_root)
 
 
-def read_input(spec: DatasetSpec, source: Input, data_root: Path | None) -> Iterator[RawRecord]:
+def read_input(spec: DatasetSpec, source: Input, data_root: Place | None) -> Iterator[RawRecord]:
     """The raw records of one input.
 
     Raises:
@@ -89,7 +90,7 @@ def read_input(spec: DatasetSpec, source: Input, data_root: Path | None) -> Iter
         )
 
 
-def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
+def inputs(spec: DatasetSpec, data_root: Place | None) -> list[Input]:
     """The files a source names, sorted within each glob; its hub dataset where they do not exist.
 
     Raises:
@@ -97,7 +98,7 @@ def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
     """
     for name in filter(None, (spec.python, spec.loader)):
         function(name)  # now, and not on the first row
-    found: list[tuple[str, Path]] = []
+    found: list[tuple[str, Place]] = []
     for pattern in spec.files:
         matches = _matches(pattern, data_root)
         if not matches and spec.hub is not None:
@@ -115,7 +116,7 @@ def inputs(spec: DatasetSpec, data_root: Path | None) -> list[Input]:
     return [Input(number, name, path) for number, (name, path) in enumerate(unique)]
 
 
-def contents(spec: DatasetSpec, data_root: Path | None) -> list[str]:
+def contents(spec: DatasetSpec, data_root: Place | None) -> list[str]:
     """Name and content digest of every file that a source reads or runs, side tables included, in order.
 
     Of a hub dataset, the commit that its revision is at.
@@ -123,7 +124,7 @@ def contents(spec: DatasetSpec, data_root: Path | None) -> list[str]:
     Raises:
         UserError: a file is missing.
     """
-    found: list[tuple[str, Path]] = []
+    found: list[tuple[str, Place]] = []
     more = code(spec)
     for source in inputs(spec, data_root):
         if source.path is None and spec.hub:
@@ -140,19 +141,22 @@ def data_files(folder: str) -> list[str] | None:
 
     Names that begin with a dot or an underscore are drafts and notes, and are left out.
     """
-    if not Path(folder).is_dir():
+    if is_url(folder) and folder.partition(":")[0] not in SCHEMES:
         return None
-    found = sorted(path for path in Path(folder).rglob("*") if plain_name(path).suffix.lower() in SUFFIXES)
-    own = (path for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts))
-    return [glob.escape(str(path)) for path in own if path.is_file()]
+    root: Place = Url(folder.rstrip("/")) if is_url(folder) else Path(folder)
+    if not storage.is_folder(root):
+        return None
+    found = [path for path in storage.all_files(root) if plain_name(path).suffix.lower() in SUFFIXES]
+    own = (path for path in found if not any(part[0] in "._" for part in storage.path_in(path, root).split("/")))
+    return [glob.escape(str(path)) for path in own]
 
 
-def format_of(path: Path, stated: FileFormat | None = None) -> FileFormat | None:
+def format_of(path: Place, stated: FileFormat | None = None) -> FileFormat | None:
     """The format a file is read as: the stated one, or else that of its suffix; None if that tells none."""
     return stated or SUFFIXES.get(plain_name(path).suffix.lower())
 
 
-def read_file(path: Path, file_format: FileFormat, records: str | None = None, encoding: str | None = None) -> Read:
+def read_file(path: Place, file_format: FileFormat, records: str | None = None, encoding: str | None = None) -> Read:
     """(where, value, problem) of each record of a file, compressed or not.
 
     Raises:
@@ -164,7 +168,7 @@ def read_file(path: Path, file_format: FileFormat, records: str | None = None, e
         raise unreadable(path, file_format, exc) from None
 
 
-def _reader(path: Path, file_format: FileFormat, records: str | None, encoding: str | None) -> Read:
+def _reader(path: Place, file_format: FileFormat, records: str | None, encoding: str | None) -> Read:
     if records is not None and file_format != "json":
         raise UserError(f"`records` is for JSON, this file is read as {file_format}", where=str(path))
     match file_format:
@@ -184,7 +188,7 @@ def _hub_input(hub: Hub) -> Input:
     return Input(0, f"hub dataset {hub.id}", None)
 
 
-def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
+def _matches(pattern: str, data_root: Place | None) -> list[tuple[str, Place]]:
     if pattern.startswith(PACKAGE):
         package, _, name = pattern.removeprefix(PACKAGE).partition("/")
         try:
@@ -192,8 +196,10 @@ def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
         except ModuleNotFoundError:
             return []
         return [(pattern, path)] if path.is_file() else []
-    if "://" in pattern:
+    if is_url(pattern):
         return [(str(path), path) for path in _urls(pattern)]
+    if isinstance(data_root, Url) and not Path(pattern).is_absolute():
+        return [(_shown(path, data_root), path) for path in _urls(str(data_root / pattern))]
     if data_root is None and not Path(pattern).is_absolute():
         return []
     # The root may itself hold characters that mean something in a glob.
@@ -202,34 +208,29 @@ def _matches(pattern: str, data_root: Path | None) -> list[tuple[str, Path]]:
     return [(_shown(path, data_root), path) for path in paths if path.is_file()]
 
 
-def _urls(pattern: str) -> list[Path]:
+def _urls(pattern: str) -> list[Url]:
     """The files that a URL with wildcards names, on any store that fsspec knows (s3, gs, https, file, ...)."""
-    import fsspec  # type: ignore[import-untyped]
-    from upath import UPath
-
     try:
-        store, path = fsspec.core.url_to_fs(pattern)
-        found = store.glob(path) if glob.has_magic(path) else [path] if store.isfile(path) else []
-    except ImportError as exc:
-        raise UserError(f"cannot read this kind of URL: {exc}", where=pattern) from None
+        return storage.matching(Url(pattern))
+    except UserError:
+        raise
     except Exception as exc:  # no network, no access, no bucket: every store has errors of its own
         why = f"{type(exc).__name__}: {one_line(exc)}"
         raise UserError(
             f"cannot be listed ({why})", where=pattern, fix="check the URL, the network and access"
         ) from None
-    # A UPath has all of Path that is used here.
-    return [cast("Path", UPath(store.unstrip_protocol(path))) for path in sorted(found)]
 
 
-def _shown(path: Path, data_root: Path | None) -> str:
-    return str(path.relative_to(data_root)) if data_root and path.is_relative_to(data_root) else str(path)
+def _shown(path: Place, data_root: Place | None) -> str:
+    inside = data_root is not None and (path == data_root or data_root in path.parents)
+    return storage.path_in(path, data_root) if data_root is not None and inside else str(path)
 
 
-def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserError:
+def _not_found(spec: DatasetSpec, pattern: str, data_root: Place | None) -> UserError:
     where = f"source '{spec.name}'"
-    if pattern.startswith(PACKAGE) or "://" in pattern or Path(pattern).is_absolute():
+    if pattern.startswith(PACKAGE) or is_url(pattern) or Path(pattern).is_absolute():
         return UserError(f"no such file: {pattern}", where=where)
-    if data_root is not None and not data_root.is_dir():
+    if data_root is not None and not storage.is_folder(data_root):
         return UserError(f"data_root {data_root} is not a folder", where=where, fix="correct it")
     if data_root is None:
         fix = "set data_root, or the variable OPENSELENE_DATA_ROOT, to the folder that holds it"
@@ -237,7 +238,7 @@ def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserE
     return UserError(f"no such file: {pattern}", where=where, fix=f"data_root is {data_root}")
 
 
-def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFormat:
+def _format(spec: DatasetSpec, path: Place, stated: FileFormat | None) -> FileFormat:
     known = format_of(path, stated)
     if known is None:
         fix = f"set `format` in the YAML file of {spec.name}"
@@ -245,7 +246,7 @@ def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFor
     return known
 
 
-def _table(spec: DatasetSpec, name: str, data_root: Path | None) -> dict[Any, Any]:
+def _table(spec: DatasetSpec, name: str, data_root: Place | None) -> dict[Any, Any]:
     side, table = spec.tables[name], dict[Any, Any]()
     for _, path in _table_files(spec, side, data_root):
         for where, value, problem in read_file(path, _format(spec, path, side.format), side.records, side.encoding):
@@ -260,13 +261,13 @@ def _table(spec: DatasetSpec, name: str, data_root: Path | None) -> dict[Any, An
     return table
 
 
-def _table_files(spec: DatasetSpec, side: Table, data_root: Path | None) -> list[tuple[str, Path]]:
+def _table_files(spec: DatasetSpec, side: Table, data_root: Place | None) -> list[tuple[str, Place]]:
     if not (matches := _matches(side.file, data_root)):
         raise _not_found(spec, side.file, data_root)
     return matches
 
 
-def _read_xlsx(path: Path) -> Read:
+def _read_xlsx(path: Place) -> Read:
     """The rows of the first sheet, under the names in its first row."""
     for _, rows in sheets(path):
         header = [None if cell is None else str(cell).strip() for cell in next(rows, (0, ()))[1]]
@@ -287,7 +288,7 @@ def _read_xlsx(path: Path) -> Read:
         return
 
 
-def _read_parquet(path: Path) -> Read:
+def _read_parquet(path: Place) -> Read:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -244,7 +244,7 @@ def write(
             )
             # Writing asks for other resources than reading, so that Ray keeps the two apart: fused into one
             # task, it would gather all tables of a file before it writes the first.
-            read.write_parquet(str(storage.fresh(folder)), ray_remote_args={"num_cpus": 0.25})
+            storage.write_ray(read, storage.fresh(folder), ray_remote_args={"num_cpus": 0.25})
     else:
         storage.write_empty(storage.fresh(folder), schema)
     count_rows(folder, "raw_id")  # each row once

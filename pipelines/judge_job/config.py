@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.core.storage import is_url
+from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
 from pipelines.datasets.spec import Encoding, FileFormat, Table
 from pipelines.engines.config import EngineConfig
 from pipelines.engines.endpoint_config import EndpointConfig, read_model
@@ -74,7 +75,7 @@ class JudgeConfig(Strict):
     input: Annotated[list[str], OPERATIONAL] = Field(default_factory=list)
     """Files, globs, folders or URLs of requests; of a folder, all data files in it. Their contents count, not where
     they are."""
-    output: Annotated[Path | None, OPERATIONAL] = None
+    output: Annotated[Location | None, OPERATIONAL] = None
     """Folder of the judgments; null means OUT/judged."""
     mapping: MappingConfig = MappingConfig()
     engine: EngineConfig | EndpointConfig = EngineConfig()
@@ -100,12 +101,7 @@ class JudgeConfig(Strict):
     @classmethod
     def _found_from_here(cls, value: list[str]) -> list[str]:
         # Workers read the files, and they run in other folders than the driver.
-        return [one if "://" in one or one.startswith("package:") else absolute(one) for one in value]
-
-    @field_validator("output")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return value and value.expanduser().absolute()
+        return [one if is_url(one) or one.startswith("package:") else absolute(one) for one in value]
 
     @field_validator("template")
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from pipelines.core import step
@@ -51,7 +50,7 @@ def judge(run: Run, config: JudgeConfig) -> Place:
     """
     requests, output = Requests(run, config), output_of(run, config)
     readings = requests.readings()
-    check_output(output, [path for one in readings if (path := one.input.path) and isinstance(path, Path)])
+    check_output(output, [path for one in readings if (path := one.input.path)])
     segment = judge_segment(run, config)
     depends = {**requests.depends(), "judge": {stage.name: stage.depends() for stage in segment.stages}}
     work = run.judge_work / step.fingerprint(depends)[:16]
@@ -70,7 +69,7 @@ def describe(run: Run, config: JudgeConfig) -> list[str]:
     """
     requests, output = Requests(run, config), output_of(run, config)
     readings = requests.readings()
-    check_output(output, [path for one in readings if (path := one.input.path) and isinstance(path, Path)])
+    check_output(output, [path for one in readings if (path := one.input.path)])
     kinds = Counter(kind_of(one, config) for one in readings)
     lines = [f"judge {len(readings)} files ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())})"]
     for kind, ones in groupby(sorted(readings, key=lambda one: kind_of(one, config)), lambda one: kind_of(one, config)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -47,7 +46,7 @@ QUARANTINE = pa.schema(
 )
 
 
-def check_output(output: Place, inputs: Sequence[Path]) -> None:
+def check_output(output: Place, inputs: Sequence[Place]) -> None:
     """Refuse an output folder that holds something else, before anything is read.
 
     Raises:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipelines.core import storage
 from pipelines.core.storage import Place
 from pipelines.training import metrics
 from pipelines.training.flops import Shape
@@ -110,6 +112,26 @@ class MetricsLog(TrainerCallback):
     def _flops(self) -> float:
         assert self.trainer is not None
         return self.shape.model_flops(self.trainer.work_seen) if self.shape else 0.0
+
+
+class EventFiles(TrainerCallback):
+    """Brings TensorBoard's files to the run's folder, where that is in a store: they are written by appending.
+
+    Args:
+        place: where they belong.
+        local: a folder of this machine, for the time of writing.
+    """
+
+    def __init__(self, place: Place, local: Path) -> None:
+        self.place = place
+        self.folder = place if isinstance(place, Path) else local
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.folder != self.place and state.is_world_process_zero:
+            storage.upload(Path(str(self.folder)), self.place)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.on_save(args, state, control)
 
 
 class NextOrder(TrainerCallback):

@@ -18,10 +18,11 @@ from ray.train.v2.api.report_config import CheckpointConsistencyMode, Checkpoint
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipelines.core.determinism import digest
+from pipelines.core.storage import Place
 from pipelines.training.settings import HELDOUT_ACCURACY, SCORE
 
 
-def staging(work: Path, rank: int) -> Path:
+def staging(work: Place, rank: int) -> Path:
     """An empty folder on this worker's own disk. Its name is the same in every attempt, so none is left behind.
 
     Args:
@@ -32,6 +33,11 @@ def staging(work: Path, rank: int) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     return folder
+
+
+def node_folder(work: Place) -> Path:
+    """The folder of what all workers of a machine read, where the run's folder is in a store."""
+    return Path(tempfile.gettempdir()) / f"openselene-{digest(str(work), size=6)}-node"
 
 
 def folder_of(step: int) -> str:
@@ -45,15 +51,21 @@ def step_of(checkpoint: Checkpoint | None) -> int:
     return int(found[1]) if found else 0
 
 
-def stored(step: int) -> str:
-    """Path of a step's checkpoint in the run's storage; waits until pending uploads have arrived.
+def stored(local: Path, step: int) -> str:
+    """Path of a step's checkpoint, in the run's storage or copied from it; waits until pending uploads have arrived.
+
+    Args:
+        local: this worker's own folder, for a copy.
+        step: of the optimizer.
 
     Raises:
         LookupError: it was not kept.
     """
     for found in ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED):
         if step_of(found.checkpoint) == step:
-            return str(found.checkpoint.path)
+            if str(found.checkpoint.path).startswith("/"):  # in a store, paths begin with the bucket
+                return str(found.checkpoint.path)
+            return str(found.checkpoint.to_directory(str(local / "stored")))
     raise LookupError(f"no checkpoint of step {step} was kept")
 
 

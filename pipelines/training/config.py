@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
 
 
 class LoraConfig(Strict):
@@ -86,7 +85,7 @@ class TrainConfig(Strict):
     Takes a minute at the start and, on a CPU, a C++ compiler."""
     gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
     """Compute activations again in the backward pass: less memory, about a third more work."""
-    reference: Annotated[Path | None, OPERATIONAL] = None
+    reference: Annotated[Location | None, OPERATIONAL] = None
     """Engine `shared`: folder of the reference's log-probabilities, computed once for all runs on the same pairs; null
     means OUT/curated/reference."""
     precompute_reference: bool = False
@@ -102,8 +101,3 @@ class TrainConfig(Strict):
     read environment variables of their own."""
     peak_tflops: Annotated[float | None, OPERATIONAL] = Field(None, gt=0)
     """Peak of a worker's device at `precision` (an H100: 989 in bfloat16), to log the share of it that is used."""
-
-    @field_validator("reference")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return value.expanduser().absolute() if value else value

@@ -75,7 +75,7 @@ def encode_pairs(pairs: Place, work: Place, model: str, source: step.Depends) ->
     Args:
         pairs: folder of pairs.
         work: gets a folder named by what the encoded rows depend on, so that refused pairs block no others.
-        model: folder or hub id of the tokenizer.
+        model: that of the tokenizer, by a name that every node knows.
         source: the fingerprint of the pairs and the digest of the model.
 
     Returns:
@@ -140,10 +140,11 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    from pipelines.engines.models import here
     from pipelines.judging.chat_template import answering
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(here(model))
     except (OSError, ValueError) as exc:
         first_line = str(exc).strip().split("\n", 1)[0]
         raise UserError(f"cannot load the tokenizer: {first_line}", where=model) from None

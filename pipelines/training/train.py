@@ -36,9 +36,9 @@ def train(config: TrainConfig, pairs: Place, run: Run) -> step.Result:
         UserError: a setting does not add up, a pair is too long, the loss is no longer a number, or the run holds
             the training of another config.
     """
-    from pipelines.engines.models import require
+    from pipelines.engines.models import everywhere
 
-    model = require(config.model, "train.model")
+    model = everywhere(config.model, "train.model")
     settings.validate(config)
     depends = depends_on(config, pairs, model, run.seed)
     if done := step.finished(run.training, depends, resumes=True):
@@ -67,7 +67,7 @@ def with_reference(
     Args:
         config: the training config.
         pairs: folder of pairs.
-        model: folder or hub id of the model to start from.
+        model: the model to start from, by a name that every node knows.
         work: for the encoded pairs.
         reference: folder of the log-probabilities.
 
@@ -130,6 +130,7 @@ def fit(job: Job) -> dict[str, Any]:
 
     config, folder = job.config, job.run.training / RAY
     drop_broken(folder)
+    path, system = storage.for_ray(folder)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -141,7 +142,8 @@ def fit(job: Job) -> dict[str, Any]:
         ),
         run_config=RunConfig(
             name=NAME,
-            storage_path=str(folder),
+            storage_path=path,
+            storage_filesystem=system,
             # The newest is always kept, in addition to the best.
             checkpoint_config=CheckpointConfig(
                 num_to_keep=1,

@@ -9,6 +9,7 @@ import time
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Job:
 
     Attributes:
         config: the training config.
-        model: folder or hub id of the model to start from.
+        model: the model to start from, by a name that every node knows.
         rows: folder of the encoded pairs.
         run: gets the logs and the model; its seed decides the order of the pairs.
     """
@@ -74,7 +75,7 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
     local = checkpoints.staging(job.run.training, ray.train.get_context().get_world_rank())
     trainer = build(job, local)
     check_ranks(trainer)
-    trainer.stored = checkpoints.stored
+    trainer.stored = partial(checkpoints.stored, local)
     trainer.add_callback(checkpoints.HandOver())
     checkpoint = ray.train.get_checkpoint()
     start = time.monotonic()
@@ -87,7 +88,8 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
         return {"diverged": str(exc)}
     seconds = time.monotonic() - start
     save(trainer, job.run.model)
-    shutil.rmtree(local, ignore_errors=True)
+    for own in (local, checkpoints.node_folder(job.run.training)):
+        shutil.rmtree(own, ignore_errors=True)
     return {
         "steps": trainer.state.global_step,
         "resumed_from": checkpoints.step_of(checkpoint),
@@ -118,19 +120,19 @@ def build(job: Job, local: Path) -> Any:
     import datasets
     from transformers import PrinterCallback
 
-    from pipelines.training import heldout
-    from pipelines.training.callbacks import MetricsLog, NextOrder, NoLastCheckpoint
+    from pipelines.training import checkpoints, heldout
+    from pipelines.training.callbacks import EventFiles, MetricsLog, NextOrder, NoLastCheckpoint
     from pipelines.training.flops import Shape
     from pipelines.training.order import HashOrder
 
     config, seed, work = job.config, job.run.seed, job.run.training
     # Before the model: DeepSpeed's ZeRO-3 shards weights while they load, if it knows of them by then.
     arguments = settings.arguments(config, local, seed)
-    with arguments.main_process_first(local=False):
+    shared = storage.is_local(work)  # else each machine has rows and cache of its own
+    cache = Path(str(work / CACHE)) if shared else checkpoints.node_folder(work)
+    with arguments.main_process_first(local=not shared):
         data = datasets.Dataset.from_parquet(
-            [str(path) for path in storage.files(job.rows, ".parquet")],
-            cache_dir=str(work / CACHE),
-            keep_in_memory=False,
+            storage.local_copy(job.rows, cache / "rows"), cache_dir=str(cache), keep_in_memory=False
         )
         held = None
         if config.holdout:
@@ -140,14 +142,15 @@ def build(job: Job, local: Path) -> Any:
     shape = Shape.of(model.config)
     if config.lora:
         model = with_adapters(model, config.lora)
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(work / "tensorboard")
+    events = EventFiles(work / "tensorboard", local / "events")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(events.folder)
     log = MetricsLog(job.run.training_log, shape)
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
         "processing_class": load_tokenizer(job.model),
         "order": order,
-        "callbacks": [log, NextOrder(order), NoLastCheckpoint()],
+        "callbacks": [log, NextOrder(order), NoLastCheckpoint(), events],
     }
     trainer: Any
     if config.engine == "shared":
@@ -174,6 +177,8 @@ def load_model(name: str, config: TrainConfig) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from pipelines.engines.models import here
+
     attention = settings.attention(config)
     shared = config.engine == "shared"
     if shared:
@@ -181,7 +186,7 @@ def load_model(name: str, config: TrainConfig) -> Any:
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            name,
+            here(name),
             dtype=torch.float32,
             attn_implementation=scoring.attention_name(attention) if shared else attention,
         )
@@ -261,7 +266,8 @@ def save(trainer: Any, target: Place) -> None:
     )
     model.config.use_cache = True
     first = trainer.is_world_process_zero()
-    with storage.local_folder(target) if first else nullcontext(target) as folder:
+    others = nullcontext(target) if isinstance(target, Path) else storage.scratch()
+    with storage.local_folder(target, last="config.json") if first else others as folder:
         trainer.accelerator.wait_for_everyone()
         if not merged:
             trainer.save_model(str(folder))

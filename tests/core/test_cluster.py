@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipelines.core import ray_internals
-from pipelines.core.cluster import RayConfig, answers, connect
+from pipelines.core.cluster import RayConfig, answers, check_shared, configure_data, connect
 from pipelines.core.errors import UserError
 
 
@@ -52,3 +55,48 @@ def test_an_address_left_behind_by_a_killed_cluster_is_passed_by(closed: str, mo
     monkeypatch.setattr("pipelines.core.cluster._ready", lambda dashboard: None)
     connect(RayConfig())
     assert started[0]["address"] == "local"
+
+
+def nodes(monkeypatch: pytest.MonkeyPatch, blind: set[str]) -> None:
+    """Two nodes, of which some see no file."""
+    import ray
+
+    def options(scheduling_strategy: Any) -> Any:
+        node = scheduling_strategy.node_id
+        return SimpleNamespace(remote=lambda place: node not in blind and place.exists())
+
+    def remote(**_: Any) -> Callable[[Any], Any]:
+        return lambda function: SimpleNamespace(options=options)
+
+    found = [{"NodeID": id * 28, "NodeManagerAddress": f"10.0.0.{id}", "Alive": True} for id in ("a1", "b2")]
+    monkeypatch.setattr(ray, "nodes", lambda: found)
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "get", lambda value: value)
+
+
+def test_a_folder_that_all_nodes_see_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nodes(monkeypatch, set())
+    check_shared(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_a_node_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nodes(monkeypatch, {"b2" * 28})
+    with pytest.raises(UserError, match=r"out_dir .*: node 10\.0\.0\.b2 does not see this folder"):
+        check_shared(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ray_tries_again_after_what_passes_by_itself() -> None:
+    import ray
+    from ray._common.retry import matches_error
+
+    configure_data()
+    patterns = ray.data.DataContext.get_current().retried_io_errors
+    for said in (
+        "AWS Error UNKNOWN (HTTP status 500) during HeadObject operation",
+        "AWS Error UNKNOWN (HTTP status 429) during DeleteObject operation: No response body",
+        "AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 28, Timeout was reached",
+    ):
+        assert any(matches_error(pattern, f"OSError: {said}") for pattern in patterns)
+    assert not any(matches_error(pattern, "OSError: AWS Error ACCESS_DENIED") for pattern in patterns)

@@ -56,9 +56,9 @@ def test_the_score_is_the_accuracy_and_the_earlier_of_two_equals_wins(tmp_path: 
     scores = {call[1]["step"]: call[1]["score"] for call in reported if call[0] == "report"}
     assert max(scores, key=scores.__getitem__) == 4
     assert scores == pytest.approx({2: 0.5, 4: 0.75, 6: 0.75, 8: 0.74}, abs=1e-6)
-    assert checkpoints.stored(4) == "/store/checkpoint-4"
+    assert checkpoints.stored(tmp_path, 4) == "/store/checkpoint-4"
     with pytest.raises(LookupError, match="step 5"):
-        checkpoints.stored(5)
+        checkpoints.stored(tmp_path, 5)
 
 
 def test_two_workers_of_a_machine_write_apart_and_an_earlier_attempt_leaves_nothing(

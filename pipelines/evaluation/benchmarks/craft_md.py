@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import UserError
+from pipelines.core.storage import Place
 from pipelines.datasets.sheets import Rows, sheets
 
 CASE = "case_id"
@@ -22,7 +22,7 @@ VERDICTS = ("Yes", "No")
 Record = dict[str, Any]
 
 
-def records(paths: list[Path]) -> Iterator[tuple[str, Record, None]]:
+def records(paths: list[Place]) -> Iterator[tuple[str, Record, None]]:
     """(where, record, None) of each conversation and question, as `loader` wants them.
 
     A record has model, case, vignette, conversation, question, votes (of those who answered, experts first) and

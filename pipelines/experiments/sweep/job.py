@@ -81,6 +81,7 @@ def run(run: Run, train: TrainConfig, sweep: SweepConfig) -> Place:
     train = train.model_copy(update={"reference": train.reference or run.reference})
     share_reference(run, train)
     tuning = run.sweep / "tune"
+    path, system = storage.for_ray(tuning)
     storage.remove(tuning)  # each trial knows by itself whether it is done
     scheduler = None
     if sweep.asha:
@@ -98,7 +99,7 @@ def run(run: Run, train: TrainConfig, sweep: SweepConfig) -> Place:
             scheduler=scheduler,
             reuse_actors=False,
         ),
-        run_config=tune.RunConfig(name="grid", storage_path=str(tuning), verbose=0),
+        run_config=tune.RunConfig(name="grid", storage_path=path, storage_filesystem=system, verbose=0),
     )
     results = tuner.fit()
     for failed in results.errors:
@@ -110,11 +111,11 @@ def run(run: Run, train: TrainConfig, sweep: SweepConfig) -> Place:
 
 def share_reference(run: Run, train: TrainConfig) -> None:
     """Compute the reference's log-probabilities, unless they exist: no two trials must do it at once."""
-    from pipelines.engines.models import require
+    from pipelines.engines.models import everywhere
     from pipelines.training.train import with_reference
 
     work = run.sweep / "shared"
-    with_reference(train, run.pairs, require(train.model, "train.model"), work, train.reference or run.reference)
+    with_reference(train, run.pairs, everywhere(train.model, "train.model"), work, train.reference or run.reference)
     storage.remove(work)
 
 
