@@ -98,7 +98,7 @@ async def judge_batch(request: Request) -> Response:
     return Batch(service_of(request), caller.turn if caller else None)
 
 
-@router.get("/v1/models", tags=["models"], response_model=None, responses=documented(401, 403, 503))
+@router.get("/v1/models", tags=["models"], response_model=None, responses=documented(401, 403, 429, 503))
 async def models(request: Request) -> Response:
     """The judges, in OpenAI's form."""
     started = getattr(request.app.state, "started", 0)
