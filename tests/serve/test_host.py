@@ -114,6 +114,9 @@ def test_the_documentation_shows_what_the_gate_lets_through_and_nothing_else() -
     assert set(found["paths"]) <= set(ROUTES) and "/v1/judge/pairwise" in found["paths"]
     assert found["paths"]["/v1/judge/pairwise"]["post"]["security"] == [{"key": []}]
     assert "security" not in found["paths"]["/healthz"]["get"]
+    assert all(
+        len(one["tags"]) == 1 for methods in found["paths"].values() for one in methods.values() if "tags" in one
+    )
     chat = found["paths"]["/v1/chat/completions"]["post"]
     assert chat["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Chat"}
     assert {"401", "422", "429", "503", "504"} <= set(chat["responses"])
