@@ -80,8 +80,8 @@ def panel_of(metric: Metric) -> Panel:
 
 
 def share(part: str, whole: str) -> str:
-    """One rate as a share of another."""
-    return f"{rate(part)} / {rate(whole)}"
+    """One rate as a share of another; 0 while nothing of the part has been counted."""
+    return f"({rate(part)} or vector(0)) / {rate(whole)}"
 
 
 def rows() -> list[tuple[str, list[Panel]]]:

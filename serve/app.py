@@ -14,11 +14,13 @@ from typing import Any
 from ray import serve
 from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
+from serve.access.peers import behind_haproxy
 from serve.launch import server_arguments, server_environment
 from serve.room import RETRY_AFTER
 from serve.settings import ServerConfig
 
-SAME_REPLICA = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+# Requests with one `x-session-id` go to one replica, as long as there is room: its cache holds what they share.
+ROUTER = RequestRouterConfig(request_router_class="ray.serve.experimental.consistent_hash_router.ConsistentHashRouter")
 
 
 class JudgeServer:
@@ -66,6 +68,8 @@ def deployment(args: dict[str, Any]) -> serve.Deployment:
     """The deployment that suits a config; its replicas are made of the same `args`."""
     config = ServerConfig.model_validate(args)
     gpus = config.engine.num_gpus
+    # HAProxy chooses the replica by itself, and Ray Serve (2.60) refuses a router of ours then.
+    routed = {} if behind_haproxy() else {"request_router_config": ROUTER}
     return serve.deployment(
         serve.ingress()(JudgeServer),
         name="JudgeServer",
@@ -75,8 +79,7 @@ def deployment(args: dict[str, Any]) -> serve.Deployment:
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER),
         graceful_shutdown_timeout_s=config.service.drain,
         health_check_period_s=5,
-        # Requests with one `x-session-id` go to one replica, as long as there is room: its cache holds what they share.
-        request_router_config=RequestRouterConfig(request_router_class=SAME_REPLICA),
+        **routed,
     )
 
 

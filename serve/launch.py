@@ -34,6 +34,7 @@ def command_line(config: ServerConfig) -> list[str]:
         "served_model_name": config.name,
         "middleware": GATE,
         "allowed_origins": "[]",  # vLLM's default is any
+        "enable_offline_docs": True,  # /docs asks no other host
         "disable_uvicorn_access_log": True,  # the gate writes a line a request
     }
     if config.adapters:

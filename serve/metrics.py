@@ -25,6 +25,7 @@ ROUTES = (
     "/readyz",
     "/metrics",
     "/docs",
+    "/static",
     "/openapi.json",
     "/",
     "/page",
@@ -83,7 +84,7 @@ TOKENS = _counter(
 )
 JUDGMENT_SECONDS = _seconds("judgment", "Time from a judgment's start to its verdict", task=TASKS)
 FIRST_TOKEN = _seconds("time_to_first_token", "Time from a judgment's start to its first token", task=TASKS)
-WAITING = Metric(f"{PREFIX}judgments_waiting", "gauge", "Judgments that wait or are computed in this replica")
+WAITING = Metric(f"{PREFIX}judgments_waiting", "gauge", "Judgments and chats that wait or are computed in this replica")
 
 METRICS = (
     REQUESTS,

@@ -70,6 +70,7 @@ class JudgePlugin:
         state.started = int(time.time())
         judge = JudgeService(model.ask, settings, model.facts, state.watch, adapters)
         await judge.warm_up()
+        state.room = judge.room  # chats pass by the judge: the gate counts them
         state.judge = judge  # from here on the server is ready
         who = f"keys of {settings.keys}" if settings.keys else "without keys, so to this machine only"
         say(f"judge '{name}' answers: {who}")

@@ -1,4 +1,4 @@
-"""A bound on the judgments under way: a request finds room at once or is refused, a batch waits."""
+"""A bound on the judgments and chats under way: a request finds room at once or is refused, a batch waits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BATCH_SHARE = 0.5  # of all places: batches leave the rest to single requests
 
 
 class Room:
-    """Counts judgments. Belongs to one event loop.
+    """Counts judgments and choices of chats. Belongs to one event loop.
 
     Args:
-        places: most judgments at once.
+        places: most of them at once.
         watch: is told the number after every change.
     """
 
@@ -36,7 +36,7 @@ class Room:
         """Hold `count` places.
 
         Args:
-            count: judgments.
+            count: judgments or choices.
             wait: for room, as a batch does, in place of being refused.
 
         Raises:
@@ -44,7 +44,7 @@ class Room:
         """
         most = self.for_batches if wait else self.places
         if count > most:
-            raise Refused(422, "too_many_judgments", f"{count} judgments in one request; at most {most} here")
+            raise Refused(422, "too_many_judgments", f"{count} answers in one request; at most {most} here")
         if wait:
             async with self.changed:
                 await self.changed.wait_for(lambda: self._fits(count))

@@ -20,7 +20,7 @@ from serve.schemas import (
 )
 from serve.service import JudgeService
 
-router = APIRouter(route_class=OwnErrors, tags=["judge"])
+router = APIRouter(route_class=OwnErrors)
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "model": JudgeResponse,
@@ -51,19 +51,19 @@ async def _answer(request: Request, asked: JudgeRequest) -> Response:
     return Response(found.model_dump_json(), media_type="application/json")
 
 
-@router.post("/v1/judge/pairwise", response_model=None, responses=_ANSWER)
+@router.post("/v1/judge/pairwise", tags=["judge"], response_model=None, responses=_ANSWER)
 async def judge_pairwise(request: Request, body: PairwiseRequest) -> Response:
     """Which of two responses is better."""
     return await _answer(request, body)
 
 
-@router.post("/v1/judge/absolute", response_model=None, responses=_ANSWER)
+@router.post("/v1/judge/absolute", tags=["judge"], response_model=None, responses=_ANSWER)
 async def judge_absolute(request: Request, body: AbsoluteRequest) -> Response:
     """A score for one response."""
     return await _answer(request, body)
 
 
-@router.post("/v1/judge/classify", response_model=None, responses=_ANSWER)
+@router.post("/v1/judge/classify", tags=["judge"], response_model=None, responses=_ANSWER)
 async def judge_classify(request: Request, body: ClassifyRequest) -> Response:
     """A label that answers a question, the `rubric`, about one response."""
     return await _answer(request, body)
@@ -81,6 +81,7 @@ _BATCH_BODY = {
 
 @router.post(
     "/v1/judge/batch",
+    tags=["judge"],
     response_model=None,
     openapi_extra=_BATCH_BODY,
     responses={
@@ -98,7 +99,7 @@ async def judge_batch(request: Request) -> Response:
     return Batch(service_of(request), caller.turn if caller else None)
 
 
-@router.get("/v1/models", tags=["models"], response_model=None, responses=documented(401, 403, 503))
+@router.get("/v1/models", tags=["models"], response_model=None, responses=documented(401, 403, 429, 503))
 async def models(request: Request) -> Response:
     """The judges, in OpenAI's form."""
     started = getattr(request.app.state, "started", 0)

@@ -147,6 +147,7 @@ class JudgeService:
         rubric_last: bool = False,
         on_text: OnText | None = None,
         wait: bool = False,
+        timed: bool = True,
     ) -> None:
         """Make all judgments at once; the first that fails, and a cancelled caller, cancels them all.
 
@@ -157,6 +158,7 @@ class JudgeService:
             rubric_last: put what criteria share first.
             on_text: as in `judge`.
             wait: as in `judge`.
+            timed: give up after the time of a request.
 
         Raises:
             Refused: with the status and code the client gets.
@@ -164,7 +166,7 @@ class JudgeService:
         step = ConstrainedJudge(max_tokens, with_critique=with_critique, rubric_last=rubric_last)
         async with self.room.take(len(pieces), wait=wait):
             try:
-                async with asyncio.timeout(self.settings.timeout):
+                async with asyncio.timeout(self.settings.timeout if timed else None):
                     await together([self._run(step, piece, on_text) for piece in pieces])
             except TimeoutError:
                 self.watch.refused("timeout")
@@ -174,7 +176,7 @@ class JudgeService:
                 raise await self._failure(exc) from None
 
     async def warm_up(self) -> None:
-        """Make one short judgment: what is compiled or cached at first use is then ready.
+        """Make one short judgment, however long it takes: what is compiled or cached at first use is then ready.
 
         Raises:
             Refused: the model does not answer.
@@ -182,7 +184,10 @@ class JudgeService:
         row = {**WARM_UP, "task": "classification", "allowed": ["Yes", "No"]}
         row["template"] = self._template(TASKS["classification"], None)
         await self.run(
-            [Piece(row, self.judging(None))], max_tokens=min(8, self.settings.max_tokens), with_critique=True
+            [Piece(row, self.judging(None))],
+            max_tokens=min(8, self.settings.max_tokens),
+            with_critique=True,
+            timed=False,
         )
         self.warm = True
 

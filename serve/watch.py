@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from serve import metrics
 from serve.metrics import METRICS, Metric
 
-ROUTE_FOLDERS = ("/page",)  # routes under which every file counts as one
+ROUTE_FOLDERS = ("/page", "/static")  # routes under which every file counts as one
 
 
 class Backend(Protocol):

@@ -148,8 +148,8 @@ class ChatCheck:
         self._tokens: Collection[str] | None = None
         self._pattern: re.Pattern[str] | None = None
 
-    def __call__(self, body: bytes, tokens: Collection[str]) -> bytes:
-        """The body to pass on.
+    def __call__(self, body: bytes, tokens: Collection[str]) -> tuple[bytes, int]:
+        """The body to pass on, and how many answers it asks for.
 
         Args:
             body: as it came.
@@ -175,7 +175,7 @@ class ChatCheck:
                     f"{field} holds a control token of the model; /v1/judge/... takes them as characters",
                     field,
                 )
-        return chat.model_dump_json(by_alias=True, exclude_none=True).encode()
+        return chat.model_dump_json(by_alias=True, exclude_none=True).encode(), chat.n or 1
 
     def _control(self, tokens: Collection[str]) -> re.Pattern[str] | None:
         if tokens is not self._tokens:  # compiled once: the engine has the same list all its life

@@ -101,6 +101,10 @@ class Answer:
         await self._start(refusal.status, headers)
         await self._body({"type": "http.response.body", "body": body})
 
+    async def cut(self, refusal: Refused) -> None:
+        """End an event stream with an error, as OpenAI's clients expect it there."""
+        await self._body({"type": "http.response.body", "body": b"data: %b\n\n" % refusal.body()})
+
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
         closing = self._draining() and not any(name.lower() == b"connection" for name, _ in headers)

@@ -1,21 +1,23 @@
 """The one way in: every request to the service passes here first.
 
 In this order: id of the request, headers, path, drain, key, scope, concurrency and rate, length, method, body, for
-chat completions its fields, then the app. Everything is denied that is not on a list (`paths`, `headers`, `chat`).
+chat completions its fields and its place in the queue, then the app. Everything is denied that is not on a list
+(`paths`, `headers`, `chat`).
 
 `vllm serve --middleware serve.access.gate.Gate` makes it of the app alone; its settings are then those of the variable
 OPENSELENE_SERVICE (`serve.settings.load_settings`). The app gives it what it cannot know by itself: as
-`app.state.control_tokens` the texts of the model's control tokens, once the engine is up, and as `app.state.watch`
-counters. It gives the app
+`app.state.control_tokens` the texts of the model's control tokens, once the engine is up, as `app.state.watch`
+counters, and as `app.state.room` the places that chats share with judgments. It gives the app
 `app.state.gate` at the start, with `gate.drain`, and `scope["caller"]` in every request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Protocol
 
 from serve.access import drain, headers, paths, peers
@@ -28,7 +30,9 @@ from serve.access.limits import Caller, Limits
 from serve.access.logs import AccessLog
 from serve.access.paths import Route
 from serve.refused import Refused
+from serve.room import Room
 from serve.settings import ServiceSettings, load_settings
+from serve.watch import Watch
 
 LEFT = 499  # in logs and metrics: the client left before the answer's end
 _OTHER = Route("other", "")
@@ -78,6 +82,7 @@ class Gate:
         self._limits = Limits(self.settings.rate_storage)
         self._chat = ChatCheck(self.settings.chat_tokens, self.settings.field_characters)
         self._access = AccessLog()
+        self._room = Room(self.settings.queue, Watch())  # of an app that brings none
         if self._keys is None:
             _log.warning("no keys configured: this machine alone is answered (openselene keys add FILE --name NAME)")
 
@@ -145,15 +150,43 @@ class Gate:
             raise too_large(most)
         if request.scope["method"] != route.method:
             raise Refused(405, "method_not_allowed", f"this path takes {route.method}", headers={"allow": route.method})
-        body = None
+        body, choices = None, 0
         if not route.batch:
             body = await read(request.receive, most)
             if route.name == paths.CHAT:
-                body = self._chat(body, self._tokens(request.scope))
+                body, choices = self._chat(body, self._tokens(request.scope))
         inner = dict(request.scope)
         inner["headers"] = headers.passed(found, request.number, None if body is None else len(body))
         inner["caller"] = caller
-        await Exchange(request.receive, request.answer, body, most).run(self.app, inner)
+        exchange = Exchange(request.receive, request.answer, body, most)
+        if choices:
+            await self._in_turn(request, choices, lambda: exchange.run(self.app, inner))
+        else:
+            await exchange.run(self.app, inner)
+
+    async def _in_turn(self, request: _Request, choices: int, chat: Callable[[], Awaitable[None]]) -> None:
+        """A chat, with its places among what the engine computes and within the time of a request.
+
+        vLLM's own route knows neither; the judge's routes see to both themselves (`serve.service`).
+
+        Raises:
+            Refused: 503, there is no room, or 504.
+        """
+        room = getattr(_state(request.scope), "room", None) or self._room
+        seconds = self.settings.timeout
+        late = Refused(504, "timeout", f"not done within {seconds:g} seconds", why="timeout")
+        try:
+            async with room.take(choices), asyncio.timeout(seconds) as time_left:
+                await chat()
+        except TimeoutError:
+            if not time_left.expired():
+                raise
+            if not request.answer.status:
+                raise late from None
+            if (watch := self._watch(request.scope)) is not None:
+                watch.refused(late.why)
+            if not request.answer.finished:
+                await request.answer.cut(late)
 
     async def _caller(self, request: _Request) -> Caller:
         """Who asks, with a place among the requests under way.

@@ -47,6 +47,8 @@ _LISTED = (
     Route("/readyz", "GET", probe=True),
     Route("/", "GET", policy="page"),
     Route("/docs", "GET", policy="docs"),
+    Route("/static/swagger-ui-bundle.js", "GET", policy="docs"),
+    Route("/static/swagger-ui.css", "GET", policy="docs"),
     Route("/openapi.json", "GET"),
 )
 ROUTES = {route.name: route for route in _LISTED}

@@ -32,7 +32,7 @@ def check(client: Any, headers: Headers) -> None:
         Refused: 403 for any other.
     """
     if (
-        os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+        behind_haproxy()
         or not client
         or not _is_loopback(str(client[0]))
         or any(name.startswith(_FORWARDED) for name, _ in headers)
@@ -45,6 +45,11 @@ def check(client: Any, headers: Headers) -> None:
             " and name the file as `keys` in the settings",
             why="no_key",
         )
+
+
+def behind_haproxy() -> bool:
+    """Whether Ray Serve's HAProxy, and not its own proxy, hands requests to the replicas."""
+    return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
 
 @lru_cache(maxsize=256)

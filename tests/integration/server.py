@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import yaml
 
 from serve.access.keys import OwnLimits, changing, make
@@ -52,7 +53,11 @@ class Server:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
-        self.until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200, 180)
+        try:
+            self.until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200, 600)
+        except BaseException:
+            self.stop()  # or it would stay, and slow down all that follows
+            raise
 
     def add_key(self, name: str, scopes: tuple[str, ...], **limits: int) -> str:
         key, entry = make(name, scopes, limits=OwnLimits(**limits) if limits else None)  # type: ignore[arg-type]
@@ -94,4 +99,6 @@ class Server:
             try:
                 self.process.wait(60)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                engine = psutil.Process(self.process.pid).children(recursive=True)
+                for process in (self.process, *engine):
+                    process.kill()

@@ -145,6 +145,17 @@ def test_a_full_queue_says_when_to_come_again(server: Server) -> None:
     assert all("retry-after" in answer.headers for answer in found if answer.status_code == 503)
 
 
+@pytest.mark.slow
+def test_a_flood_of_chats_is_refused_too(server: Server) -> None:
+    chat = {"messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": 48, "temperature": 0}
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: server.post("/v1/chat/completions", chat), range(16)))
+    codes = [answer.status_code for answer in found]
+    assert set(codes) == {200, 503} and codes.count(200) >= 12  # places of the queue
+    full = next(answer for answer in found if answer.status_code == 503)
+    assert code_of(full) == "queue_full" and full.headers["retry-after"] == "2"
+
+
 def test_a_client_that_hangs_up_frees_its_slot(server: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from serve.client import Judge, JudgeError
+from tests.integration.prometheus import empty, scraping
 
 PAIR = {"instruction": "What is 2 + 2?", "responses": ["It is 4.", "It is 5."], "rubric": "The better one is right."}
 ENGINE = {"model": "embedded", "max_model_len": 512, "max_num_seqs": 8, "num_cpus": 0.5}
@@ -106,6 +108,31 @@ def test_a_pair_is_judged_through_the_proxy_and_its_client_may_leave(url: str) -
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/judge/pairwise", json={**PAIR, "max_tokens": 48}, timeout=0.3)
     assert httpx.post(f"{url}/v1/judge/pairwise", json={**PAIR, "max_tokens": 4}, timeout=30).status_code == 200
+
+
+@pytest.mark.slow
+def test_every_graph_of_the_board_has_data_on_rays_port(url: str, tmp_path: Path) -> None:
+    import ray
+
+    node = ray.nodes()[0]
+    target = f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+    with scraping(tmp_path, target) as prometheus, Judge(url) as judge:
+
+        def ask() -> None:
+            judge.pairwise(  # type: ignore[call-overload]
+                **PAIR, both_orders=True, max_tokens=8, on_critique=lambda piece: None
+            )
+            forwarded = {"x-forwarded-for": "192.0.2.1"}  # without keys, other machines are refused
+            assert httpx.post(f"{url}/v1/judge/pairwise", json=PAIR, headers=forwarded).status_code == 403
+
+        ask()
+        prometheus.until("ray_openselene_judgments_total", 120)  # Ray reports every few seconds
+        for _ in range(3):
+            ask()
+            time.sleep(6)
+        assert empty(prometheus, "Judge") == []
+        assert empty(prometheus, "vLLM") == []
+        assert [query for query in empty(prometheus, "Ray Serve") if "error_counter" not in query] == []
 
 
 @pytest.mark.slow

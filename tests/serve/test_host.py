@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_vllms_own_parser_reads_the_command_line(config: ServerConfig) -> None:
     assert args.middleware == ["serve.access.gate.Gate"]
     assert args.logits_processors == ["pipelines.engines.llm.verdict_processor:VerdictProcessor"]
     assert args.enable_prefix_caching is True and args.trust_remote_code is False
+    assert args.enable_offline_docs is True
     assert args.allowed_origins == []  # a page of another host reads no answer
 
 
@@ -105,12 +107,44 @@ def test_the_documentation_shows_what_the_gate_lets_through_and_nothing_else() -
     app = FastAPI()
     for router in (routes.router, graders.router, page.router):
         app.include_router(router)
-    app.add_api_route("/tokenize", lambda: None, methods=["POST"])  # as vLLM's app has it
+    for path in ("/tokenize", "/v1/chat/completions"):
+        app.add_api_route(path, lambda: None, methods=["POST"])  # as vLLM's app has it
     describe(app)
     found = app.openapi()
     assert set(found["paths"]) <= set(ROUTES) and "/v1/judge/pairwise" in found["paths"]
     assert found["paths"]["/v1/judge/pairwise"]["post"]["security"] == [{"key": []}]
     assert "security" not in found["paths"]["/healthz"]["get"]
+    assert all(
+        len(one["tags"]) == 1 for methods in found["paths"].values() for one in methods.values() if "tags" in one
+    )
+    chat = found["paths"]["/v1/chat/completions"]["post"]
+    assert chat["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Chat"}
+    assert {"401", "422", "429", "503", "504"} <= set(chat["responses"])
+
+
+def test_the_page_of_routes_asks_no_other_host() -> None:
+    from types import SimpleNamespace
+
+    from fastapi.testclient import TestClient
+    from vllm.entrypoints.serve.instrumentator.offline_docs import attach_router
+
+    from serve.access.paths import find
+    from serve.documentation import describe
+
+    app = FastAPI(docs_url=None)
+    app.state.args = SimpleNamespace(enable_offline_docs=True)
+    attach_router(app)  # vLLM's own page and files
+    describe(app)
+    client = TestClient(app)
+    page = client.get("/docs").text
+    assert "http://" not in page and "https://" not in page
+    files = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(files) == 3
+    for name in files:
+        assert find({"path": f"/{name}"}), name
+        if name != "page/icon.svg":  # of the page
+            assert client.get(f"/{name}").status_code == 200, name
+    assert "'openapi.json'" in page
 
 
 def test_command_line_begins_with_the_model(config: ServerConfig) -> None:

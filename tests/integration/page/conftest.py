@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -54,9 +55,16 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, served: tuple[FastAPI, str]) -> Iterator[Visit]:
-    """Open the page as `new_context` is told; at the end there must have been no script error and no other host."""
+    """Open the stub's page."""
     app, address = served
     app.state.asked, app.state.left, app.state.pause = [], 0, 0.0
+    with visiting(browser, address) as visit:
+        yield visit
+
+
+@contextmanager
+def visiting(browser: Any, address: str, seconds: float = 10) -> Iterator[Visit]:
+    """Open the page as `new_context` is told; at the end there must have been no script error and no other host."""
     wrong: list[str] = []
     contexts = []
 
@@ -67,7 +75,7 @@ def visit(browser: Any, served: tuple[FastAPI, str]) -> Iterator[Visit]:
     def visit(**settings: Any) -> Any:
         contexts.append(browser.new_context(**settings))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(seconds * 1000)
         page.on("console", hear)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: request.url.startswith(address) or wrong.append(request.url))

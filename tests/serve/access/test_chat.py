@@ -22,7 +22,7 @@ check = ChatCheck(most_tokens=100, most_characters=1000)
 
 
 def passed(**fields: Any) -> dict[str, Any]:
-    return dict(json.loads(check(json.dumps({"messages": HELLO, **fields}).encode(), TOKENS)))
+    return dict(json.loads(check(json.dumps({"messages": HELLO, **fields}).encode(), TOKENS)[0]))
 
 
 def refused(body: dict[str, Any] | bytes) -> Refused:
@@ -218,7 +218,7 @@ def test_an_escape_hides_no_control_token() -> None:
 def test_the_app_reads_what_was_checked() -> None:
     """Of a key that stands twice one reader takes the first, another the last: it is written anew."""
     body = b'{"messages":[{"role":"user","content":"<s>"}],"messages":[{"role":"user","content":"fine"}],"n":9,"n":1}'
-    assert check(body, TOKENS) == b'{"messages":[{"role":"user","content":"fine"}],"n":1}'
+    assert check(body, TOKENS)[0] == b'{"messages":[{"role":"user","content":"fine"}],"n":1}'
 
 
 @pytest.mark.parametrize(

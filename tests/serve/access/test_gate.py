@@ -108,6 +108,8 @@ def test_no_closed_path_answers_anything_but_401_to_who_has_no_key(
         "/page/../metrics",
         "/page/..%2fmetrics",
         "/page/.env",
+        "/static/x.js",
+        "/static/../metrics",
         "/page//x",
         "/page/",
         "/docs/",
@@ -130,7 +132,16 @@ def test_what_is_not_listed_is_not_found(client: Make, make_key: Make, app: Any,
 def test_open_paths_need_no_key(client: Make, make_key: Make) -> None:
     make_key()
     ask = client()
-    for path in ("/", "/page/style.css", "/page/a/b.js", "/healthz", "/readyz", "/docs", "/openapi.json"):
+    for path in (
+        "/",
+        "/static/swagger-ui.css",
+        "/page/style.css",
+        "/page/a/b.js",
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+    ):
         assert asyncio.run(ask(path, "GET")).status == 200
 
 
