@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from pipelines.core.cluster import RayConfig
+from pipelines.core.environment import filled
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 from pipelines.core.run import Run
@@ -83,6 +84,7 @@ def load_config(path: Path | str, overrides: Sequence[str] | None = None) -> Con
         apply_override(raw, override)
     if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
         raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
+    raw |= {key: filled(raw[key]) for key in ("out_dir", "data_root") if key in raw}
     return parse_model(Config, raw, where=str(path))
 
 
