@@ -156,6 +156,6 @@ def _models(curation: CurationConfig, train: TrainConfig, evaluation: Evaluation
     used: dict[str, list[str]] = {}
     for what, model in named:
         used.setdefault(model, []).append(what)
-    for model, what in used.items():
+    for model, users in used.items():
         origin = f"hub model {model}, cached on each node" if HUB.fullmatch(model) else "a folder, or the package"
-        yield Need("model", model, origin, "; ".join(what))
+        yield Need("model", model, origin, "; ".join(users))
