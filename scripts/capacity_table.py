@@ -23,7 +23,7 @@ What `openselene plan` computes for `h100.yaml` before a run, each stage alone. 
 `ray_jobs/configs/plan.yaml`, where it says whether it is measured or assumed; prices are assumed on-demand ones. No GPU
 has run it yet, so these are estimates and not measurements.
 """
-CHOICES = (
+CHOICES: tuple[tuple[str, list[str]], ...] = (
     ("All sixteen sources, as the config has it", []),
     ("A first look: 1,000 rows of each source", ["curation.sample_per_source=1000", "curation.mix.caps={}"]),
     ("Half the generators", ["curation.critique.engine.engines=[1, 2]"]),
