@@ -1,4 +1,4 @@
-"""Put the public data of a config into its data_root, each file once and checked against the lock file."""
+"""Put the public data of a config into its data_root. Each file once, and checked against the lock file."""
 
 from __future__ import annotations
 
