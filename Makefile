@@ -61,6 +61,7 @@ format: $(STAMP) ## apply ruff's format and safe fixes
 docs: $(STAMP) ## write docs/configuration.md again after a change of a config model
 	$(BIN)/python scripts/config_reference.py
 	$(BIN)/python scripts/grafana_board.py
+	$(BIN)/python scripts/capacity_table.py
 
 lock: $(STAMP) ## write requirements-cpu.txt again after a change of pyproject.toml
 	$(BIN)/python scripts/lock_requirements.py

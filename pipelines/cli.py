@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.config import Config, choose_sources, load_config
 from pipelines.core import storage
+from pipelines.core.environment import check_filled
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError, WorkersFailed
 from pipelines.core.lock import held
 from pipelines.core.progress import say
@@ -48,12 +49,25 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Print the config, the first rows of each source and what would run.")
         ] = False,
+        cluster: Annotated[
+            Path | None,
+            typer.Option(help="With --dry-run: list all that the run needs on the cluster of this file, and no rows."),
+        ] = None,
         again: Annotated[
             bool, typer.Option("--retry-errors", help="First take back error rows and all that was made from them.")
         ] = False,
     ) -> None:
         def work() -> None:
             settings = choose_sources(load_config(config, overrides), only or [], skip or [])
+            if cluster:
+                if not dry_run:
+                    raise UserError(
+                        "is for --dry-run: `ray up` starts the cluster", where="--cluster", fix="add --dry-run"
+                    )
+                print("\n".join(needs(settings, cluster)))
+                return
+            for key, place in (("out_dir", settings.out_dir), ("data_root", settings.data_root)):
+                check_filled(place, key)
             storage.check_writable(settings.out_dir)
             if settings.data_root and not storage.exists(settings.data_root):
                 raise UserError(
@@ -71,6 +85,14 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
         sys.exit(exit_code(work))
 
     return application(main, about)
+
+
+def needs(config: Config, cluster: Path) -> list[str]:
+    """All that a run needs on a cluster, line by line."""
+    from pipelines.experiments.needs.needs import needs_of
+    from pipelines.experiments.needs.shown import shown
+
+    return shown(needs_of(config.ray, config.curation, config.train, config.evaluation, config.run, cluster))
 
 
 def application(main: Callable[..., None], about: str | None) -> typer.Typer:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field
 
 from pipelines.core.cluster import RayConfig
+from pipelines.core.environment import filled
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 from pipelines.core.ray_internals import submitted
@@ -76,6 +77,7 @@ def load_config(path: Path | str, overrides: Sequence[str] | None = None) -> Con
         apply_override(raw, override)
     if raw.get("data_root") is None and os.environ.get("OPENSELENE_DATA_ROOT"):
         raw["data_root"] = os.environ["OPENSELENE_DATA_ROOT"]
+    raw |= {key: filled(raw[key]) for key in ("out_dir", "data_root") if key in raw}
     named = raw.get("out_dir")
     if isinstance(named, str) and not is_url(named) and not Path(named).expanduser().is_absolute() and submitted():
         fix = "name a folder from the root that all nodes mount, or a URL such as s3://bucket/run"

@@ -22,6 +22,7 @@ JOBS = {
     "sweep": "sweep",
     "map": "data_map",
     "plan": "plan",
+    "fetch": "fetch",
     "serve": "judge_server",
     "keys": "keys",
     "flips": "flips",

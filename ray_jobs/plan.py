@@ -45,7 +45,7 @@ def main(
         if finished:
             rows = rows_like(finished)
             # Rows of a source are the small run's own; a larger one reads what its config or plan.yaml says.
-            kept = rows if check else {**rows, "per_source": known.rows.per_source}
+            kept = rows if check else {**rows, "per_source": known.rows.per_source, "sources": known.rows.sources}
             known = known.model_copy(update={"rows": RowSizes(**kept)})
         devices = Devices(curation, training, judgments)
         stages = estimate(settings.curation, settings.train, settings.evaluation, known, devices)

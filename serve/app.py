@@ -73,7 +73,8 @@ def deployment(args: dict[str, Any]) -> serve.Deployment:
     return serve.deployment(
         serve.ingress()(JudgeServer),
         name="JudgeServer",
-        ray_actor_options={"num_cpus": config.engine.num_cpus * max(gpus, 1), "num_gpus": gpus},
+        ray_actor_options={"num_cpus": config.engine.num_cpus * max(gpus, 1), "num_gpus": gpus}
+        | config.engine.placement.options(),
         max_ongoing_requests=config.service.queue,
         max_queued_requests=config.service.queue,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER),

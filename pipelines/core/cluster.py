@@ -40,6 +40,9 @@ class RayConfig(Strict):
     """Object store of a local cluster, in MiB; null lets Ray choose."""
     dashboard: bool = True
     """Start the dashboard with a local cluster."""
+    readers: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes that read, clean and write, as in `placement.labels`; empty means any with CPUs. Engines
+    and the trainer have a `placement` of their own."""
 
 
 def connect(config: RayConfig, out: Place | None = None) -> None:
@@ -104,7 +107,8 @@ def _join(config: RayConfig) -> None:
             raise UserError(
                 "no Ray cluster answers", where=address, fix="start it, or unset ray.address and RAY_ADDRESS"
             )
-        return _ready(ray.init(address=address, **quiet).dashboard_url)
+        _ready(ray.init(address=address, **quiet).dashboard_url)
+        return place_readers(config.readers)
     for key, value in LOCAL.items():
         os.environ.setdefault(key, value)
     left = ray_internals.left_address()
@@ -119,6 +123,15 @@ def _join(config: RayConfig) -> None:
             raise
         context = ray.init(**quiet)
     _ready(context.dashboard_url)
+    place_readers(config.readers)
+
+
+def place_readers(labels: dict[str, str]) -> None:
+    """Keep the tasks of Ray Data on nodes with these labels; stages with a placement of their own override them."""
+    if labels:
+        import ray
+
+        ray.data.DataContext.get_current().execution_options.label_selector = dict(labels)
 
 
 def answers(address: str) -> bool:

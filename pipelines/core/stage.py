@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.journal import Journal, Worker
+from pipelines.core.placement import Placement
 from pipelines.core.records import Row, error, failure, filtered, kind
 from pipelines.core.storage import Place
 
@@ -93,6 +94,8 @@ class PooledStage(BatchStage):
     actors: tuple[int, int] = (1, 1)
     """Least and most of them."""
     num_gpus: float = 0.0
+    placement: Placement = Placement()
+    """Nodes that they may use."""
     rows_per_batch: int = 64
     blocks_at_once: int = 1
     """Blocks in progress in one actor."""
@@ -124,6 +127,7 @@ class PooledStage(BatchStage):
             ),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus or None,
+            **self.placement.options(),
             runtime_env={"env_vars": variables} if variables else None,
         )
 

@@ -46,12 +46,14 @@ class Input:
         name: shown in messages.
         path: the file, local or behind a URL; None for the hub.
         more: further files, which a loader reads together with `path`.
+        fetched: whether it is the hub's own parquet, which `openselene fetch` has put under data_root.
     """
 
     number: int
     name: str
     path: Place | None
     more: tuple[Place, ...] = ()
+    fetched: bool = False
 
 
 def read_raw(spec: DatasetSpec, data_root: Place | None) -> Iterator[RawRecord]:
@@ -74,6 +76,8 @@ def read_input(spec: DatasetSpec, source: Input, data_root: Place | None) -> Ite
     if source.path is None:
         assert spec.hub is not None
         records = _read_hub(spec.hub, spec.files)
+    elif source.fetched:
+        records = read_file(source.path, "parquet")
     elif spec.loader:
         records = function(spec.loader)([source.path, *source.more])
     else:
@@ -102,13 +106,13 @@ def inputs(spec: DatasetSpec, data_root: Place | None) -> list[Input]:
     for pattern in spec.files:
         matches = _matches(pattern, data_root)
         if not matches and spec.hub is not None:
-            return [_hub_input(spec.hub)]
+            return _hub_inputs(spec.hub, data_root)
         if not matches:
             raise _not_found(spec, pattern, data_root)
         found += matches
     if not spec.files:
         assert spec.hub is not None
-        return [_hub_input(spec.hub)]
+        return _hub_inputs(spec.hub, data_root)
     unique = dict.fromkeys(found)  # a file that two globs name is read once
     if spec.loader:
         (name, first), *others = unique
@@ -184,8 +188,16 @@ def _reader(path: Place, file_format: FileFormat, records: str | None, encoding:
             return _read_parquet(path)
 
 
-def _hub_input(hub: Hub) -> Input:
-    return Input(0, f"hub dataset {hub.id}", None)
+def hub_folder(hub: Hub) -> str:
+    """Where under data_root `openselene fetch` puts a dataset of the hub."""
+    return f"hub/{hub.id}/{hub.config or 'default'}/{hub.split}"
+
+
+def _hub_inputs(hub: Hub, data_root: Place | None) -> list[Input]:
+    fetched = _matches(f"{hub_folder(hub)}/*.parquet", data_root)
+    if not fetched:
+        return [Input(0, f"hub dataset {hub.id}", None)]
+    return [Input(number, name, path, fetched=True) for number, (name, path) in enumerate(fetched)]
 
 
 def _matches(pattern: str, data_root: Place | None) -> list[tuple[str, Place]]:

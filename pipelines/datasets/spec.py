@@ -120,6 +120,10 @@ class DatasetSpec(Named):
     `files` in their order, yields (where, record, problem)."""
     hub: Hub | None = None
     """Read from the hub when none of `files` is there."""
+    origins: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
+    """File under data_root -> public address that `openselene fetch` takes it from."""
+    by_hand: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
+    """File under data_root that no command can fetch -> how a person gets it."""
     license: str
     published: int | None = Field(None, ge=YEARS[0], le=YEARS[-1])
     """Year."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from pipelines.core.placement import Placement
 from pipelines.core.yaml_model import OPERATIONAL, Strict
 from pipelines.judging.thoughts import Reasoning
 
@@ -37,6 +38,7 @@ class EngineConfig(Strict):
     """Logical CPUs reserved per engine; with GPUs, per GPU."""
     num_gpus: Annotated[int, OPERATIONAL] = Field(0, ge=0)
     """GPUs of one engine (tensor parallel)."""
+    placement: Annotated[Placement, OPERATIONAL] = Placement()
     batch_size: Annotated[int, OPERATIONAL] = Field(16, ge=1)
     """Rows handed to an engine at once."""
     concurrent_batches: Annotated[int, OPERATIONAL] = Field(4, ge=1)
@@ -78,3 +80,4 @@ class RewardModelConfig(Strict):
     """Logical CPUs reserved per copy."""
     num_gpus: Annotated[float, OPERATIONAL] = Field(0, ge=0)
     """GPUs per copy."""
+    placement: Annotated[Placement, OPERATIONAL] = Placement()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipelines.core.placement import Placement
 from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
 
 
@@ -76,6 +77,7 @@ class TrainConfig(Strict):
     """Logical CPUs of a worker."""
     gpus_per_worker: Annotated[float, OPERATIONAL] = Field(0, ge=0)
     """GPUs of a worker."""
+    placement: Annotated[Placement, OPERATIONAL] = Placement()
     deepspeed: dict[str, Any] | None = None
     """A DeepSpeed config; null trains without it."""
     lora: LoraConfig | None = None

@@ -35,6 +35,7 @@ class ReferenceScores(PooledStage):
         self.config, self.folder = config, model
         self.actors = (1, config.workers)
         self.num_cpus, self.num_gpus = config.cpus_per_worker, config.gpus_per_worker
+        self.placement = config.placement
 
     def depends(self) -> dict[str, Any]:
         """The frozen model, and what its arithmetic depends on."""

@@ -139,6 +139,7 @@ def fit(job: Job) -> dict[str, Any]:
             use_gpu=config.gpus_per_worker > 0,
             resources_per_worker={"CPU": config.cpus_per_worker}
             | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),
+            **config.placement.options(),
         ),
         run_config=RunConfig(
             name=NAME,

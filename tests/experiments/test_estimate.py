@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,31 @@ import pytest
 from pipelines.config import Config, load_config
 from pipelines.core.errors import UserError
 from pipelines.core.yaml_model import parse_model, read_yaml
-from pipelines.experiments.estimate.estimate import Constants, Device, Devices, StageCost, estimate, generate, total
+from pipelines.curation.registry import load_sources
+from pipelines.experiments.estimate.estimate import (
+    Constants,
+    Device,
+    Devices,
+    StageCost,
+    estimate,
+    generate,
+    kept_rows,
+    total,
+)
 
 CONFIGS = Path(__file__).parents[2] / "ray_jobs" / "configs"
 ON = Devices("l40s", "h100", 1000)
 
 
 def constants(**changes: Any) -> Constants:
-    return parse_model(Constants, {**read_yaml(CONFIGS / "plan.yaml"), **changes}, where="test")
+    known = read_yaml(CONFIGS / "plan.yaml")
+    known["rows"].pop("sources")  # every source alike: sums that a person can follow
+    return parse_model(Constants, {**known, **changes}, where="test")
 
 
 def config(*overrides: str) -> Config:
-    return load_config(CONFIGS / "h100.yaml", list(overrides))
+    plain = ["curation.mix.caps={}", "curation.reward.thresholds={}"]
+    return load_config(CONFIGS / "h100.yaml", [*plain, *overrides])
 
 
 def stages(settings: Config, known: Constants | None = None, on: Devices = ON) -> dict[str, StageCost]:
@@ -94,6 +108,30 @@ def test_the_plan_counts_in_the_order_of_the_job_cleaning_threshold_cap() -> Non
     assert over["synthesize"].rows == pytest.approx(16 * rows)
     quarter = config("curation.reward.thresholds={helpsteer: {quantile: 0.25}}")
     assert stages(quarter, known)["synthesize"].rows == pytest.approx(15.75 * rows)
+
+
+def test_the_papers_run_has_577k_pairs_of_three_balanced_tasks() -> None:
+    known = parse_model(Constants, read_yaml(CONFIGS / "plan.yaml"), where="test")
+    curation = load_config(CONFIGS / "h100.yaml").curation
+    rows = {source.name: kept_rows(curation, source.name, known.rows) for source in load_sources(curation.sources)}
+    assert len(rows) == 16 and set(known.rows.sources) == set(rows)
+    assert sum(rows.values()) == pytest.approx(577_000, rel=0.002)
+    tasks: Counter[str] = Counter()
+    for source in load_sources(curation.sources):
+        tasks[source.task] += round(rows[source.name])
+    assert all(0.3 < count / 577_000 < 0.36 for count in tasks.values())
+    # No cap is idle, and none of the sets without one has more than the capped ones.
+    caps = curation.mix.caps
+    assert {name for name, count in rows.items() if count == max(rows.values())} == set(caps)
+    assert curation.mix.cot_share == 0.7
+
+
+def test_the_thresholds_are_those_of_the_four_largest_sets_that_may_have_one() -> None:
+    known = parse_model(Constants, read_yaml(CONFIGS / "plan.yaml"), where="test")
+    curation = load_config(CONFIGS / "h100.yaml").curation
+    may = [source.name for source in load_sources(curation.sources) if source.task != "classification"]
+    largest = sorted(may, key=lambda name: -known.rows.sources[name])[:4]
+    assert set(curation.reward.thresholds) == set(largest)
 
 
 def test_without_a_reward_model_there_is_no_reward_stage() -> None:

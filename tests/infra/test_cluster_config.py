@@ -1,4 +1,4 @@
-"""cluster.yaml and runtime_env.yaml against Ray's own checks."""
+"""The cluster files and runtime_env.yaml against Ray's own checks, and the roles of h100.yaml against node types."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import jsonschema
 import pytest
 import yaml
 
+from pipelines.config import load_config
+from pipelines.experiments.needs.roles import Role, roles
 from scripts.lock_requirements import read_pins
 
 ROOT = Path(__file__).resolve().parents[2]
+FILES = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "deploy" / "gcp.yaml"}
 
 
-@pytest.fixture
-def cluster() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+@pytest.fixture(params=sorted(FILES))
+def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return yaml.safe_load(FILES[request.param].read_text())
 
 
 def ray_accepts(config: dict[str, Any]) -> dict[str, Any]:
@@ -32,10 +35,15 @@ def ray_accepts(config: dict[str, Any]) -> dict[str, Any]:
     return prepared
 
 
+def papers_roles() -> list[Role]:
+    config = load_config(ROOT / "ray_jobs" / "configs" / "h100.yaml")
+    return roles(config.ray, config.curation, config.train, config.evaluation)
+
+
 def test_ray_accepts_the_cluster_file(cluster: dict[str, Any]) -> None:
     prepared = ray_accepts(cluster)
     # The common setup commands reach the workers too.
-    assert any("[gpu]" in command for command in prepared["worker_setup_commands"])
+    assert any("[gpu," in command for command in prepared["worker_setup_commands"])
 
 
 def _unknown_key(config: dict[str, Any]) -> None:
@@ -67,24 +75,70 @@ def test_ray_rejects_a_head_type_that_does_not_exist(cluster: dict[str, Any]) ->
         ray_accepts(cluster)
 
 
-def test_groups_are_a_cpu_head_idle_gpu_groups_and_one_node_of_eight_h100(cluster: dict[str, Any]) -> None:
-    groups = dict(cluster["available_node_types"])
-    head = groups.pop(cluster["head_node_type"])
-    assert "GPU" not in head["resources"]
-    assert all(group["resources"]["GPU"] >= 1 for group in groups.values())
-    assert all(group["min_workers"] == 0 < group["max_workers"] for group in groups.values())
-    h100 = [group for group in groups.values() if "accelerator_type:H100" in group["resources"]]
-    assert [(group["resources"]["GPU"], group["max_workers"]) for group in h100] == [(8, 1)]
-    assert len(groups) > len(h100)
-    # Every group can reach its own maximum.
-    assert sum(group["max_workers"] for group in groups.values()) <= cluster["max_workers"]
+def test_labels_are_such_that_ray_takes_them(cluster: dict[str, Any]) -> None:
+    from ray._private.label_utils import validate_label_selector, validate_node_label_syntax
+
+    for node in cluster["available_node_types"].values():
+        validate_node_label_syntax(node["labels"])
+    for role in papers_roles():
+        assert validate_label_selector(role.placement.labels) is None
+
+
+def test_the_head_has_no_work_and_all_other_types_are_empty_at_first(cluster: dict[str, Any]) -> None:
+    types = dict(cluster["available_node_types"])
+    head = types.pop(cluster["head_node_type"])
+    assert head["resources"] == {"CPU": 0}
+    assert all(node["min_workers"] == 0 < node["max_workers"] for node in types.values())
+    # Every type can reach its own maximum.
+    assert sum(node["max_workers"] for node in types.values()) <= cluster["max_workers"]
+
+
+def test_every_role_has_the_nodes_it_asks_for(cluster: dict[str, Any]) -> None:
+    """Types of the role's label that hold a worker; together they hold the most workers; spot ones have a fallback."""
+    for role in papers_roles():
+        fitting = [node for node in cluster["available_node_types"].values() if role.fits(node)]
+        spot = [node for node in fitting if is_spot(node["node_config"])]
+        assert fitting, role.name
+        assert {node["labels"]["openselene/role"] for node in fitting} == {role.placement.labels["openselene/role"]}
+        for node in fitting if role.gpus else []:
+            per_node = node["resources"]["GPU"] // role.gpus
+            assert per_node * node["max_workers"] >= role.most, role.name
+            # No CPU is left over for work that would keep the GPUs from going.
+            assert node["resources"]["CPU"] == per_node * role.cpus, role.name
+        if role.name == "trainer":
+            assert not spot and len(fitting) == 1
+        else:
+            assert len(spot) >= 2 and len({node["priority"] for node in spot}) == len(spot), role.name
+
+
+def is_spot(config: dict[str, Any]) -> bool:
+    return "spot" in (str(config.get("InstanceMarketOptions")) + str(config.get("scheduling"))).lower()
+
+
+def test_a_role_does_not_fit_a_node_of_another_label_size_or_accelerator(cluster: dict[str, Any]) -> None:
+    types = cluster["available_node_types"]
+    (trainer,) = [role for role in papers_roles() if role.name == "trainer"]
+    assert trainer.fits(types["trainer"]) and not trainer.fits(types["generator"])
+    for damage in ({"labels": {}}, {"resources": {"CPU": 64, "GPU": 8}}, {"resources": {"CPU": 64}}):
+        assert not trainer.fits({**types["trainer"], **damage})
+
+
+def test_every_node_gets_its_variables_from_the_environment_file_and_stops_without_a_store(
+    cluster: dict[str, Any],
+) -> None:
+    for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+        start = cluster[commands][-1]
+        assert ". ~/.openselene/env" in start and "${OPENSELENE_STORE:?" in start
+        assert "--object-spilling-directory=/mnt/nvme" in start and "OPENSELENE_SCRATCH=/mnt/nvme" in start
+    assert "HF_TOKEN=" not in yaml.safe_dump(cluster)
+    assert "~/.openselene" in cluster["file_mounts"]
 
 
 def test_nodes_run_the_pinned_ray_and_install_an_extra_that_exists(cluster: dict[str, Any]) -> None:
     pins = read_pins((ROOT / "requirements-cpu.txt").read_text())
     assert f":{pins['ray']}-py311-" in cluster["docker"]["image"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert any(".[gpu]" in command for command in cluster["setup_commands"])
+    assert any(".[gpu," in command for command in cluster["setup_commands"])
     assert "gpu" in project["optional-dependencies"]
 
 
@@ -113,6 +167,8 @@ def test_working_directory_is_uploaded_without_outputs_tests_and_environments(tm
         "perf/results/serve.json",
         "pipelines/core/__pycache__/config.pyc",
         ".coverage.host.1",
+        "docs/clusters.md",
+        "deploy/kuberay/rayjob.yaml",
     }
     for name in kept | left:
         file = tmp_path / "tree" / name

@@ -20,6 +20,7 @@ LAYERS = (
     {"datasets"},
     {"engines", "data"},
     {"curation", "training", "evaluation", "judge_job"},
+    {"fetch"},
     {"experiments", "release"},
     {"config"},
     {"cli"},

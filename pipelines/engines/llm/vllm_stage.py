@@ -25,6 +25,7 @@ class PromptStage(StepStage):
         self.engine = engine
         self.actors, self.num_gpus = engine.engines, engine.num_gpus
         self.num_cpus = engine.num_cpus * max(engine.num_gpus, 1)
+        self.placement = engine.placement
         self.rows_per_batch, self.blocks_at_once = engine.batch_size, engine.concurrent_batches
 
     def depends(self) -> dict[str, Any]:

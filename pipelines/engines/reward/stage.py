@@ -260,7 +260,7 @@ class RewardStage(PooledStage):
     def __init__(self, config: RewardModelConfig) -> None:
         self.config = config
         self.actors, self.num_cpus, self.num_gpus = config.actors, config.num_cpus, config.num_gpus
-        self.rows_per_batch = config.rows_per_batch
+        self.rows_per_batch, self.placement = config.rows_per_batch, config.placement
         self.model: RewardModel | None = None
 
     def depends(self) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from pipelines.core.errors import UserError
 from pipelines.core.yaml_model import Strict
 from pipelines.curation.config import CurationConfig, Quantile
@@ -16,6 +18,7 @@ class RowSizes(Strict):
     """What rows are like."""
 
     per_source: float
+    sources: dict[str, float] = Field(default_factory=dict)
     prompt_tokens: float
     response_tokens: float
     critique_tokens: float
@@ -109,7 +112,7 @@ def estimate(
             raise UserError(f"no device '{name}'", where=option, fix=f"known: {', '.join(constants.devices)}")
     rows, near, far = constants.rows, constants.devices[on.curation], constants.devices[on.training]
     names = [source.name for source in load_sources(curation.sources)]
-    read = float(len(names) * source_rows(curation, rows))
+    read = sum(source_rows(curation, name, rows) for name in names)
     kept = sum(kept_rows(curation, name, rows) for name in names)
     pair_tokens = rows.prompt_tokens + 2 * rows.critique_tokens
     stages = [StageCost("clean and mix", read, 0, 1, read / constants.cpu_rows_per_second, 0)]
@@ -167,9 +170,10 @@ def generate(size: float, prefill: float, written: float, batch: int, gpus: int,
     return prompt + written / batch * step / device.decode_efficiency
 
 
-def source_rows(curation: CurationConfig, rows: RowSizes) -> float:
-    """Rows of a source that are read: its sample, or the assumed number."""
-    return curation.sample_per_source or rows.per_source
+def source_rows(curation: CurationConfig, name: str, rows: RowSizes) -> float:
+    """Rows of a source that are read: all it is said to have, or a sample of them."""
+    has = rows.sources.get(name, rows.per_source)
+    return min(has, curation.sample_per_source or has)
 
 
 def kept_rows(curation: CurationConfig, name: str, rows: RowSizes) -> float:
@@ -179,7 +183,7 @@ def kept_rows(curation: CurationConfig, name: str, rows: RowSizes) -> float:
     """
     least = curation.reward.thresholds.get(name)
     share = least.quantile if isinstance(least, Quantile) else 0.0
-    count = source_rows(curation, rows) * rows.kept * (1 - share)
+    count = source_rows(curation, name, rows) * rows.kept * (1 - share)
     return min(count, curation.mix.caps.get(name, count))
 
 
