@@ -88,6 +88,7 @@ def test_how_a_run_is_run_may_change(finished: tuple[TrainConfig, Path, Run], tm
         "max_failures": 4,
         "min_workers": 1,
         "peak_tflops": 1.0,
+        "placement": Placement(accelerator_type="H100"),
         "reference": tmp_path,
         "trackers": [],
     }
