@@ -22,7 +22,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     made = Config.model_validate(raw)
     write_pairs(made.run.pairs, pair_rows(3))
     for job in (train, sweep, data_map):
-        monkeypatch.setattr(job, "connect", lambda _: None)
+        monkeypatch.setattr(job, "connect", lambda *_: None)
     return made
 
 
