@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.core import step
 from pipelines.core.errors import UserError
+from pipelines.core.placement import Placement
 from pipelines.core.run import Run
 from pipelines.core.segment import Rows
 from pipelines.core.storage import read_json, write_json
@@ -23,7 +24,7 @@ OUTCOME = {"steps": 2, "resumed_from": 0, "seconds": 4.0, "pairs": 8, "tokens": 
 @pytest.fixture
 def finished(tmp_path: Path, tiny_model: Path) -> tuple[TrainConfig, Path, Run]:
     """A run in which training is done."""
-    config, run = TrainConfig(model=str(tiny_model)), Run(tmp_path / "out")
+    config, run = TrainConfig(model=str(tiny_model), precision="float32"), Run(tmp_path / "out")
     pairs = write_pairs(tmp_path / "pairs", pair_rows(5))
     step.once(run.training, job.depends_on(config, pairs, str(tiny_model), 0), lambda _: {"pairs": 5, "steps": 1})
     run.model.mkdir()
