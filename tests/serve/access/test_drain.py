@@ -18,18 +18,21 @@ from serve.access.drain import Drain, install
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
-import asyncio, signal, sys
+import asyncio, pathlib, signal, sys
 import uvicorn
 from fastapi import FastAPI
 from serve.access.gate import Gate
 from serve.settings import ServiceSettings
 
 how, loop_name, port, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+go = pathlib.Path(sys.argv[5])
 api = FastAPI()
 
 @api.post("/v1/judge/pairwise")
 async def judge():
-    await asyncio.sleep(1.5)
+    print("judging", flush=True)
+    while not go.exists():
+        await asyncio.sleep(0.02)
     return {"stopped": bool(stopped)}
 
 @api.get("/healthz")
@@ -69,67 +72,81 @@ print("ended", flush=True)
 """
 
 
-def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    how, loop, seconds = arguments
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, how, loop, str(port), seconds],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            httpx.get(f"{url}/healthz")
-            return process, url
-        except httpx.TransportError:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.05)
-    process.kill()
-    raise AssertionError("the server did not start")
+class Started:
+    """A server with a request that ends when it is told to, and not before."""
+
+    def __init__(self, how: str, loop: str, seconds: float, go: Path) -> None:
+        self.go = go
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, how, loop, str(port), str(seconds), str(go)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.url = f"http://127.0.0.1:{port}"
+        self.answers: list[httpx.Response] = []
+        self._wait()
+        self.asking = threading.Thread(target=lambda: self.answers.append(self.judge()))
+        self.asking.start()
+        assert self.line() == "judging"
+
+    def _wait(self) -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                httpx.get(f"{self.url}/healthz")
+                return
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.process.communicate()[1]
+                time.sleep(0.05)
+        self.process.kill()
+        raise AssertionError("the server did not start")
+
+    def judge(self) -> httpx.Response:
+        return httpx.post(f"{self.url}/v1/judge/pairwise", timeout=60)
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip()
+
+    def terminate(self) -> str:
+        """Send SIGTERM; returns what the server says when it begins to drain."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stderr is not None
+        return next(line for line in self.process.stderr if "under way" in line)
+
+    def release(self) -> tuple[str, str]:
+        self.go.touch()
+        self.asking.join()
+        return self.process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(("how", "loop"), [("vllm", "uvloop"), ("vllm", "asyncio"), ("uvicorn", "asyncio")])
-def test_sigterm_lets_what_is_under_way_end_first(how: str, loop: str) -> None:
-    process, url = start(how, loop, "20")
-    answers: list[httpx.Response] = []
-    asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/v1/judge/pairwise", timeout=30)))
-    asking.start()
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    late = httpx.post(f"{url}/v1/judge/pairwise")
+def test_sigterm_lets_what_is_under_way_end_first(how: str, loop: str, tmp_path: Path) -> None:
+    server = Started(how, loop, 60, tmp_path / "go")
+    assert "1 requests under way" in server.terminate()
+    late = server.judge()
     assert late.status_code == 503 and late.headers["retry-after"] == "1" and late.headers["connection"] == "close"
-    assert httpx.get(f"{url}/healthz").status_code == 200
-    asking.join()
-    out, error = process.communicate(timeout=20)
-    assert answers[0].status_code == 200 and answers[0].json() == {"stopped": False}, error
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    out, error = server.release()
+    assert server.answers[0].status_code == 200 and server.answers[0].json() == {"stopped": False}, error
     assert "drained" in error
     if how == "vllm":
-        assert out.splitlines() == ["handler of before", "ended"] and process.returncode == 0
+        assert out.splitlines() == ["handler of before", "ended"] and server.process.returncode == 0
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_the_drain_ends_by_a_second_signal_or_by_its_time(again: bool) -> None:
-    process, url = start("vllm", "uvloop", "20" if again else "0.3")
-    asking = threading.Thread(target=lambda: httpx.post(f"{url}/v1/judge/pairwise", timeout=30))
-    asking.start()
-    time.sleep(0.4)
-    began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
+def test_the_drain_ends_by_a_second_signal_or_by_its_time(again: bool, tmp_path: Path) -> None:
+    server = Started("vllm", "uvloop", 600 if again else 0.3, tmp_path / "go")
+    server.terminate()
     if again:
-        time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "handler of before\n"
-    assert time.monotonic() - began < 0.9
-    asking.join()
-    process.communicate(timeout=20)
+        server.process.send_signal(signal.SIGTERM)
+    assert server.line() == "handler of before" and server.asking.is_alive()
+    server.release()
 
 
 def test_in_a_thread_nothing_is_installed() -> None:
