@@ -77,6 +77,8 @@ class Table(Strict):
     """As for the source's own files."""
     records: str | None = None
     """As for the source's own files."""
+    sheets: list[str] | None = None
+    """As for the source's own files."""
     key: str
     """Expression over `record`; the first record of a key counts."""
 
@@ -128,6 +130,8 @@ class DatasetSpec(Named):
     """The closed set of verdicts, in order; `1..5` is short for the five integers."""
     records: str | None = None
     """Expression over `document`, a whole JSON file, that gives its list of records."""
+    sheets: list[str] | None = None
+    """Of a workbook, the sheets to read; null takes the first that is not empty, if no other has the same columns."""
     each: str | None = None
     """Expression for the items a record expands into; an empty list is `filtered:no_items`."""
     python: str | None = None

@@ -44,6 +44,13 @@ def test_what_is_no_number_does_not_become_one(name: str, key: str) -> None:
         value(f"record.{key} | {name}")
 
 
+@pytest.mark.parametrize("name", ["int", "float"])
+@pytest.mark.parametrize("written", ["4_5", "1_000"])
+def test_an_underscore_is_no_part_of_a_number(name: str, written: str) -> None:
+    with pytest.raises(ValueError, match="as a number"):
+        value(f"'{written}' | {name}")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
