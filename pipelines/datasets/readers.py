@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError, one_line, unreadable
@@ -255,7 +255,9 @@ def _not_found(spec: DatasetSpec, pattern: str, data_root: Path | None) -> UserE
 def _format(spec: DatasetSpec, path: Path, stated: FileFormat | None) -> FileFormat:
     known = format_of(path, stated)
     if known is None:
-        fix = f"set `format` in the YAML file of {spec.name}"
+        if {".tar", ".tgz", ".rar", ".7z"} & set(path.suffixes):
+            raise UserError("an archive of files, and it is read as one", where=str(path), fix="unpack it")
+        fix = f"set `format` in the YAML file of {spec.name}; known: {', '.join(get_args(FileFormat))}"
         raise UserError("cannot tell the format from the suffix", where=str(path), fix=fix)
     return known
 

@@ -10,7 +10,7 @@ Arithmetic = Literal["bfloat16", "float32"]
 
 
 def fast_arithmetic(gpus: float) -> Arithmetic:
-    """bfloat16, but float32 on a CPU that would emulate it: x86 without AVX-512, where a product took 13 ms against 0.4.
+    """bfloat16, but float32 on a CPU that would emulate it: x86 without AVX-512, where a product took 13 ms, not 0.4.
 
     Args:
         gpus: of the device; 0 is this machine's CPU.

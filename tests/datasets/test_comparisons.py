@@ -135,7 +135,13 @@ def test_a_key_of_another_kind_is_told_apart_from_a_missing_one(text: str) -> No
 )
 def test_a_missing_label_is_none_of_two_constants(text: str) -> None:
     with pytest.raises(ValueError, match=r"a missing value \((null|NaN)\) where it would choose a constant"):
-        evaluate(text, {"record": {**RECORD, "blank": " "}})
+        evaluate(f"{{'verdict': {text}}}", {"record": {**RECORD, "blank": " "}})
+
+
+def test_other_choices_may_ask_whether_a_value_is_there() -> None:
+    assert value("{'task': 'pairwise' if record.none else 'classify'}") == {"task": "classify"}
+    with pytest.raises(ValueError, match="a missing value"):
+        value("{'task': 'pairwise' if record.none == 'two' else 'classify'}")
 
 
 @pytest.mark.parametrize(
