@@ -59,6 +59,8 @@ def not_understood(errors: Sequence[Any]) -> Refused:
     named = [part for part in place if _NAME.fullmatch(part)]
     param = ".".join(named) or None
     said = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "union_tag_not_found":
+        said = f"{str(first['ctx']['discriminator']).strip(chr(39))} is missing"
     if first["type"] == "union_tag_invalid":  # pydantic's words repeat the value
         said = f"{str(first['ctx']['discriminator']).strip(chr(39))} is one of {first['ctx']['expected_tags']}"
     code = "unknown_field" if first["type"] == "extra_forbidden" else "invalid_request"

@@ -12,6 +12,7 @@ import yaml
 from pipelines.config import PACKAGED, Config, choose_sources, find_config, load_config
 from pipelines.core.errors import UserError
 from pipelines.core.yaml_model import Strict, parse_model, read_yaml
+from pipelines.judge_job.config import JudgeConfig
 
 LEAST: dict[str, Any] = {
     "out_dir": "out",
@@ -183,6 +184,12 @@ def test_any_model_tells_its_nearest_key() -> None:
 
     with pytest.raises(UserError, match=r"here: unknown key 'color' \(did you mean 'colour'\?\)"):
         parse_model(Thing, {"color": "blue"}, where="here")
+
+
+def test_the_nearest_key_is_found_within_what_may_be_one_thing_or_another() -> None:
+    with pytest.raises(UserError, match=r"'mapping.fields.rubrik' \(did you mean 'mapping.fields.rubric'\?\)"):
+        mapping = {"task": "pairwise", "fields": {"instruction": "record.q", "responses": "record.r", "rubrik": "'x'"}}
+        parse_model(JudgeConfig, {"mapping": mapping}, where="judge")
 
 
 def test_only_and_skip_choose_among_the_configs_sources() -> None:

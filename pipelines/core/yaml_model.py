@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -171,9 +172,18 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+        for inner in _models(field.annotation):
+            keys += _known_keys(inner, f"{prefix}{name}.")
     return keys
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a key may hold: itself, or of a union its members."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) not in (Union, UnionType):
+        return []
+    return [model for one in get_args(annotation) for model in _models(one)]
 
 
 def _nearest(model: type[BaseModel], key: str) -> str:

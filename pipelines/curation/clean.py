@@ -113,13 +113,13 @@ class NotExcludedSplit(Filter):
     reads = ("split",)
 
     def __init__(self, excluded: Sequence[str]) -> None:
-        self.excluded = {split.casefold() for split in excluded}
+        self.excluded = {split.strip().casefold() for split in excluded}
 
     def depends(self) -> dict[str, Any]:
         return {"excluded": sorted(self.excluded)}
 
     def reason(self, row: Row) -> str | None:
-        split = (row["split"] or "").casefold()
+        split = (row["split"] or "").strip().casefold()
         return f"{split}_split" if split in self.excluded else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -61,18 +61,28 @@ def listed(value: Any) -> list[Any]:
 
 
 def year(value: Any) -> int | None:
-    """A year, out of a whole number, its digits, or a date.
+    """A year, out of a whole number, its digits, a date, or a text of a date such as `2024-05-01`.
 
     Raises:
         TypeError, ValueError: it is none of these.
     """
     if isinstance(value, date):
         return value.year
-    if (written := text(value)) is None:
+    if (said := text(value)) is None:
         return None
-    if int(written) not in YEARS:
-        raise ValueError(f"{written} is not a year")
-    return int(written)
+    written = said.strip()
+    found = int(written) if written.isascii() and written.isdecimal() else _dated(written)
+    if found not in YEARS:
+        raise ValueError(f"{written[:40] or 'an empty text'} is not a year")
+    return found
+
+
+def _dated(written: str) -> int | None:
+    """The year of a date or a time as ISO 8601 writes it, or None."""
+    try:
+        return datetime.fromisoformat(written).year
+    except ValueError:
+        return None
 
 
 def storable(value: Any) -> tuple[Any, bool]:

@@ -65,6 +65,10 @@ def read_delimited(path: Place, delimiter: str, encoding: str | None = None) -> 
     with text(path, encoding) as file:
         head = list(islice(file, LOOKED_AT))
         lines = _Lines(chain(head, file))
+        while head and not head[0].strip("\ufeff \r\n"):  # blank lines above the header
+            head = head[1:]
+            next(lines)
+            lines.begin()
         if head and (said := re.fullmatch(r"\ufeff?sep=(.)\s*", head[0])):  # Excel's own line before the header
             delimiter = said[1]
             next(lines)
@@ -92,7 +96,8 @@ def _header(path: Place, lines: _Lines, delimiter: str) -> list[str]:
         fix = "set `encoding` in the YAML file, such as cp1252"
         raise UserError("the header row is not UTF-8", where=where, fix=fix)
     header = [name.removeprefix("\ufeff").strip() for name in header]
-    if twice := [name for number, name in enumerate(header) if name in header[:number]]:
+    # Columns without a name, as a spreadsheet writes at its right end, may be several: no expression can ask for them.
+    if twice := [name for number, name in enumerate(header) if name and name in header[:number]]:
         raise UserError(f"the header row names the column '{twice[0]}' twice", where=where)
     lines.begin()
     return header

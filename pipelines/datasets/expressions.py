@@ -3,7 +3,8 @@
 An expression sees values and a few filters, nothing else: no files, no imports, no attribute that starts with
 an underscore. The content of a record is only data and is never compiled. No operator and no filter makes up a value:
 null, true or a list in a text, a text such as `False` as a condition, a text where a number is compared, a place that
-is computed and negative, or a letter of a text in place of a list's member raise.
+is computed and negative, a letter of a text in place of a list's member, or a missing value that would choose between
+two constants (`'A' if record.winner == 'model_a' else 'B'`) raise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from pipelines.datasets import filters
 
 CHECKED = (nodes.Concat, nodes.Compare, nodes.Getitem)
+CONSTANT = " (a constant text has quotes of its own: \"'Is it right?'\")"
+LABEL = "verdict"  # of a mapping of columns
+ASKS_FOR_NULL = ("none", "defined", "undefined")
 COMPARED = {"eq": "equal", "ne": "equal", "in": "among", "notin": "among"}
 
 
@@ -95,10 +99,10 @@ def check(text: str, names: Iterable[str]) -> None:
         for node in tree.find_all(nodes.Filter):
             _check_arguments(node)
     except TemplateSyntaxError as exc:
-        raise ValueError(f"not an expression: {exc.message}") from None
+        raise ValueError(f"not an expression: {exc.message}{CONSTANT}") from None
     unknown = meta.find_undeclared_variables(tree) - {*known, *_environment().globals}
     if unknown:
-        raise ValueError(f"unknown name '{min(unknown)}' in an expression; known: {', '.join(known)}")
+        raise ValueError(f"unknown name '{min(unknown)}' in an expression; known: {', '.join(known)}{CONSTANT}")
 
 
 def evaluate(text: str, values: dict[str, Any]) -> Any:
@@ -160,6 +164,15 @@ def _check_arguments(node: nodes.Filter) -> None:
 
 def _check_conversions(tree: nodes.Node) -> None:
     """Have values checked where they are joined, tested, compared or looked up: `filters.py` says for what."""
+    labels = {
+        id(choice)
+        for pair in tree.find_all(nodes.Pair)
+        if isinstance(pair.key, nodes.Const) and pair.key.value == LABEL
+        for choice in (pair.value, *pair.value.find_all(nodes.CondExpr))
+    }
+    for choice in list(tree.find_all(nodes.CondExpr)):
+        if _constant(choice.expr1) and _constant(choice.expr2):
+            choice.test = _told(choice.test, bare=id(choice) in labels)
     for node in list(tree.find_all((*CHECKED, nodes.CondExpr, nodes.Not, nodes.And, nodes.Or))):
         if isinstance(node, nodes.Concat):
             node.nodes = [_filter(part, "text") for part in node.nodes]
@@ -176,6 +189,43 @@ def _check_conversions(tree: nodes.Node) -> None:
                 operand.expr, left = _filter(right, COMPARED.get(operand.op, "ordered"), left), right
         elif isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Const | nodes.Neg | nodes.Slice):
             node.arg = _filter(node.arg, "place", node.node)
+
+
+def _constant(node: nodes.Node | None) -> bool:
+    """Whether a branch is a constant, or a further choice between such."""
+    if isinstance(node, nodes.CondExpr):
+        return _constant(node.expr1) and _constant(node.expr2)
+    return isinstance(node, nodes.Const) and node.value is not None
+
+
+def _told(test: nodes.Expr, bare: bool) -> nodes.Expr:
+    """A test of what is there: it raises for what is missing, unless it asks whether it is, as `not record.x` does.
+
+    Args:
+        test: of a choice between constants.
+        bare: the choice is a label, so that a value which is there says which; else it may ask whether one is.
+    """
+    if isinstance(test, nodes.Not):
+        test.node = _told(test.node, bare) if isinstance(test.node, nodes.Compare | nodes.And | nodes.Or) else test.node
+    elif isinstance(test, nodes.And | nodes.Or):
+        test.left, test.right = _told(test.left, bare), _told(test.right, bare)
+    elif isinstance(test, nodes.Test):
+        test.node = test.node if test.name in ASKS_FOR_NULL or not bare else _filter(test.node, "known")
+    elif isinstance(test, nodes.Compare):
+        operands: list[Any] = [test, *test.ops]
+        if not any(isinstance(one.expr, nodes.Const) and one.expr.value in (None, "") for one in operands):
+            labels = any(_is_label(one.expr) for one in operands)
+            for one in operands:
+                one.expr = _filter(one.expr, "written_label" if labels else "known")
+    elif bare:
+        return _filter(test, "known")
+    return test
+
+
+def _is_label(node: nodes.Node) -> bool:
+    """Whether it is a constant text, or a list of such."""
+    members = node.items if isinstance(node, nodes.List | nodes.Tuple) else [node]
+    return all(isinstance(one, nodes.Const) and isinstance(one.value, str) for one in members)
 
 
 def _filter(node: nodes.Expr, name: str, *arguments: nodes.Expr) -> nodes.Expr:

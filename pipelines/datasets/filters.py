@@ -19,6 +19,7 @@ from jinja2 import Environment, Undefined
 from jinja2.filters import make_attrgetter
 
 from pipelines.datasets.columns import listed, text
+from pipelines.datasets.json_text import parsed
 from pipelines.datasets.messages import dialogue
 from pipelines.judging import closed_sets
 
@@ -66,6 +67,7 @@ def install(environment: Environment) -> None:
         "from_json": from_json,
         "int": to_int,
         "join": join,
+        "known": known,
         "majority": majority,
         "mean": mean,
         "not_misleading": not_misleading,
@@ -78,6 +80,7 @@ def install(environment: Environment) -> None:
         "transpose": transpose,
         "unrepeated": unrepeated,
         "values": values,
+        "written_label": written_label,
     }
     environment.tests["condition"] = condition
     environment.tests["number"] = lambda value: isinstance(value, int | float | Decimal) and not isinstance(value, bool)
@@ -105,6 +108,8 @@ def number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise TypeError(f"{'null' if value is None else type(value).__name__} is not a number")
     if isinstance(value, str):
+        if "_" in value:  # which Python leaves out of a number
+            raise ValueError(f"could not read {value!r} as a number")
         try:
             value = int(value)
         except ValueError:
@@ -165,6 +170,25 @@ def not_misleading(value: Any) -> Any:
     return value
 
 
+def known(value: Any) -> Any:
+    """A value as it is, before it chooses between two constants.
+
+    Raises:
+        ValueError: it is null or NaN.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        shown = "null" if value is None else "NaN"
+        raise ValueError(
+            f"a missing value ({shown}) where it would choose a constant: leave such rows out with `where`"
+        )
+    return value
+
+
+def written_label(value: Any) -> Any:
+    """As `known`, and no empty text either, which is null in a CSV file."""
+    return known(None if isinstance(value, str) and not value.strip() else value)
+
+
 def ordered(value: Any, *others: Any) -> Any:
     """A value as it is, before it is put in order with others.
 
@@ -183,9 +207,11 @@ def equal(value: Any, other: Any) -> Any:
     """A value as it is, before it is compared with another.
 
     Raises:
-        TypeError: a text and a number that look alike, or a text and true or false: they are never equal.
+        TypeError: a text and a number that look alike, a text and true or false, or bytes: they are never equal.
     """
     for written_one, one in ((value, other), (other, value)):
+        if isinstance(written_one, str) and isinstance(one, bytes):
+            raise TypeError("a text is never equal to bytes: make them a text with `.decode()`")
         alike = isinstance(one, bool) or (isinstance(written_one, str) and closed_sets.number(written_one) is not None)
         if isinstance(written_one, str) and isinstance(one, int | float | Decimal) and alike:
             raise TypeError(f"the text '{written_one}' is never equal to {one}, which is no text: convert one of them")
@@ -295,8 +321,18 @@ def flatten(lists: Iterable[Iterable[Any]]) -> list[Any]:
     return [member for members in listed(lists) for member in listed(members)]
 
 
-def transpose(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Records from a mapping of equally long columns."""
+def transpose(columns: Mapping[str, Sequence[Any] | Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """Records from a mapping of equally long columns, or of columns that map row numbers to values, as pandas writes.
+
+    Raises:
+        TypeError, ValueError: a column is neither, or they do not have the same rows.
+    """
+    mapped = {name: column for name, column in columns.items() if isinstance(column, Mapping)}
+    if mapped:
+        rows = next(iter(mapped.values()))
+        if len(mapped) < len(columns) or any(column.keys() != rows.keys() for column in mapped.values()):
+            raise ValueError("the columns do not have the same rows")
+        return [{name: column[row] for name, column in mapped.items()} for row in rows]
     lists = [listed(column) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
@@ -338,8 +374,15 @@ def between(text: str, start: str, end: str = "") -> str:
 
 
 def from_json(text: str) -> Any:
-    """The value of a JSON text."""
-    return json.loads(text)
+    """The value of a JSON text.
+
+    Raises:
+        TypeError, ValueError: it is none, or an object of it has a key twice.
+    """
+    value, twice = parsed(text)
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} is there twice")
+    return value
 
 
 def to_json(value: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Literal, TextIO
 
 from pipelines.core.errors import UserError, one_line, unreadable
 from pipelines.core.storage import Place
-from pipelines.datasets.columns import listed
+from pipelines.datasets.columns import listed, storable
 from pipelines.datasets.expressions import evaluate
+from pipelines.datasets.json_text import Decoder, parsed
 from pipelines.datasets.opened import binary, encoding_of, text, wide
 
 CHUNK = 1 << 20  # characters read at once from a list
@@ -99,13 +100,16 @@ def _lines(path: Place, encoding: str | None) -> Read:
 
 
 def _parsed(lines: Any, encoding: str = "utf-8") -> Read:
+    decoder = Decoder()
     for number, line in enumerate(lines, start=1):
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if not line.strip():
             continue
         where = f"line {number}"
         try:
-            yield where, json.loads(line.decode(encoding)), None
+            written, decoder.twice = line.decode(encoding), None
+            value = decoder.decode(written)
+            yield where, *((value, None) if decoder.twice is None else (written.strip(), _twice(decoder.twice)))
         except UnicodeDecodeError:
             yield where, line.decode("utf-8", "replace").rstrip("\r\n"), "invalid_utf8"
         except (ValueError, RecursionError):
@@ -115,9 +119,12 @@ def _parsed(lines: Any, encoding: str = "utf-8") -> Read:
 def _document(path: Place, encoding: str | None) -> Any:
     try:
         with text(path, encoding) as file:
-            return json.loads(file.read().lstrip("\ufeff"))
+            value, twice = parsed(file.read().lstrip("\ufeff"))
     except (ValueError, RecursionError) as exc:
         raise unreadable(path, "JSON", exc) from None
+    if twice is not None:
+        raise UserError(f"a mapping has the key '{twice}' twice", where=str(path))
+    return value
 
 
 def _only_list(path: Place, encoding: str | None) -> Read:
@@ -135,10 +142,21 @@ def _only_list(path: Place, encoding: str | None) -> Read:
     if len(inside) != 1 or not records or not all(isinstance(record, dict) for record in records):
         names = ", ".join(map(str, inside or document))
         such = f"document['{next(iter(inside or document), 'data')}']"
-        fix = f"say where its records are with `records`, such as {such}; one record alone is `format: jsonl`"
+        fix = f"say where its records are with `records`, such as {such}{_hint(document)}; one record alone is "
+        fix += "`format: jsonl`"
         raise UserError(f"not a list of records but a mapping with {names[:200]}", where=str(path), fix=fix)
     for index, value in enumerate(records):
         yield f"{name} {index}", value, None
+
+
+def _hint(document: dict[str, Any]) -> str:
+    """What else gives the records, by the shape of the document."""
+    held = list(document.values())
+    if held and all(isinstance(one, list) and len(one) == len(held[0]) for one in held):
+        return ", or `document | transpose` if these are columns"
+    if held and all(isinstance(one, dict) and one.keys() == held[0].keys() for one in held):
+        return ", or `document | values` if these are records, `document | transpose` if columns"
+    return ""
 
 
 def _list(path: Place, encoding: str | None) -> Read:
@@ -151,25 +169,31 @@ def _list(path: Place, encoding: str | None) -> Read:
             if first and first != "[":
                 fix = "say where its records are with `records`"
                 raise UserError("not a list of records", where=str(path), fix=fix)
-            for index, value in enumerate(_members(file)):
-                yield f"record {index}", value, None
+            for index, (value, twice) in enumerate(_members(file)):
+                where = f"record {index}"
+                yield where, *((value, None) if twice is None else (json.dumps(value), _twice(twice)))
     except (ValueError, RecursionError) as exc:
         raise unreadable(path, "JSON", exc) from None
 
 
-def _members(file: TextIO) -> Iterator[Any]:
-    """The members of a JSON list whose opening bracket has been read.
+def _twice(key: str) -> str:
+    return f"key_twice:{storable(key[:100])[0]}"
+
+
+def _members(file: TextIO) -> Iterator[tuple[Any, str | None]]:
+    """The members of a JSON list whose opening bracket has been read, each with a key that it has twice.
 
     Raises:
         ValueError: what follows is not the rest of a list.
     """
-    decoder, held, at, empty, before = json.JSONDecoder(), "", 0, True, 0
+    decoder, held, at, empty, before = Decoder(), "", 0, True, 0
     while True:
         try:
             at = _skip(held, at)
             if empty and held[at : at + 1] == "]":
                 at += 1
                 break
+            decoder.twice = None
             value, end = decoder.raw_decode(held, at)
             end = _skip(held, end)
             if held[end : end + 1] not in (",", "]"):  # or a number goes on: `1` of `1.5`
@@ -182,7 +206,7 @@ def _members(file: TextIO) -> Iterator[Any]:
             before += held.count("\n", 0, at)
             held, at = held[at:] + more, 0
             continue
-        yield value
+        yield value, decoder.twice
         at, empty = end + 1, False
         if held[end] == "]":
             break

@@ -36,6 +36,8 @@ def dialogue(turns: Any) -> str:
         if WRITTEN.match(turns):
             raise ValueError("messages written as one text: read them first, with `from_json` if they are JSON")
         return turns
+    if isinstance(turns, Mapping) and any(isinstance(turns.get(name), list) for name in SPEAKER):
+        raise ValueError("messages in columns: make them records first, with `transpose`")
     listed = [turns] if isinstance(turns, Mapping) else turns
     if not isinstance(listed, list | tuple):
         raise TypeError(f"{type(turns).__name__} where a list of messages is needed")

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import PurePath
-from typing import Any, BinaryIO, TextIO
+from typing import IO, Any, BinaryIO, TextIO
 
 from pipelines.core import storage
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, unreadable
 from pipelines.core.storage import Place
 
 # How compressed files begin. Names do not decide: a download may have been unpacked, or renamed.
@@ -23,6 +23,7 @@ BEGINNINGS = {
     "xz": re.compile(rb"\xfd7zXZ\x00"),
     "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
 }
+_LEFT_OUT = re.compile(r"/$|^__MACOSX/|(?:^|/)\.")  # of a zip: folders, and what macOS adds
 MARKS = {  # the longer ones first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -54,14 +55,31 @@ def binary(path: Place, whole: bool = False) -> Iterator[BinaryIO]:
         codec = next((name for name, mark in BEGINNINGS.items() if mark.match(begins)), None)
         if codec is None and named in BEGINNINGS and begins:
             raise UserError(f"its name says {named}, its content does not", where=str(path), fix="rename it")
-        if named == "zip" and len(members := zipfile.ZipFile(raw).namelist()) != 1:
-            fix = "unpack it and name the files"
-            raise UserError(f"a zip of {len(members)} files, and it is read as one", where=str(path), fix=fix)
         raw.seek(0)
-        if codec := codec or named:
+        if named == "zip":
+            raw = stack.enter_context(_only_member(path, raw))
+            raw = io.BytesIO(raw.read()) if whole else raw
+        elif codec := codec or named:
             raw = stack.enter_context(_codecs()[codec](raw, mode="r"))
             raw = io.BytesIO(raw.read()) if whole else raw
         yield raw
+
+
+def _only_member(path: Place, raw: BinaryIO) -> IO[bytes]:
+    """The one file of a zip; folders and what macOS adds are none.
+
+    Raises:
+        UserError: there are several, or none; or it is no zip, or a locked one.
+    """
+    try:
+        archive = zipfile.ZipFile(raw)
+        members = [one for one in archive.namelist() if not _LEFT_OUT.search(one)]
+        if len(members) != 1:
+            fix = "unpack it and name the files"
+            raise UserError(f"a zip of {len(members)} files, and it is read as one", where=str(path), fix=fix)
+        return archive.open(members[0])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as exc:  # cut off, of a method unknown, locked
+        raise unreadable(path, "zip", exc) from None
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, get_args
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError, one_line, unreadable
@@ -20,7 +20,7 @@ from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
 from pipelines.datasets.json_records import Read, read_document, read_records
 from pipelines.datasets.opened import binary, plain_name
-from pipelines.datasets.sheets import sheets
+from pipelines.datasets.sheets import read_sheets
 from pipelines.datasets.spec import DatasetSpec, FileFormat, Hub, RawRecord, Table, function
 
 SUFFIXES: dict[str, FileFormat] = {
@@ -34,7 +34,6 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 PACKAGE = "package:"
 BATCH = 256  # rows read at once from a parquet file
-CELL_ERRORS = {"#DIV/0!", "#ERROR!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"}  # of formulas that failed
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def read_input(spec: DatasetSpec, source: Input, data_root: Place | None) -> Ite
     elif spec.loader:
         records = function(spec.loader)([source.path, *source.more])
     else:
-        records = read_file(source.path, _format(spec, source.path, spec.format), spec.records, spec.encoding)
+        known = _format(spec, source.path, spec.format)
+        records = read_file(source.path, known, spec.records, spec.encoding, spec.sheets)
     stem = plain_name(source.path).stem if source.path else ""
     for index, (where, value, problem) in enumerate(records):
         yield RawRecord(
@@ -160,19 +160,34 @@ def format_of(path: Place, stated: FileFormat | None = None) -> FileFormat | Non
     return stated or SUFFIXES.get(plain_name(path).suffix.lower())
 
 
-def read_file(path: Place, file_format: FileFormat, records: str | None = None, encoding: str | None = None) -> Read:
+def read_file(
+    path: Place,
+    file_format: FileFormat,
+    records: str | None = None,
+    encoding: str | None = None,
+    sheets: Sequence[str] | None = None,
+) -> Read:
     """(where, value, problem) of each record of a file, compressed or not.
+
+    Args:
+        path: the file.
+        file_format: what it is read as.
+        records: expression for the records of a JSON document.
+        encoding: of a text, in place of UTF-8.
+        sheets: of a workbook.
 
     Raises:
         UserError: the file as a whole cannot be read as its format.
     """
     try:
-        yield from _reader(path, file_format, records, encoding)
+        yield from _reader(path, file_format, records, encoding, sheets)
     except (EOFError, OSError, UnicodeError, zlib.error, lzma.LZMAError) as exc:
         raise unreadable(path, file_format, exc) from None
 
 
-def _reader(path: Place, file_format: FileFormat, records: str | None, encoding: str | None) -> Read:
+def _reader(
+    path: Place, file_format: FileFormat, records: str | None, encoding: str | None, named: Sequence[str] | None
+) -> Read:
     if records is not None and file_format != "json":
         raise UserError(f"`records` is for JSON, this file is read as {file_format}", where=str(path))
     match file_format:
@@ -183,7 +198,7 @@ def _reader(path: Place, file_format: FileFormat, records: str | None, encoding:
         case "csv" | "tsv":
             return read_delimited(path, "," if file_format == "csv" else "\t", encoding)
         case "xlsx":
-            return _read_xlsx(path)
+            return read_sheets(path, named)
         case "parquet":
             return _read_parquet(path)
 
@@ -253,7 +268,9 @@ def _not_found(spec: DatasetSpec, pattern: str, data_root: Place | None) -> User
 def _format(spec: DatasetSpec, path: Place, stated: FileFormat | None) -> FileFormat:
     known = format_of(path, stated)
     if known is None:
-        fix = f"set `format` in the YAML file of {spec.name}"
+        if {".tar", ".tgz", ".rar", ".7z"} & set(PurePath(path.name).suffixes):
+            raise UserError("an archive of files, and it is read as one", where=str(path), fix="unpack it")
+        fix = f"set `format` in the YAML file of {spec.name}; known: {', '.join(get_args(FileFormat))}"
         raise UserError("cannot tell the format from the suffix", where=str(path), fix=fix)
     return known
 
@@ -261,7 +278,8 @@ def _format(spec: DatasetSpec, path: Place, stated: FileFormat | None) -> FileFo
 def _table(spec: DatasetSpec, name: str, data_root: Place | None) -> dict[Any, Any]:
     side, table = spec.tables[name], dict[Any, Any]()
     for _, path in _table_files(spec, side, data_root):
-        for where, value, problem in read_file(path, _format(spec, path, side.format), side.records, side.encoding):
+        known = _format(spec, path, side.format)
+        for where, value, problem in read_file(path, known, side.records, side.encoding, side.sheets):
             if problem:
                 raise UserError(f"{problem.replace('_', ' ')} in a side table", where=f"{path} {where}")
             try:
@@ -277,27 +295,6 @@ def _table_files(spec: DatasetSpec, side: Table, data_root: Place | None) -> lis
     if not (matches := _matches(side.file, data_root)):
         raise _not_found(spec, side.file, data_root)
     return matches
-
-
-def _read_xlsx(path: Place) -> Read:
-    """The rows of the first sheet, under the names in its first row."""
-    for _, rows in sheets(path):
-        header = [None if cell is None else str(cell).strip() for cell in next(rows, (0, ()))[1]]
-        while header and header[-1] is None:
-            header.pop()
-        if None in header or not header or len(set(header)) != len(header):
-            raise UserError("the first row must name every column, each once", where=f"{path} row 1")
-        for number, cells in rows:
-            # A blank row is a record of nulls: real sheets have them where an annotation is missing.
-            padded = [*cells, *[None] * (len(header) - len(cells))]
-            where, shown = f"row {number}", " ".join(str(cell) for cell in cells if cell is not None)
-            if any(cell is not None for cell in padded[len(header) :]):
-                yield where, shown, "wrong_number_of_cells"
-            elif failed := next((cell for cell in padded if cell in CELL_ERRORS), None):
-                yield where, shown, f"cell_error:{failed}"
-            else:
-                yield where, dict(zip(header, padded, strict=False)), None
-        return
 
 
 def _read_parquet(path: Place) -> Read:

@@ -77,6 +77,8 @@ class Table(Strict):
     """As for the source's own files."""
     records: str | None = None
     """As for the source's own files."""
+    sheets: list[str] | None = None
+    """As for the source's own files."""
     key: str
     """Expression over `record`; the first record of a key counts."""
 
@@ -132,6 +134,8 @@ class DatasetSpec(Named):
     """The closed set of verdicts, in order; `1..5` is short for the five integers."""
     records: str | None = None
     """Expression over `document`, a whole JSON file, that gives its list of records."""
+    sheets: list[str] | None = None
+    """Of a workbook, the sheets to read; null takes the first that is not empty, if no other has the same columns."""
     each: str | None = None
     """Expression for the items a record expands into; an empty list is `filtered:no_items`."""
     python: str | None = None
@@ -147,9 +151,7 @@ class DatasetSpec(Named):
     @field_validator("allowed", mode="before")
     @classmethod
     def _closed_set(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str) and (span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", value)):
-            low, high = sorted((int(span[1]), int(span[2])))
-            value = list(range(low, min(high, low + MOST_VERDICTS) + 1))
+        value = closed_sets.spread(value, MOST_VERDICTS)
         if not isinstance(value, list):
             raise ValueError("must be a list of verdicts, or a range such as 1..5")
         if any(isinstance(verdict, bool) for verdict in value):
@@ -284,7 +286,9 @@ def _row(spec: DatasetSpec, raw: RawRecord, number: int | None, scope: dict[str,
         # Again, one by one: the quarantine shows every field that can be filled, although the row is lost.
         for name, convert, expression in columns:
             try:
-                values[name] = convert(evaluate(expression, scope))
+                found = evaluate(_together([(name, expression)]), scope)
+                require(found[name])
+                values[name] = convert(found[name])
             except Exception as exc:
                 status = _failure(spec, name, exc, data) if status == OK else status
     if status == OK:
@@ -313,14 +317,24 @@ def _settle(spec: DatasetSpec, values: dict[str, Any]) -> str:
 def _columns(spec: DatasetSpec) -> tuple[list[tuple[str, Any, str]], str]:
     """(name, conversion, expression) of each column, and one expression for all: calls cost more than fields."""
     if (known := spec._compiled) is None:
-        of: dict[str, Callable[[Any], Any]] = {"responses": texts, "allowed": texts, "published": year}
+        of: dict[str, Callable[[Any], Any]] = {"responses": texts, "allowed": _verdicts, "published": year}
         columns = [(name, of.get(name, text), each) for name, each in spec.fields if each is not None]
         columns += [(name, text_or_texts, each) for name, each in spec.extra.items()]
         known = spec._compiled = (
             columns,
-            "{" + ", ".join(f"'{name}': ({expression}\n)" for name, _, expression in columns) + "}",
+            _together([(name, expression) for name, _, expression in columns]),
         )
     return known
+
+
+def _together(named: list[tuple[str, str]]) -> str:
+    """One expression for several, by the name of the column each is for: what is a label is checked as one."""
+    return "{" + ", ".join(f"'{name}': ({expression}\n)" for name, expression in named) + "}"
+
+
+def _verdicts(value: Any) -> list[str | None]:
+    """A row's own closed set: a list, or a range such as 1..5."""
+    return texts(closed_sets.spread(value, MOST_VERDICTS))
 
 
 def _turned_away(spec: DatasetSpec, scope: dict[str, Any], data: Any) -> str | None:

@@ -12,7 +12,8 @@ from pipelines.datasets.messages import dialogue
 from pipelines.judging.tasks import Task
 
 TEXTS = ("context", "rubric", "reference")
-LISTS = ("messages", "responses", "allowed")
+NAMES = ("id", "task", "instruction", "messages", "response", "responses", "allowed", "criteria", *TEXTS)
+FOR_ALL_ROWS = ("both_orders", "with_critique")
 
 
 def request_of(record: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -36,6 +37,38 @@ def request_of(record: Mapping[str, Any], task: Task) -> dict[str, Any]:
     }
 
 
+def as_named(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record with the API's names where a table writes them in capitals or with spaces, as `Response `.
+
+    Raises:
+        RowFailure: two of its fields have one name.
+    """
+    found = dict(record)
+    for name in record:
+        meant = name.strip().casefold().replace(" ", "_") if isinstance(name, str) else name
+        if meant == name or meant not in NAMES:
+            continue
+        if meant in found:
+            raise RowFailure("one_name_twice", f"{name!r} and '{meant}'")
+        found[meant] = record[name]
+    return found
+
+
+def check_settings(record: Mapping[str, Any], settings: Mapping[str, bool]) -> None:
+    """Check that a row of the service's batch asks for nothing that the job does not do.
+
+    Args:
+        record: with the API's field names.
+        settings: of the job, which hold for all rows.
+
+    Raises:
+        RowFailure: it asks for something else.
+    """
+    for name, value in settings.items():
+        if isinstance(asked := record.get(name), bool) and asked is not value:
+            raise RowFailure("for_all_rows", f"{name} is {str(asked).lower()} here: set judge.{name} for all rows")
+
+
 def _given(record: Mapping[str, Any], name: str) -> Any:
     """The value of a field; None where it is missing, null or an empty cell."""
     value = record.get(name)
@@ -54,11 +87,13 @@ def _instruction(record: Mapping[str, Any]) -> Any:
     if (instruction is None) == (messages is None):
         said = "both_instruction_and_messages" if messages else "no_instruction"
         raise RowFailure(said, "" if messages else "give instruction or messages")
-    if messages is None:
-        return instruction
     try:
+        if messages is None:
+            return dialogue(instruction) if isinstance(instruction, str) else instruction
         return dialogue(messages)
     except (TypeError, ValueError) as exc:
+        if messages is None:
+            raise RowFailure("unusable_instruction", "messages written as one text: call the field messages") from None
         raise RowFailure("unusable_messages", str(exc)) from None
 
 

@@ -48,6 +48,8 @@ class MappingConfig(Strict):
     """Of text files that are not UTF-8 and have no byte order mark, such as cp1252."""
     records: str | None = None
     """Expression over `document`, a whole JSON file, that gives its list of records."""
+    sheets: list[str] | None = None
+    """Of a workbook, the sheets to read; null takes the first that is not empty, if no other has the same columns."""
     each: str | None = None
     """Expression for the items that a record expands into; each is a row."""
     python: str | None = None

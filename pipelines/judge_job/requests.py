@@ -22,7 +22,7 @@ from pipelines.datasets.expressions import check, evaluate
 from pipelines.datasets.readers import contents, data_files, format_of, inputs
 from pipelines.datasets.reading import Reading, in_scope, survey_all, write
 from pipelines.datasets.spec import DatasetSpec, RawRecord, adapt
-from pipelines.judge_job.api_fields import request_of
+from pipelines.judge_job.api_fields import FOR_ALL_ROWS, as_named, check_settings, request_of
 from pipelines.judge_job.config import JudgeConfig, MappingConfig
 from pipelines.judging.tasks import TASKS
 from pipelines.judging.templates import TEMPLATES, identity, load
@@ -64,17 +64,22 @@ class Adapter:
         mapping: of the config.
         template: of the config.
         specs: task -> its specification.
+        for_all: settings of the config that a row may not have another way.
     """
 
     mapping: MappingConfig
     template: str
     specs: Mapping[str, RequestSpec]
+    for_all: Mapping[str, bool]
 
     def __call__(self, spec: DatasetSpec, raw: RawRecord) -> list[Row]:
         """The rows of a raw record, as many as `adapt` would make; nothing that is in the record raises."""
         task, failed = "", ""
         if raw.problem is None:
             try:
+                if self.mapping.fields is None and isinstance(raw.value, Mapping):
+                    raw = replace(raw, value=as_named(raw.value))
+                    check_settings(raw.value, self.for_all)
                 task = self._task(raw)
                 if self.mapping.fields is None:
                     # Other columns stay: a condition of `where` may ask for them.
@@ -107,7 +112,8 @@ class Adapter:
             raise RowFailure("no_object", "a request is an object with named fields")
         if not said:
             raise RowFailure("no_task", "give `task`, or judge.mapping.task for all rows")
-        task = API_TASKS.get(said, said) if isinstance(said, str) else ""
+        word = said.strip().casefold() if isinstance(said, str) else ""
+        task = API_TASKS.get(word, word)
         if task not in self.specs:
             raise RowFailure("unknown_task", f"{said!r}; a task is one of pairwise, absolute, classify")
         return task
@@ -153,7 +159,9 @@ class Requests:
         self.settings, self.config = run, config
         specs = {task: request_spec(config, task) for task in TASKS}
         self.spec = specs["pairwise"]  # all of them read the same files
-        self.adapter = Adapter(config.mapping, config.template, specs)
+        self.adapter = Adapter(
+            config.mapping, config.template, specs, {name: getattr(config, name) for name in FOR_ALL_ROWS}
+        )
         named = {template_for(config.template, task) for task in TASKS}
         self.templates = identity(*named)
 

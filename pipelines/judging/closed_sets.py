@@ -11,11 +11,14 @@ from itertools import pairwise
 LEAST_DISTANCE = 2  # between the true and the rejected score (Figure 5: truth 1, rejected 3)
 SHOWN = 6  # labels that a message maps one by one
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+_RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _WHO = "(model|response|assistant|answer|output|completion|option|candidate|system|text)?"
+UNSURE = "A, B or Tie"
+_COMPARED = re.compile(r"([ab12])\s*([>≻]+|[<≺]+|[=~≈]+)\s*([ab12])")  # `A > B`
 _MEANINGS = {  # how data sets commonly write the three outcomes of a comparison
-    "A": re.compile(rf"{_WHO}(a|1|one)|first|left|chosen"),
-    "B": re.compile(rf"{_WHO}(b|2|two)|second|right|rejected"),
+    "A": re.compile(rf"{_WHO}(a|1|one|1st)|first|left|chosen"),
+    "B": re.compile(rf"{_WHO}(b|2|two|2nd)|second|right|rejected"),
     "Tie": re.compile(r"0|3|c|(ties?|tied|draw|equal|same|both|neither)\w*"),
 }
 
@@ -25,6 +28,14 @@ def number(label: str) -> Decimal | None:
     return Decimal(label.strip()) if _NUMBER.fullmatch(label.strip()) else None
 
 
+def spread(allowed: object, most: int) -> object:
+    """The integers of a range such as `1..5`, at most one more than `most` of them; anything else as it is."""
+    if not isinstance(allowed, str) or not (span := _RANGE.fullmatch(allowed.strip())):
+        return allowed
+    low, high = sorted((int(span[1]), int(span[2])))
+    return list(range(low, min(high, low + most) + 1))
+
+
 def plain(label: str) -> str:
     """A whole number in its usual form (`4` for `4.0`, `+4`, `04`); any other label unchanged."""
     value = number(label)
@@ -32,10 +43,16 @@ def plain(label: str) -> str:
 
 
 def as_listed(verdict: str, allowed: Sequence[str | None]) -> str:
-    """The allowed verdict that is the same number, where the text itself is not allowed; else the text."""
-    if verdict in allowed or (value := number(verdict)) is None:
+    """The allowed verdict that is the same number, or the same but for case and spaces, where the text is not allowed.
+
+    Else the text.
+    """
+    if verdict in allowed:
         return verdict
-    equal = [label for label in allowed if label and number(label) == value]
+    if (value := number(verdict)) is None:
+        equal = [label for label in allowed if label and _alike(label) == _alike(verdict)]
+    else:
+        equal = [label for label in allowed if label and number(label) == value]
     return equal[0] if len(equal) == 1 else verdict
 
 
@@ -48,6 +65,11 @@ def scale(allowed: Sequence[str]) -> list[str]:
     return [label for _, label in sorted(zip(values, labels, strict=True), key=lambda pair: pair[0] or Decimal(0))]
 
 
+def _alike(label: str) -> str:
+    """What two labels must not have in common: letter case, spaces and forms of letters are no difference."""
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
 def problem(allowed: Sequence[str]) -> str | None:
     """Why no task can use a closed set; None if one may."""
     if len(allowed) < 2:
@@ -58,7 +80,7 @@ def problem(allowed: Sequence[str]) -> str | None:
             return "a verdict is empty"
         if label != label.strip() or len(label.splitlines()) > 1:
             return f"the verdict {label!r} begins or ends with white space, or breaks the line: write it without"
-        key = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+        key = _alike(label)
         if (before := known.get(key)) == label:
             return f"the verdict '{label}' is there twice"
         if before is not None:
@@ -76,7 +98,13 @@ def problem_pairwise(allowed: Sequence[str]) -> str | None:
     others = [label for label in allowed if label not in ("A", "B", "Tie")]
     if not others:
         return "a pairwise verdict is A, B or Tie: A and B are both needed"
-    meant = [f"{label} -> {_meaning(label)}" for label in others[:SHOWN]]
+    meanings = {label: _meaning(label) for label in allowed}
+    sure = {"A", "B"} <= set(meanings.values()) and len(set(meanings.values())) == len(allowed)
+    meant = [
+        # A 1 beside a 2 is the first response, beside a 0 it may be either.
+        f"{label} -> {meanings[label] if sure or number(label) is None else UNSURE}"
+        for label in others[:SHOWN]
+    ]
     rest = ", ..." if len(others) > SHOWN else ""
     return (
         "a pairwise verdict is A (the first response is better), B or Tie: "
@@ -130,8 +158,13 @@ def _without_gaps(allowed: Sequence[str]) -> tuple[int, int] | None:
 
 
 def _meaning(label: str) -> str:
+    if compared := _COMPARED.fullmatch(label.strip().casefold()):
+        first, sign, second = compared.groups()
+        if (first in "a1") != (second in "a1"):
+            better = first if sign[0] in (">", "≻") else second
+            return "Tie" if sign[0] in "=~≈" else "A" if better in "a1" else "B"
     short = re.sub(r"[\W_]+", "", label.casefold())
-    return next((verdict for verdict, words in _MEANINGS.items() if words.fullmatch(short)), "A, B or Tie")
+    return next((verdict for verdict, words in _MEANINGS.items() if words.fullmatch(short)), UNSURE)
 
 
 def _factor(values: Sequence[Decimal]) -> int | None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 LONGEST = 120  # characters around a verdict: a longer text is prose
 NAMES = r"(?:response|assistant|answer|option|output|model|candidate|choice|summary|score|rating|verdict|label)"
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_PLAIN = {ord("−"): "-", ord("。"): "."} | {letter: chr(letter - 0xFEE0) for letter in range(0xFF01, 0xFF5F)}
 _WRAP = r"[\s*_`'\"“”‘’\[\](){}<>$]*"
 _BOXED = r"(?:\\boxed\{(?:\\(?:text|textbf|mathrm|mathbf)\{)?)?"
 _DEGREE = r"(?:(?:clearly|slightly|somewhat|marginally|significantly|much|far|overall|definitely|the)\s+)*"
@@ -43,8 +44,8 @@ def read_verdict(text: str, allowed: Sequence[str]) -> Verdict | None:
     """The allowed verdict that a text means, with its place.
 
     Read are the verdict itself, in bold, quotes, brackets or `\\boxed{}`, called by a name (`Response A`, `Score: 4`),
-    with its scale (`4/5`, `4 out of 5`), as an equal number (`4.0`), or as a sentence (`Response A is better.`).
-    Anything else, such as two verdicts, a range, a denial or a reason, is none.
+    with its scale or unit (`4/5`, `4 out of 5`, `4 points`), as an equal number (`4.0`), or as a sentence (`Response A
+    is better.`). Anything else, such as two verdicts, a range, a denial or a reason, is none.
     """
     known = {verdict.casefold(): verdict for verdict in allowed}
     # Unchanged first: a class label may itself be `answer relevant` or `N.A.`.
@@ -52,7 +53,8 @@ def read_verdict(text: str, allowed: Sequence[str]) -> Verdict | None:
         return Verdict(whole, len(text) - len(text.lstrip()))
     if not allowed or len(text) > LONGEST + max(map(len, allowed)):
         return None
-    match = _pattern(tuple(allowed)).fullmatch(text)
+    pattern = _pattern(tuple(allowed))
+    match = pattern.fullmatch(text) or pattern.fullmatch(text.translate(_PLAIN))  # as long, so that places hold
     label = match and _meaning(match["label"], known)
     if match is None or label is None:
         return None
@@ -74,10 +76,11 @@ def _meaning(written: str, known: dict[str, str]) -> str | None:
 @lru_cache(maxsize=256)
 def _pattern(allowed: tuple[str, ...]) -> re.Pattern[str]:
     labels = "|".join(re.escape(label) for label in sorted(allowed, key=len, reverse=True))
-    scale = "(?P<scale>(?!))"  # never
+    scale, unit = "(?P<scale>(?!))", ""  # never
     if all(_NUMBER.fullmatch(label) for label in allowed):
         labels = _NUMBER.pattern
         scale = rf"(?:{_WRAP}(?:/|out\s+of){_WRAP}(?P<scale>\d+(?:\.0+)?))"
+        unit = r"(?:\s+(?:points?|stars?))?"
     than = (
         rf"than\s+(?:the\s+other(?:\s+(?:one|response|answer))?|(?:the\s+)?(?:{NAMES}\s+)?{_WRAP}(?P<other>{labels}))"
     )
@@ -85,6 +88,6 @@ def _pattern(allowed: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(
         rf"{_WRAP}{_BOXED}(?:(?:the\s+)?(?P<name>{NAMES})\b[*_]*\s*[:#]?)?(?:(?:(?:it\s+is|it['’]s)\s+)?a\s+(?=tie))?"
         rf"(?:(?:the\s+)?(?:better|best|preferred|winning)\s+(?:response|answer|one|option)\s+is\s+(?:{NAMES}\s+)?)?"
-        rf"{_WRAP}(?P<label>{labels})(?:{scale}|{sentence})?{_WRAP}[.!,;]*{_WRAP}",
+        rf"{_WRAP}(?P<label>{labels})(?:{scale}|{sentence})?{unit}{_WRAP}[.!,;]*{_WRAP}",
         re.IGNORECASE,
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.core.errors import UserError
 from pipelines.core.records import EXAMPLE
 from pipelines.core.stage import apply_stages, check_columns
-from pipelines.curation.clean import Script, ValidUnicode, cleaning_stages
+from pipelines.curation.clean import NotExcludedSplit, Script, ValidUnicode, cleaning_stages
 from pipelines.curation.config import CleanConfig
 from pipelines.curation.registry import load_source
 from pipelines.datasets.reading import ingest_rows
@@ -169,3 +169,7 @@ def test_exactly_the_planted_flaws_leave_the_sample(name: str) -> None:
 def test_a_script_is_a_name_and_no_pattern(script: str) -> None:
     with pytest.raises(UserError, match="is no name"):
         cleaning_stages(CleanConfig(scripts=[script]))
+
+
+def test_spaces_around_a_split_do_not_let_it_in() -> None:
+    assert NotExcludedSplit([" Test"]).reason({"split": " test "}) == "test_split"

@@ -118,3 +118,48 @@ def test_arguments_that_a_filter_does_not_take_are_found_before_the_run(text: st
 def test_a_key_of_another_kind_is_told_apart_from_a_missing_one(text: str) -> None:
     with pytest.raises(TypeError, match="never equal"):
         value(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'Yes' if record.none else 'No'",
+        "'A' if record.none == 'model_a' else 'B'",
+        "'A' if record.blank == 'model_a' else 'B' if record.blank == 'model_b' else 'Tie'",
+        "'Yes' if record.none in ['good', 'fine'] else 'No'",
+        "'Yes' if not record.nan == 1 else 'No'",
+        "'Yes' if record.text == 'Yes' and record.none else 'No'",
+        "'Yes' if record.none is string else 'No'",
+        "1 if record.none else 0",
+    ],
+)
+def test_a_missing_label_is_none_of_two_constants(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a missing value \((null|NaN)\) where it would choose a constant"):
+        evaluate(f"{{'verdict': {text}}}", {"record": {**RECORD, "blank": " "}})
+
+
+def test_other_choices_may_ask_whether_a_value_is_there() -> None:
+    assert value("{'task': 'pairwise' if record.none else 'classify'}") == {"task": "classify"}
+    with pytest.raises(ValueError, match="a missing value"):
+        value("{'task': 'pairwise' if record.none == 'two' else 'classify'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("'Yes' if record.none is none else 'No'", "Yes"),
+        ("'Yes' if record.none == none else 'No'", "Yes"),
+        ("'Yes' if record.blank == '' else 'No'", "Yes"),
+        ("'No' if record.turns[2:] else 'Yes'", "Yes"),
+        ("record.text if record.none else none", None),
+        ("'Yes' if record.blank == record.text else 'No'", "No"),
+    ],
+)
+def test_asking_for_what_is_missing_stays_possible(text: str, expected: Any) -> None:
+    assert evaluate(text, {"record": {**RECORD, "blank": ""}}) == expected
+
+
+def test_bytes_are_no_label() -> None:
+    with pytest.raises(TypeError, match="never equal to bytes"):
+        evaluate("'A' if record.b == 'A' else 'B'", {"record": {"b": b"A"}})
+    assert evaluate("record.b.decode() == 'A'", {"record": {"b": b"A"}}) is True

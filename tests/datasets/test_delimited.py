@@ -129,3 +129,9 @@ def test_any_line_in_between_leaves_plain_neighbours_alone(tmp_path: Path, bad: 
 def test_names_of_columns_are_read_without_the_spaces_around_them(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q, r , v\n1, 2 ,3\n")
     assert [value for _, value, _ in read_file(tmp_path / "a.csv", "csv")] == [{"q": "1", "r": " 2 ", "v": "3"}]
+
+
+def test_blank_lines_above_the_header_and_columns_without_a_name_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n \nq,v,,\n1,2,,\n")
+    found = [(where, value["q"], value["v"]) for where, value, _ in read_file(tmp_path / "a.csv", "csv")]
+    assert found == [("line 4", "1", "2")]

@@ -44,6 +44,13 @@ def test_what_is_no_number_does_not_become_one(name: str, key: str) -> None:
         value(f"record.{key} | {name}")
 
 
+@pytest.mark.parametrize("name", ["int", "float"])
+@pytest.mark.parametrize("written", ["4_5", "1_000"])
+def test_an_underscore_is_no_part_of_a_number(name: str, written: str) -> None:
+    with pytest.raises(ValueError, match="as a number"):
+        value(f"'{written}' | {name}")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -154,3 +161,9 @@ def test_decimals_are_their_exact_numbers() -> None:
     record = {"score": Decimal("4.00"), "half": Decimal("0.50")}
     assert evaluate("record.score | int", {"record": record}) == 4
     assert evaluate("record.score ~ ' ' ~ record.half", {"record": record}) == "4 0.5"
+
+
+def test_json_with_a_key_twice_has_no_value() -> None:
+    assert value("""'{"a": {"b": 1}}' | from_json""") == {"a": {"b": 1}}
+    with pytest.raises(ValueError, match="the key 'a' is there twice"):
+        value("""'[{"a": 1, "a": 2}]' | from_json""")

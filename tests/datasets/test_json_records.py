@@ -79,3 +79,27 @@ def test_a_first_line_that_only_begins_like_a_list_costs_itself(tmp_path: Path) 
 def test_a_list_that_breaks_off_is_refused_with_the_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at line 4"):
         read(tmp_path, '[{"q": "one"},\n{"q": "two"},\n\n{"q" "three"}]', "json")
+
+
+@pytest.mark.parametrize("file_format", ["json", "jsonl"])
+@pytest.mark.parametrize(
+    "text", ['{"q": "one"}\n{"q": 1, "v": {"a": 1, "a": 2}}\n', '[{"q": "one"}, {"q": 1, "q": 2}]']
+)
+def test_a_key_twice_costs_its_record(tmp_path: Path, text: str, file_format: str) -> None:
+    first, second = read(tmp_path, text, file_format)
+    assert (first, second[:10]) == (ONE, "key_twice:")
+
+
+def test_a_key_twice_in_a_document_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a mapping has the key 'data' twice"):
+        read(tmp_path, '{"data": [{"q": 1}],\n "data": [{"q": 2}]}', "json")
+
+
+def test_columns_are_told_how_to_become_records(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"`document \| transpose` if these are columns"):
+        read(tmp_path, json.dumps({"q": ["a", "b"], "v": ["c", "d"]}), "json")
+    columns = {"q": {"0": "a", "1": "b"}, "v": {"0": "c", "1": "d"}}
+    with pytest.raises(UserError, match=r"`document \| values` if these are records, `document \| transpose` if"):
+        read(tmp_path, json.dumps(columns), "json")
+    found = [value for _, value, _ in read_file(tmp_path / "x.json", "json", "document | transpose")]
+    assert found == [{"q": "a", "v": "c"}, {"q": "b", "v": "d"}]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.datasets.expressions import evaluate
 from pipelines.datasets.messages import dialogue
 
 ASK = {"role": "user", "content": "Weather?"}
@@ -97,3 +98,10 @@ def test_calls_of_tools_in_no_known_shape_are_an_error_in_words() -> None:
     for calls in ("none", ["f()"], '[{"name": "f"}]'):
         with pytest.raises(TypeError, match="a call of a tool is a str"):
             dialogue([{"role": "assistant", "content": "x", "tool_calls": calls}])
+
+
+def test_messages_in_columns_are_told_how_to_become_records() -> None:
+    columns = {"role": ["user", "assistant"], "content": ["Hi", "Hello"]}
+    with pytest.raises(ValueError, match="in columns: make them records first, with `transpose`"):
+        dialogue(columns)
+    assert evaluate("record | transpose | dialogue", {"record": columns}) == "User: Hi\n\nAssistant: Hello"

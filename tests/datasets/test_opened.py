@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
+import json
 import lzma
 import zipfile
 from collections.abc import Callable
@@ -112,3 +113,19 @@ def test_another_encoding_is_read_if_it_is_named_and_costs_its_rows_if_not(tmp_p
 def test_an_encoding_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such encoding"):
         dataset(files=["x.csv"], encoding="utf-9")
+
+
+def test_a_zip_of_one_file_may_have_its_folder_and_what_macos_adds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.jsonl.zip", "w") as archive:
+        archive.writestr("data/", "")
+        archive.writestr("data/x.jsonl", "".join(json.dumps(record) + "\n" for record in RECORDS))
+        archive.writestr("__MACOSX/data/._x.jsonl", "no JSON")
+        archive.writestr("data/.DS_Store", "neither")
+    assert [raw.value for raw in read_raw(dataset(files=["x.jsonl.zip"]), tmp_path)] == RECORDS
+
+
+@pytest.mark.parametrize(("name", "says"), [("x.jsonl.zip", "not a readable zip file"), ("x.jsonl.tar.gz", "archive")])
+def test_what_is_no_zip_and_other_archives_are_refused_in_one_line(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(UserError, match=says):
+        list(read_raw(dataset(files=[name]), tmp_path))

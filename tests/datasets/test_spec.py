@@ -15,6 +15,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import EXAMPLE, content_hash, row_id
 from pipelines.core.stage import to_table
 from pipelines.core.yaml_model import parse_model
+from pipelines.datasets import columns
 from pipelines.datasets.spec import DatasetSpec, RawRecord, adapt
 
 PAIR = {
@@ -324,3 +325,17 @@ def test_any_record_gives_rows_that_can_be_stored(record: dict[str, Any]) -> Non
         assert all(set(row) == set(EXAMPLE.names) for row in adapted)
         assert to_table(adapted, EXAMPLE).num_rows == len(adapted)
         assert len({row["raw_id"] for row in adapted}) == len(adapted)
+
+
+@pytest.mark.parametrize(
+    ("written", "year"),
+    [("2024-05-01", 2024), ("2024-05-01T10:00:00Z", 2024), (" 2023 ", 2023), (2024.0, 2024)],
+)
+def test_a_year_is_read_out_of_a_date_as_files_write_it(written: Any, year: int) -> None:
+    assert columns.year(written) == year
+
+
+@pytest.mark.parametrize("written", ["May 2024", "1714521600", "20_24", "12/05/2024"])
+def test_what_names_no_year_for_certain_is_none(written: str) -> None:
+    with pytest.raises(ValueError, match="is not a year"):
+        columns.year(written)

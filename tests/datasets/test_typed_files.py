@@ -42,6 +42,38 @@ def test_a_sheet_must_name_its_columns_once_each(tmp_path: Path, header: list[An
         list(read_file(sheet(tmp_path, header, ["a", "b", "c"]), "xlsx"))
 
 
+def test_an_index_without_a_name_is_left_out(tmp_path: Path) -> None:
+    path = sheet(tmp_path, [None, "q", "n"], [0, "a", 1])
+    assert [value for _, value, _ in read_file(path, "xlsx")] == [{"q": "a", "n": 1}]
+
+
+def workbook(folder: Path, **sheets: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        page = book.create_sheet(title)
+        for row in rows:
+            page.append(row)
+    book.save(folder / "x.xlsx")
+    return folder / "x.xlsx"
+
+
+def test_the_first_sheet_that_is_not_empty_is_read_beside_others_with_other_columns(tmp_path: Path) -> None:
+    path = workbook(tmp_path, cover=[], data=[["q"], ["a"]], legend=[["label", "meaning"], [1, "good"]])
+    assert [(where, value) for where, value, _ in read_file(path, "xlsx")] == [("row 2", {"q": "a"})]
+
+
+def test_of_several_sheets_with_the_same_columns_none_is_left_out_in_silence(tmp_path: Path) -> None:
+    path = workbook(tmp_path, train=[["q"], ["a"]], test=[["q"], ["b"]])
+    with pytest.raises(UserError, match=r"the sheets train, test have the same columns .name .*`sheets: \[train\]`"):
+        list(read_file(path, "xlsx"))
+    assert [value for _, value, _ in read_file(path, "xlsx", sheets=["test"])] == [{"q": "b"}]
+    both = [(where, value["q"]) for where, value, _ in read_file(path, "xlsx", sheets=["train", "test"])]
+    assert both == [("sheet train row 2", "a"), ("sheet test row 2", "b")]
+    with pytest.raises(UserError, match=r"no sheet 'dev' .its sheets are train, test"):
+        list(read_file(path, "xlsx", sheets=["dev"]))
+
+
 def test_a_parquet_value_that_python_lacks_costs_its_row(tmp_path: Path) -> None:
     times = pa.array([0, 1, 10**9], pa.timestamp("ns"))
     pq.write_table(pa.table({"q": ["a", "b", "c"], "n": ["1", "2", "3"], "at": times}), tmp_path / "x.parquet")

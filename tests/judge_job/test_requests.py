@@ -213,3 +213,25 @@ def test_every_record_comes_out_as_one_row_whatever_is_in_it(tmp_path: Path, rec
     for row in rows:
         if row["status"] == "ok":
             assert row["instruction"] and row["template"] and None not in row["responses"]
+
+
+def test_names_in_capitals_are_the_apis_own(rows_of: Callable[..., list[Row]]) -> None:
+    named, twice = rows_of([{name.title() + " ": value for name, value in SCORE.items()}, {**SCORE, "Response": "x"}])
+    assert (named["status"], named["responses"], named["rubric"]) == ("ok", ["Red."], "Is it a colour?")
+    assert twice["status"] == "error:request:one_name_twice:'Response' and 'response'"
+
+
+def test_a_row_cannot_ask_for_what_holds_for_all_rows(rows_of: Callable[..., list[Row]]) -> None:
+    same, other = rows_of([{**PAIR, "both_orders": False}, {**PAIR, "both_orders": True}])
+    assert same["status"] == "ok"
+    assert other["status"].startswith("error:request:for_all_rows:both_orders is true here: set judge.both_orders")
+
+
+def test_a_closed_set_may_be_a_range_and_a_task_in_capitals(rows_of: Callable[..., list[Row]]) -> None:
+    (row,) = rows_of([{**SCORE, "task": " Absolute", "allowed": "0..3"}])
+    assert (row["status"], row["allowed"]) == ("ok", ["0", "1", "2", "3"])
+
+
+def test_messages_written_as_the_instruction_are_not_judged_as_text(rows_of: Callable[..., list[Row]]) -> None:
+    (row,) = rows_of([{**SCORE, "instruction": json.dumps([{"role": "user", "content": "Hi"}])}])
+    assert row["status"] == ("error:request:unusable_instruction:messages written as one text: call the field messages")

@@ -122,3 +122,28 @@ def test_no_prompt_says_anything_else_of_a_scale(name: str, allowed: list[str]) 
 def test_a_scale_with_a_huge_gap_is_listed_and_no_range_is_built() -> None:
     wide = ["0", "1", "9" * 60]
     assert choices(wide) == f"0, 1 or {wide[2]}"
+
+
+def test_a_label_that_differs_in_case_or_spaces_is_the_allowed_one() -> None:
+    allowed = ["Yes", "No", "not enough info"]
+    assert [as_listed(text, allowed) for text in ("yes", " No ", "Not  Enough Info", "ＹＥＳ")] == [
+        "Yes",
+        "No",
+        "not enough info",
+        "Yes",
+    ]
+    assert as_listed("true", ["Yes", "No"]) == "true"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "says"),
+    [
+        (["0", "1"], "map 0 -> A, B or Tie, 1 -> A, B or Tie,"),
+        (["-1", "0", "1"], "map -1 -> A, B or Tie, 0 -> A, B or Tie, 1 -> A, B or Tie,"),
+        (["1", "2", "0"], "map 1 -> A, 2 -> B, 0 -> Tie,"),
+        (["A > B", "B>A", "A = B"], "map A > B -> A, B>A -> B, A = B -> Tie,"),
+        (["2 >> 1", "2 << 1"], "map 2 >> 1 -> B, 2 << 1 -> A,"),
+    ],
+)
+def test_no_label_is_said_to_mean_what_it_may_not(allowed: list[str], says: str) -> None:
+    assert says in (PAIRWISE.problem_of_verdicts(allowed) or "")

@@ -341,3 +341,21 @@ def test_long_runs_of_marks_are_read_in_linear_time(piece: str) -> None:
         return time.process_time() - start
 
     assert spent(40_000) < 20 * max(spent(5_000), 0.02)  # 8 times the time if linear, 64 if quadratic
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed", "verdict", "place"),
+    [
+        ("Result: \u22121", ["-1", "0", "1"], "-1", 8),
+        ("Result: \uff21", ["A", "B"], "A", 8),
+        ("Result: \u306f\u3044\u3002", ["\u306f\u3044", "\u3044\u3044\u3048"], "\u306f\u3044", 8),
+        ("Result: 4 points", ["1", "4", "5"], "4", 8),
+        ("Result: 4/5 stars", ["1", "4", "5"], "4", 8),
+        ("Result: 4 points of 9", ["1", "4", "5"], None, None),
+    ],
+)
+def test_other_forms_of_a_letter_and_units_are_read(
+    answer: str, allowed: list[str], verdict: str | None, place: int | None
+) -> None:
+    parsed = parse(answer, allowed)
+    assert (parsed.verdict, parsed.place) == (verdict, place)
