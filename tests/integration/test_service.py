@@ -145,7 +145,6 @@ def test_a_full_queue_says_when_to_come_again(server: Server) -> None:
     assert all("retry-after" in answer.headers for answer in found if answer.status_code == 503)
 
 
-@pytest.mark.slow
 def test_a_flood_of_chats_is_refused_too(server: Server) -> None:
     chat = {"messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": 48, "temperature": 0}
     with ThreadPoolExecutor(16) as pool:
