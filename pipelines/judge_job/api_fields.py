@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pipelines.core.errors import RowFailure
@@ -14,6 +16,7 @@ from pipelines.judging.tasks import Task
 TEXTS = ("context", "rubric", "reference")
 NAMES = ("id", "task", "instruction", "messages", "response", "responses", "allowed", "criteria", *TEXTS)
 FOR_ALL_ROWS = ("both_orders", "with_critique")
+NEAR = 0.85  # likeness of names: `rubrics` is near `rubric`, `task_id` is not near `task`
 
 
 def request_of(record: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -52,6 +55,30 @@ def as_named(record: Mapping[str, Any]) -> Mapping[str, Any]:
             raise RowFailure("one_name_twice", f"{name!r} and '{meant}'")
         found[meant] = record[name]
     return found
+
+
+def check_names(record: Mapping[str, Any]) -> None:
+    """Check that no field is left out for a slip in its name: other columns are.
+
+    Args:
+        record: as `as_named` gives it.
+
+    Raises:
+        RowFailure: a name is nearly that of a field which the record does not have.
+    """
+    given = frozenset(name for name in record if isinstance(name, str) and _given(record, name) is not None)
+    if slip := _slip(given):
+        raise RowFailure("unknown_field", f"'{slip[0]}': rename it to '{slip[1]}', or name the columns by a mapping")
+
+
+@lru_cache(maxsize=1024)
+def _slip(given: frozenset[str]) -> tuple[str, str] | None:
+    for name in sorted(given - {*NAMES}):
+        said = name.strip().casefold().replace(" ", "_")
+        for meant in difflib.get_close_matches(said, NAMES, n=1, cutoff=NEAR):
+            if meant not in given:
+                return name[:100], meant
+    return None
 
 
 def check_settings(record: Mapping[str, Any], settings: Mapping[str, bool]) -> None:

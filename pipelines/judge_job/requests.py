@@ -22,7 +22,7 @@ from pipelines.datasets.expressions import check, evaluate
 from pipelines.datasets.readers import contents, data_files, format_of, inputs
 from pipelines.datasets.reading import Reading, in_scope, survey_all, write
 from pipelines.datasets.spec import DatasetSpec, RawRecord, adapt
-from pipelines.judge_job.api_fields import FOR_ALL_ROWS, as_named, check_settings, request_of
+from pipelines.judge_job.api_fields import FOR_ALL_ROWS, as_named, check_names, check_settings, request_of
 from pipelines.judge_job.config import JudgeConfig, MappingConfig
 from pipelines.judging.tasks import TASKS
 from pipelines.judging.templates import TEMPLATES, identity, load
@@ -79,6 +79,7 @@ class Adapter:
             try:
                 if self.mapping.fields is None and isinstance(raw.value, Mapping):
                     raw = replace(raw, value=as_named(raw.value))
+                    check_names(raw.value)
                     check_settings(raw.value, self.for_all)
                 task = self._task(raw)
                 if self.mapping.fields is None:

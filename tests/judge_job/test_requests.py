@@ -38,6 +38,14 @@ def test_the_apis_own_names_need_no_mapping(rows_of: Callable[..., list[Row]]) -
     ]
 
 
+def test_other_columns_are_left_out_but_for_a_slip_in_a_name(rows_of: Callable[..., list[Row]]) -> None:
+    others = {"task_id": 7, "source": "x", "rubrics": None, "model": "m", "criterion": "c"}
+    (row,) = rows_of([{**SCORE, **others}])
+    assert row["status"] == "ok"
+    both, slip = rows_of([{**SCORE, "rubrics": "Other."}, {**LABEL, "contexts": "Short."}])
+    assert both["status"] == "ok" and slip["status"].startswith("error:request:unknown_field:'contexts'")
+
+
 def test_a_chat_becomes_the_instruction(rows_of: Callable[..., list[Row]]) -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     (row,) = rows_of([{"task": "absolute", "messages": chat, "response": "x"}])
@@ -52,6 +60,10 @@ def test_a_chat_becomes_the_instruction(rows_of: Callable[..., list[Row]]) -> No
         ({**PAIR, "task": None}, "error:request:no_task:give `task`, or judge.mapping.task for all rows"),
         ({**PAIR, "task": "best"}, "error:request:unknown_task:'best'; a task is one of pairwise, absolute, classify"),
         ({**PAIR, "task": ["a"]}, "error:request:unknown_task:['a']; a task is one of pairwise, absolute, classify"),
+        (
+            {**PAIR, "Rubrics": "Is it right?"},
+            "error:request:unknown_field:'Rubrics': rename it to 'rubric', or name the columns by a mapping",
+        ),
         ({**PAIR, "instruction": None}, "error:request:no_instruction:give instruction or messages"),
         ({**PAIR, "messages": [{"role": "user", "content": "x"}]}, "error:request:both_instruction_and_messages"),
         ({**PAIR, "responses": ["one"]}, "error:mapping:responses:1 responses for a pairwise row"),
