@@ -15,6 +15,7 @@ from pipelines.core import storage
 from pipelines.core.errors import UserError, one_line, unreadable
 from pipelines.core.hub import commit
 from pipelines.core.storage import SCHEMES, Place, Url, is_url
+from pipelines.datasets.arrow_values import decoded
 from pipelines.datasets.code import code
 from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
@@ -308,25 +309,11 @@ def _read_parquet(path: Place) -> Read:
             if twice := [name for number, name in enumerate(names) if name in names[:number]]:
                 raise UserError(f"the column '{twice[0]}' is there twice", where=str(path))
             for batch in file.iter_batches(batch_size=BATCH):
-                for value, problem in _decoded(batch):
+                for value, problem in decoded(batch):
                     yield f"row {index}", value, problem
                     index += 1
     except pa.ArrowException as exc:
         raise unreadable(path, "parquet", exc) from None
-
-
-def _decoded(batch: Any) -> Iterator[tuple[Any, str | None]]:
-    """(row, problem) of an Arrow batch: a row may hold bytes that are no text, or a date that Python does not have."""
-    try:
-        yield from ((row, None) for row in batch.to_pylist(maps_as_pydicts="strict"))
-    except (ValueError, OverflowError, KeyError):  # raised before the first row: find those at fault
-        for index in range(batch.num_rows):
-            try:
-                yield batch.slice(index, 1).to_pylist(maps_as_pydicts="strict")[0], None
-            except UnicodeDecodeError:
-                yield "", "invalid_utf8"
-            except (ValueError, OverflowError, KeyError) as exc:
-                yield "", f"unreadable_value:{one_line(exc)}"
 
 
 def _read_hub(hub: Hub, files: list[str]) -> Read:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,3 +107,27 @@ def test_a_parquet_value_that_is_no_text_is_an_error_row(tmp_path: Path, value: 
     one = dataset(files=["x.parquet"])
     (row,) = [adapt(one, raw)[0] for raw in read_raw(one, tmp_path)]
     assert row["status"].startswith("error:mapping:instruction:TypeError")
+
+
+def test_a_narrow_number_is_the_one_that_was_written(tmp_path: Path) -> None:
+    single, half = pa.float32(), pa.float16()
+    columns = {
+        "one": pa.array([3.3, None, math.nan], single),
+        "half": pa.array(np.array([0.7, 2.0, -0.1], np.float16), half),
+        "several": pa.array([[0.1, None], None, []], pa.list_(single)),
+        "inside": pa.array([{"a": 0.7, "b": 0.7}, None, {"a": None, "b": 1.0}], pa.struct({"a": single, "b": "f8"})),
+        "named": pa.array([[("x", 0.2)], None, []], pa.map_(pa.string(), single)),
+        "wide": pa.array([3.3, 1e300, 0.1], pa.float64()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    first, second, third = (value for _, value, _ in read_file(tmp_path / "x.parquet", "parquet"))
+    assert first == {
+        "one": 3.3,
+        "half": 0.7,
+        "several": [0.1, None],
+        "inside": {"a": 0.7, "b": 0.7},
+        "named": {"x": 0.2},
+        "wide": 3.3,
+    }
+    assert second == {"one": None, "half": 2.0, "several": None, "inside": None, "named": None, "wide": 1e300}
+    assert math.isnan(third["one"]) and third["inside"] == {"a": None, "b": 1.0} and third["named"] == {}
