@@ -59,9 +59,9 @@ format: $(STAMP) ## apply ruff's format and safe fixes
 	$(BIN)/ruff format .
 
 docs: $(STAMP) ## write docs/configuration.md again after a change of a config model
-	$(BIN)/python scripts/config_reference.py
-	$(BIN)/python scripts/grafana_board.py
-	$(BIN)/python scripts/capacity_table.py
+	$(BIN)/python -m scripts.config_reference
+	$(BIN)/python -m scripts.grafana_board
+	$(BIN)/python -m scripts.capacity_table
 
 lock: $(STAMP) ## write requirements-cpu.txt again after a change of pyproject.toml
 	$(BIN)/python scripts/lock_requirements.py

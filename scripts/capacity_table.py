@@ -1,18 +1,18 @@
 """Write docs/capacity.md: what the paper's run takes and costs, as `openselene plan --config h100` computes it.
 
-python scripts/capacity_table.py            # write the file
-python scripts/capacity_table.py --check    # write nothing, exit 1 when the file is out of date
+python -m scripts.capacity_table            # write the file
+python -m scripts.capacity_table --check    # write nothing, exit 1 when the file is out of date
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from pipelines.config import PACKAGED, load_config
 from pipelines.core.yaml_model import read_model
 from pipelines.experiments.estimate.estimate import Constants, Devices, StageCost, estimate, total
+from scripts.generated_file import generate
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "capacity.md"
 INTRODUCTION = """\
@@ -62,18 +62,7 @@ def number(value: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Write docs/capacity.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file would change")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args(arguments)
-    text = page()
-    if options.check:
-        current = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
-        print("up to date" if text == current else f"{options.output.name} is out of date: run `make docs`")
-        return 0 if text == current else 1
-    options.output.write_text(text, encoding="utf-8")
-    print(f"wrote {options.output.name}")
-    return 0
+    return generate("Write docs/capacity.md.", page, OUTPUT, arguments)
 
 
 if __name__ == "__main__":

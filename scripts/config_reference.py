@@ -1,12 +1,11 @@
 """Write docs/configuration.md: every key of a config with its type, default and meaning, from the models themselves.
 
-python scripts/config_reference.py            # write the file
-python scripts/config_reference.py --check    # write nothing, exit 1 when the file is out of date
+python -m scripts.config_reference            # write the file
+python -m scripts.config_reference --check    # write nothing, exit 1 when the file is out of date
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import inspect
 import json
@@ -24,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pipelines.config import Config
 from pipelines.core.storage import Url
 from pipelines.core.yaml_model import Operational
+from scripts.generated_file import generate
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 INTRODUCTION = """\
@@ -142,18 +142,7 @@ def cell(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Write docs/configuration.md from the config models.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file would change")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args(arguments)
-    text = reference(Config)
-    if options.check:
-        current = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
-        print("up to date" if text == current else f"{options.output.name} is out of date: run `make docs`")
-        return 0 if text == current else 1
-    options.output.write_text(text, encoding="utf-8")
-    print(f"wrote {options.output.name}")
-    return 0
+    return generate("Write docs/configuration.md from the config models.", lambda: reference(Config), OUTPUT, arguments)
 
 
 if __name__ == "__main__":

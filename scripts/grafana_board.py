@@ -1,12 +1,11 @@
 """Write deploy/grafana/openselene-judge.json: a Grafana board of the judge service, from the list of its metrics.
 
-python scripts/grafana_board.py            # write the file
-python scripts/grafana_board.py --check    # write nothing, exit 1 when the file is out of date
+python -m scripts.grafana_board            # write the file
+python -m scripts.grafana_board --check    # write nothing, exit 1 when the file is out of date
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.generated_file import generate
 from serve import metrics
 from serve.metrics import METRICS, Metric
 
@@ -252,18 +252,12 @@ def graph(panel: Panel) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Write the Grafana board from the list of metrics.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file would change")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args(arguments)
-    text = json.dumps(board(), indent=2, ensure_ascii=False) + "\n"
-    if options.check:
-        current = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
-        print("up to date" if text == current else f"{options.output.name} is out of date: run `make docs`")
-        return 0 if text == current else 1
-    options.output.write_text(text, encoding="utf-8")
-    print(f"wrote {options.output.name}")
-    return 0
+    return generate(
+        "Write the Grafana board from the list of metrics.",
+        lambda: json.dumps(board(), indent=2, ensure_ascii=False) + "\n",
+        OUTPUT,
+        arguments,
+    )
 
 
 if __name__ == "__main__":
