@@ -53,10 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=12, help="of each point")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS)
+    parser.add_argument("--orders", action=argparse.BooleanOptionalAction, default=True, help="two orders against one")
     add_rounds(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Servers(Path(folder), options.ways) as servers:
-        print(json.dumps(Measure(servers, options.seconds, options.rounds)()))
+        print(json.dumps(Measure(servers, options)()))
 
 
 class Servers:
@@ -252,8 +254,9 @@ def prompt_of(example: dict[str, Any]) -> str:
 class Measure:
     """Asks the servers, all from one event loop."""
 
-    def __init__(self, servers: Servers, seconds: float, rounds: int) -> None:
-        self.servers, self.seconds, self.rounds = servers, seconds, rounds
+    def __init__(self, servers: Servers, options: argparse.Namespace) -> None:
+        self.servers, self.clients, self.with_orders = servers, options.clients, options.orders
+        self.seconds, self.rounds = options.seconds, options.rounds
         self.loop, self.marks = asyncio.new_event_loop(), numbers()
         self.lengths = [32]  # tokens of judgments
 
@@ -282,12 +285,9 @@ class Measure:
             print(f"tokens of judgments: {self.lengths}", flush=True)
         points = {
             clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.rounds)
-            for clients in CLIENTS
+            for clients in self.clients
         }
-        orders = interleaved({"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.rounds)
-        run(self.session.close())
-        costs = [both / one for one, both in zip(orders["one"], orders["both"], strict=True)]
-        rates = {way: [one["rate"] for one in found] for way, found in points[CLIENTS[-1]].items()}
+        rates = {way: [one["rate"] for one in found] for way, found in points[self.clients[-1]].items()}
         result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": statistics.mean(self.lengths)}
         if "vllm" in rates and ours:
             result |= compared(rates[ours[0]], rates["vllm"])
@@ -304,7 +304,11 @@ class Measure:
             for clients, found in points.items()
             for way in ways
         }
-        result["both_orders_to_one"] = {"ratio": statistics.median(costs), "least": min(costs), "greatest": max(costs)}
+        if self.with_orders and ours:
+            orders = interleaved({"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.rounds)
+            cost = compared(orders["both"], orders["one"])
+            result["both_orders_to_one"] = {key: cost[key] for key in ("ratio", "ratio_min", "ratio_max")}
+        run(self.session.close())
         return result
 
     async def ask(self, way: str, example: dict[str, Any]) -> int:
