@@ -61,6 +61,7 @@ format: $(STAMP) ## apply ruff's format and safe fixes
 docs: $(STAMP) ## write docs/configuration.md again after a change of a config model
 	$(BIN)/python -m scripts.config_reference
 	$(BIN)/python -m scripts.grafana_board
+	$(BIN)/python -m scripts.grafana_jobs
 	$(BIN)/python -m scripts.capacity_table
 
 lock: $(STAMP) ## write requirements-cpu.txt again after a change of pyproject.toml

@@ -30,6 +30,7 @@ class Log:
         self.place = place
         self.lines: list[str] = []
         self.written, self.due = 0, 0.0
+        self.undone: list[Step] = []  # steps that the last `rewind` took back
 
     def rewind(self, step: int) -> float:
         """Go on from the file as it was at `step`: what came after is trained again.
@@ -39,6 +40,7 @@ class Log:
         """
         found = read(self.place)
         steps = [line for line in found if line["step"] <= step]
+        self.undone = found[len(steps) :]
         self.lines, self.written = [json.dumps(line) for line in steps], len(found)
         self.flush()
         return float(steps[-1]["elapsed"]) if steps else 0.0

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core import step, storage
+from pipelines.core import job_metrics, step, storage
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.records import EXAMPLE, Row
 from pipelines.core.segment import ROWS, Rows, Segment, ledger_of
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place
+from tests.counted import Counted
 
 
 class Setting(Stage):
@@ -102,6 +103,15 @@ def test_the_marker_has_rows_tokens_and_a_balanced_ledger(tmp_path: Path) -> Non
         "error": 1,
         "reasons": {"error:y": 1, "filtered:x": 1},
     }
+
+
+def test_rows_that_were_there_are_not_counted_again_and_the_step_s_progress_is(
+    tmp_path: Path, counted: Counted
+) -> None:
+    done, before = written(tmp_path, "ok", "filtered:x", "error:y")
+    done.run(tmp_path / "work", before)
+    assert counted.all(job_metrics.ROWS) == 0
+    assert counted.all(job_metrics.STEP_ROWS) == 6  # 3 of 3
 
 
 def test_too_many_errors_end_the_segment_without_a_marker(tmp_path: Path) -> None:
