@@ -31,11 +31,9 @@ def now(metric: Metric, title: str, unit: str = "short", legend: str = "now", by
 
 def progress() -> list[Panel]:
     """How far the steps are."""
-    written, all_rows = (
-        f"max by (step) ({selector(job_metrics.STEP_ROWS, which=which)})" for which in ("written", "all")
-    )
+    done, whole = (f"max by (step) ({selector(job_metrics.STEP_ROWS, which=which)})" for which in ("done", "all"))
     return [
-        Panel("Progress", f"{job_metrics.STEP_ROWS.help}.", {f"{written} / {all_rows}": "{{step}}"}, "percentunit"),
+        Panel("Progress", f"{job_metrics.STEP_ROWS.help}.", {f"{done} / {whole}": "{{step}}"}, "percentunit"),
         now(job_metrics.ETA, "Time left", "s", "{{step}}", "step"),
         panel_of(job_metrics.ROWS),
         Panel(

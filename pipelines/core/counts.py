@@ -42,8 +42,7 @@ class Written:
         for status, count in found.items():
             meter.add(job_metrics.ROWS, count - self.counted[status], step=self.step, status=status)
         if total is not None:
-            meter.set(job_metrics.STEP_ROWS, total, step=self.step, which="all")
-            meter.set(job_metrics.STEP_ROWS, sum(found.values()), step=self.step, which="written")
+            progress(self.step, sum(found.values()), total)
         self.counted |= found  # the larger of both: rows that are written again were counted
 
 
@@ -63,6 +62,13 @@ def count_entry(step: str, entry: Mapping[str, Mapping[str, int]]) -> None:
 def entry_statuses(entry: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Rows by status, of all sources of a ledger entry."""
     return {status: sum(source[status] for source in entry.values()) for status in job_metrics.STATUSES}
+
+
+def progress(step: str, done: int, total: int) -> None:
+    """How far a step is: in rows, training in optimizer steps."""
+    meter, of = metrics.here(), step_of(step)
+    meter.set(job_metrics.STEP_ROWS, total, step=of, which="all")
+    meter.set(job_metrics.STEP_ROWS, done, step=of, which="done")
 
 
 def time_left(step: str, seconds: float) -> None:

@@ -9,14 +9,19 @@ from __future__ import annotations
 from pipelines.core.metrics import counter, gauge, seconds
 
 # Names of steps and stages; of one with a name after a dash, such as `judge-base`, the part before it.
-STEPS = ("ingest", "prepare", "select", "synthesize", "mix", "reference", "judge", "check", "requests", "map")
+STEPS = ("ingest", "prepare", "select", "synthesize", "mix", "reference", "train", "judge", "check", "requests", "map")
 STAGES = ("reward", "synthesize", "reference", "judge", "check", "embed", "light")
 STATUSES = ("ok", "filtered", "error")
 PARSED = ("ok", "completed", "no_verdict", "not_allowed", "thoughts_cut")
 TRUTHS = ("true", "false")
 
 ROWS = counter("job_rows", "Rows that a step has written", step=STEPS, status=STATUSES)
-STEP_ROWS = gauge("job_step_rows", "Rows of the step under way: written, and all", step=STEPS, which=("written", "all"))
+STEP_ROWS = gauge(
+    "job_step_rows",
+    "Rows of the step under way, of training optimizer steps: done, and all",
+    step=STEPS,
+    which=("done", "all"),
+)
 ETA = gauge("job_step_eta_seconds", "Time left of the step under way, at its present speed", step=STEPS)
 
 COMPUTED = counter(

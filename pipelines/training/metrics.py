@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.core import storage
+from pipelines.core import counts, storage
 from pipelines.core.progress import INTERVAL, clock, say
 from pipelines.core.storage import Place
 
@@ -83,6 +83,8 @@ def follow(place: Place, interval: float = INTERVAL) -> Iterator[None]:
             if steps and steps[-1]["step"] != shown:
                 shown = steps[-1]["step"]
                 say(line(steps[-1]))
+                counts.progress("train", shown, steps[-1]["steps"])
+                counts.time_left("train", left(steps[-1]))
 
     thread = threading.Thread(target=report, name="progress-train", daemon=True)
     thread.start()
@@ -93,10 +95,14 @@ def follow(place: Place, interval: float = INTERVAL) -> Iterator[None]:
         thread.join()
 
 
+def left(step: Step) -> float:
+    """Seconds that a training still takes after a step, at the speed so far."""
+    return float((step["steps"] - step["step"]) * step["elapsed"] / step["step"])
+
+
 def line(step: Step) -> str:
     """A step in words."""
-    left = (step["steps"] - step["step"]) * step["elapsed"] / step["step"]
     return (
         f"  train: step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, "
-        f"preferred {step['rewards/accuracies']:.2f}, {step['pairs_per_second']:.2f} pairs/s, ETA {clock(left)}"
+        f"preferred {step['rewards/accuracies']:.2f}, {step['pairs_per_second']:.2f} pairs/s, ETA {clock(left(step))}"
     )

@@ -35,7 +35,7 @@ def test_rows_count_once_as_they_come(counted: Counted) -> None:
     assert counted.of(job_metrics.ROWS, step="mix", status="ok") == 5
     assert counted.of(job_metrics.ROWS, step="mix", status="filtered") == 2
     assert counted.of(job_metrics.ROWS, step="mix", status="error") == 2
-    assert counted.of(job_metrics.STEP_ROWS, step="mix", which="written") == 9
+    assert counted.of(job_metrics.STEP_ROWS, step="mix", which="done") == 9
     assert counted.of(job_metrics.STEP_ROWS, step="mix", which="all") == 10
 
 
@@ -44,7 +44,7 @@ def test_rows_of_an_earlier_run_count_no_more(counted: Counted) -> None:
     written.now({"ok": 50, "filtered:a": 2}, 60)
     assert counted.of(job_metrics.ROWS, step="mix", status="ok") == 10
     assert counted.of(job_metrics.ROWS, step="mix", status="filtered") == 0
-    assert counted.of(job_metrics.STEP_ROWS, step="mix", which="written") == 52
+    assert counted.of(job_metrics.STEP_ROWS, step="mix", which="done") == 52
 
 
 def test_rows_that_are_taken_back_and_written_again_count_once(counted: Counted) -> None:
