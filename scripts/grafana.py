@@ -13,6 +13,9 @@ WIDTH, HEIGHT = 8, 8  # of a panel, in Grafana's grid of 24 columns
 COLUMNS = 24
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 QUANTILES = (0.5, 0.95)
+LOOK_BACK = (
+    "2m"  # for a gauge, which leaves Ray's port 20 seconds after it was last set; a request may take two minutes
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ def rate(selector: str, by: str = "") -> str:
     return f"sum{grouped} (rate({selector}[$__rate_interval]))"
 
 
+def last(selector: str) -> str:
+    """A gauge as it was last set."""
+    return f"last_over_time({selector}[{LOOK_BACK}])"
+
+
 def quantiles(selector: str) -> dict[str, str]:
     """Of a histogram's buckets, over all replicas."""
     return {f"histogram_quantile({q}, {rate(selector, 'le')})": f"p{q * 100:.0f}" for q in QUANTILES}
@@ -100,7 +108,7 @@ def panel_of(metric: Metric) -> Panel:
     if metric.kind == "histogram":
         return Panel(title, f"{metric.help}.", quantiles(ours(f"{metric.name}_bucket")), "s")
     if metric.kind == "gauge":
-        return Panel(title, f"{metric.help}.", {f"sum ({ours(metric.name)})": "all replicas"})
+        return Panel(title, f"{metric.help}.", {f"sum ({last(ours(metric.name))})": "all replicas"})
     labels = ", ".join(metric.labels)
     legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels)
     return Panel(f"{title} per second", f"{metric.help}.", {rate(ours(metric.name), labels): legend or "all"}, "ops")

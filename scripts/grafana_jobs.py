@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.core import job_metrics
 from pipelines.core.metrics import Metric
 from scripts.generated_file import generate
-from scripts.grafana import Board, Panel, ours, panel_of, quantiles, rate, share
+from scripts.grafana import Board, Panel, last, ours, panel_of, quantiles, rate, share
 
 OUTPUT = Path(__file__).resolve().parent.parent / "deploy" / "grafana" / "openselene-jobs.json"
 
@@ -26,12 +26,12 @@ def selector(metric: Metric, **labels: str) -> str:
 def now(metric: Metric, title: str, unit: str = "short", legend: str = "now", by: str = "", how: str = "max") -> Panel:
     """A gauge; one process sets it, or each worker its own, whose mean or most is meant."""
     grouped = f" by ({by})" if by else ""
-    return Panel(title, f"{metric.help}.", {f"{how}{grouped} ({selector(metric)})": legend}, unit)
+    return Panel(title, f"{metric.help}.", {f"{how}{grouped} ({last(selector(metric))})": legend}, unit)
 
 
 def progress() -> list[Panel]:
     """How far the steps are."""
-    done, whole = (f"max by (step) ({selector(job_metrics.STEP_ROWS, which=which)})" for which in ("done", "all"))
+    done, whole = (f"max by (step) ({last(selector(job_metrics.STEP_ROWS, which=which))})" for which in ("done", "all"))
     return [
         Panel("Progress", f"{job_metrics.STEP_ROWS.help}.", {f"{done} / {whole}": "{{step}}"}, "percentunit"),
         now(job_metrics.ETA, "Time left", "s", "{{step}}", "step"),

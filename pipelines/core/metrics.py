@@ -84,8 +84,8 @@ class InRay:
     """Metrics of `ray.util.metrics`, each made when it is first used.
 
     The metrics port of a node has the numbers of all its processes, with `ray_` before the names. A process hands them
-    over every ten seconds and when it ends; one that is killed takes its last ones with it. Counters stay on the port
-    when their process is gone, gauges do not.
+    over every ten seconds and when it ends; one that SIGKILL or its machine ends takes its last ones with it. Counters
+    stay on the port when their process is gone. A gauge leaves it 20 seconds after it was last set (Ray 2.60).
     """
 
     def __init__(self) -> None:
