@@ -38,7 +38,7 @@ demo: $(STAMP) ## install, then curate, train, benchmark and report on the embed
 
 test: lint ## lint, types and every test that needs no GPU and is not slow; coverage of pipelines/ >= 85%
 	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu" --cov --cov-report=
-	$(BIN)/python -m pytest -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
 
 test-fast: $(STAMP) ## unit tests alone (about two minutes)
 	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu"

@@ -7,8 +7,9 @@ Four servers stand at once and are asked in turn, by 1, 8 and 16 clients, each c
 - `stock`: ray.serve.llm's application, /v1/chat/completions;
 - `ours`: serve/app.py on Ray Serve, as `plugin`.
 
-A chat writes as many tokens as the judgment of the same prompt did. CPU is that of the processes between client and
-engine, per request. At the end, two orders in one call against one, where half of the prompt is shared.
+Chats write as many tokens as judgments do: each takes the length of one of the judgments made before. (Chats of one
+length run in step, which fills vLLM's batches better than any traffic would.) CPU is that of the processes between
+client and engine, per request. At the end, two orders in one call against one, where half of the prompt is shared.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count as numbers
@@ -252,7 +254,8 @@ class Measure:
 
     def __init__(self, servers: Servers, seconds: float, rounds: int) -> None:
         self.servers, self.seconds, self.rounds = servers, seconds, rounds
-        self.loop, self.marks, self.written = asyncio.new_event_loop(), numbers(), 32
+        self.loop, self.marks = asyncio.new_event_loop(), numbers()
+        self.lengths = [32]  # tokens of judgments
 
     def __call__(self) -> dict[str, Any]:
         """All ways at all numbers of clients, in turn."""
@@ -268,9 +271,15 @@ class Measure:
             run(load(partial(self.ask, way), examples(f"w{next(self.marks)}"), 4, 3))
         ours = [way for way in ("ours", "plugin") if way in ways]
         if ours:
-            sample = examples(f"t{next(self.marks)}", 16)
-            self.written = round(statistics.mean([run(self.judge(ours[0], one)) for one in sample]))
-            print(f"tokens of a judgment: {self.written}", flush=True)
+            found: list[int] = []
+
+            async def measured(one: dict[str, Any]) -> int:
+                found.append(await self.judge(ours[0], one))
+                return found[-1]
+
+            run(load(measured, examples(f"t{next(self.marks)}", 64), 8, 1e9))
+            self.lengths = sorted(found)
+            print(f"tokens of judgments: {self.lengths}", flush=True)
         points = {
             clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.rounds)
             for clients in CLIENTS
@@ -279,7 +288,7 @@ class Measure:
         run(self.session.close())
         costs = [both / one for one, both in zip(orders["one"], orders["both"], strict=True)]
         rates = {way: [one["rate"] for one in found] for way, found in points[CLIENTS[-1]].items()}
-        result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": self.written}
+        result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": statistics.mean(self.lengths)}
         if "vllm" in rates and ours:
             result |= compared(rates[ours[0]], rates["vllm"])
             result["ratios"] = {
@@ -318,7 +327,7 @@ class Measure:
         body = {
             "model": "judge",
             "messages": [{"role": "user", "content": prompt_of(example)}],
-            "max_tokens": self.written,
+            "max_tokens": self.length(example),
             "temperature": 0,
             "ignore_eos": True,
         }
@@ -327,6 +336,10 @@ class Measure:
             assert answer.status == 200, said
             tokens: int = said["usage"]["completion_tokens"]
             return tokens
+
+    def length(self, example: dict[str, Any]) -> int:
+        """Tokens that a chat is to write: those of one judgment, chosen by the example."""
+        return self.lengths[zlib.crc32(example["instruction"].encode()) % len(self.lengths)]
 
     def point(self, way: str, clients: int) -> dict[str, float]:
         """Requests a second, p50 and p95 in ms, and CPU between client and engine in ms a request."""
