@@ -58,9 +58,10 @@ format: $(STAMP) ## apply ruff's format and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write docs/configuration.md again after a change of a config model
+docs: $(STAMP) ## write again what is written from the code: docs/configuration.md, the Grafana boards, docs/capacity.md
 	$(BIN)/python -m scripts.config_reference
 	$(BIN)/python -m scripts.grafana_board
+	$(BIN)/python -m scripts.grafana_jobs
 	$(BIN)/python -m scripts.capacity_table
 
 lock: $(STAMP) ## write requirements-cpu.txt again after a change of pyproject.toml

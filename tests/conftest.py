@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core import metrics
+from tests.counted import Counted
+
 # Read by libraries when they are imported, so set before any test module is; a value from outside wins.
 QUIET_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -71,3 +74,12 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.fail(f"OPENSELENE_DATA_ROOT={value} is not a folder")
     return folder
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """What the metrics of this process count from here on, without Ray."""
+    backend = Counted()
+    meter = metrics.Meter(backend)
+    monkeypatch.setattr(metrics, "here", lambda: meter)
+    return backend

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.core import storage
+from pipelines.core import counts, storage
 from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure, SegmentStopped, UserError
 from pipelines.core.records import OK, Row, failure
@@ -184,6 +184,8 @@ class Worker:
         if note is None:
             yield lambda _: None
             return
+        if part.seen:
+            counts.repeated(self.names[0], part.rows)
         storage.write_text(note, self.names[0])
         try:
             yield lambda stage: storage.write_text(note, stage) if part.alone else None

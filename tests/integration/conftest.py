@@ -80,10 +80,16 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def finished_run(small_config: Config) -> Config:
-    """A whole run of the main job on real engines."""
+    """A whole run of the main job on real engines, in a cluster that has counted nothing before."""
+    import ray
+
+    from pipelines.cli import outcome
+    from pipelines.run_log.log import logged
     from ray_jobs.pipeline import pipeline
 
-    pipeline(small_config)
+    ray.shutdown()
+    with logged(small_config, "pipeline", outcome):  # as the command does
+        pipeline(small_config)
     return small_config
 
 
