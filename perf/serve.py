@@ -19,14 +19,11 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
-from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count as numbers
 from pathlib import Path
@@ -35,6 +32,7 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+from clients import free_port, load, wait_ready
 from rounds import add_rounds, compared, interleaved
 
 # This file would hide the package of its name, here and in Ray's workers, which look where a driver's script lies.
@@ -46,6 +44,13 @@ WAYS = ("vllm", "plugin", "stock", "ours")
 ROOT = Path(__file__).parents[1]
 ENGINE = {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 32}
 TEMPLATE = "compact"
+# As docs/serving.md advises: HAProxy in place of Serve's proxy, replicas without a second event loop, and a controller
+# that looks once a second, not ten times. Stock `ray.serve.llm` gets them too.
+TUNED = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
+}
 
 
 def main() -> None:
@@ -71,7 +76,8 @@ class Servers:
         self.key = ""
 
     def __enter__(self) -> Servers:
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        for name, value in {"RAY_worker_niceness": "0", **TUNED}.items():
+            os.environ.setdefault(name, value)
         from serve.access.keys import OwnLimits, changing, make
 
         keys = self.folder / "keys.yaml"
@@ -198,33 +204,6 @@ uvloop.run(run_server(args))
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers 200.
-
-    Raises:
-        SystemExit: it ended, or did not answer within five minutes.
-    """
-    import urllib.error
-    import urllib.request
-
-    until = time.monotonic() + 300
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    sys.exit(f"no answer from {url}\n{log.read_text()[-3000:]}")
-
-
 def examples(mark: str, count: int = 400) -> list[dict[str, Any]]:
     """Packaged pairs, told apart by a mark before the instruction so that no cache holds them."""
     from pipelines.curation.registry import load_source
@@ -255,21 +234,18 @@ class Measure:
     """Asks the servers, all from one event loop."""
 
     def __init__(self, servers: Servers, options: argparse.Namespace) -> None:
-        self.servers, self.clients, self.with_orders = servers, options.clients, options.orders
-        self.seconds, self.rounds = options.seconds, options.rounds
+        self.servers, self.options = servers, options
         self.loop, self.marks = asyncio.new_event_loop(), numbers()
         self.lengths = [32]  # tokens of judgments
-
-    def __call__(self) -> dict[str, Any]:
-        """All ways at all numbers of clients, in turn."""
-        return self.loop.run_until_complete(self._open()) or self._measure()
 
     async def _open(self) -> None:
         timeout = aiohttp.ClientTimeout(total=300)
         self.session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
 
-    def _measure(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:
+        """All ways at all numbers of clients, in turn."""
         ways, run = self.servers.ways, self.loop.run_until_complete
+        run(self._open())
         for way in ways:
             run(load(partial(self.ask, way), examples(f"w{next(self.marks)}"), 4, 3))
         ours = [way for way in ("ours", "plugin") if way in ways]
@@ -284,30 +260,30 @@ class Measure:
             self.lengths = sorted(found)
             print(f"tokens of judgments: {self.lengths}", flush=True)
         points = {
-            clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.rounds)
-            for clients in self.clients
+            clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.options.rounds)
+            for clients in self.options.clients
         }
-        rates = {way: [one["rate"] for one in found] for way, found in points[self.clients[-1]].items()}
+        rates = {way: [one["rate"] for one in found] for way, found in points[self.options.clients[-1]].items()}
         result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": statistics.mean(self.lengths)}
         if "vllm" in rates and ours:
             result |= compared(rates[ours[0]], rates["vllm"])
             result["ratios"] = {
-                f"{way} at {clients}": compared([p["rate"] for p in found[way]], [p["rate"] for p in found["vllm"]])[
-                    "ratio"
-                ]
+                f"{way} at {clients}": statistics.median(
+                    p["rate"] / q["rate"] for p, q in zip(found[way], found["vllm"], strict=True)
+                )
                 for clients, found in points.items()
                 for way in ways
-                if way != "vllm"
             }
         result["points"] = {
             f"{way} at {clients}": {key: statistics.median(p[key] for p in found[way]) for key in found[way][0]}
             for clients, found in points.items()
             for way in ways
         }
-        if self.with_orders and ours:
-            orders = interleaved({"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.rounds)
-            cost = compared(orders["both"], orders["one"])
-            result["both_orders_to_one"] = {key: cost[key] for key in ("ratio", "ratio_min", "ratio_max")}
+        if self.options.orders and ours:
+            orders = interleaved(
+                {"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.options.rounds
+            )
+            result["both_orders_to_one"] = compared(orders["both"], orders["one"])
         run(self.session.close())
         return result
 
@@ -350,7 +326,7 @@ class Measure:
         between = self.servers.between(way)
         before = sum(sum(process.cpu_times()[:2]) for process in between)
         queue = examples(f"{way}{next(self.marks)}")
-        took, whole = self.loop.run_until_complete(load(partial(self.ask, way), queue, clients, self.seconds))
+        took, whole = self.loop.run_until_complete(load(partial(self.ask, way), queue, clients, self.options.seconds))
         spent = sum(sum(process.cpu_times()[:2]) for process in between) - before
         times = sorted(took)
         found = {
@@ -379,27 +355,6 @@ class Measure:
         _, whole = self.loop.run_until_complete(load(partial(self.judge, way, both_orders=both), queue, 8, 1e9))
         print(f"{'both orders' if both else 'one order'}: {whole:.1f} s", flush=True)
         return whole
-
-
-async def load(
-    ask: Callable[[dict[str, Any]], Awaitable[int]], queue: list[dict[str, Any]], clients: int, seconds: float
-) -> tuple[list[float], float]:
-    """Seconds of each request of so many clients, and the whole time until the last one was answered."""
-    took: list[float] = []
-    start = time.monotonic()
-    left = iter(queue)
-
-    async def client() -> None:
-        while time.monotonic() - start < seconds:
-            one = next(left, None)
-            if one is None:
-                return
-            began = time.monotonic()
-            await ask(one)
-            took.append(time.monotonic() - began)
-
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return took, time.monotonic() - start
 
 
 if __name__ == "__main__":
