@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from pipelines.datasets.arrow_values import decoded
 from pipelines.datasets.code import code
 from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
-from pipelines.datasets.json_records import Read, read_document, read_records
+from pipelines.datasets.json_records import Read, read_document, read_range, read_records
 from pipelines.datasets.opened import binary, plain_name
 from pipelines.datasets.sheets import read_sheets
 from pipelines.datasets.spec import DatasetSpec, FileFormat, Hub, RawRecord, Table, function
@@ -38,8 +39,27 @@ BATCH = 256  # rows read at once from a parquet file
 
 
 @dataclass(frozen=True)
+class Part:
+    """A piece of an input, which a task reads by itself (`datasets/parts.py`).
+
+    Attributes:
+        start: first byte, row group or shard.
+        end: the one behind it.
+        records: in it; None where that is not known yet.
+        first: number of its first record in the whole input.
+        line: number of the first line that begins in it.
+    """
+
+    start: int
+    end: int
+    records: int | None = None
+    first: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True)
 class Input:
-    """What one read task reads: a file, all files of a loader, or a hub dataset.
+    """What one read task reads: a file, all files of a loader, or a hub dataset; or a part of one.
 
     Attributes:
         number: position among the inputs of its source.
@@ -47,6 +67,7 @@ class Input:
         path: the file, local or behind a URL; None for the hub.
         more: further files, which a loader reads together with `path`.
         fetched: whether it is the hub's own parquet, which `openselene fetch` has put under data_root.
+        part: what of it; None for all.
     """
 
     number: int
@@ -54,6 +75,7 @@ class Input:
     path: Place | None
     more: tuple[Place, ...] = ()
     fetched: bool = False
+    part: Part | None = None
 
 
 def read_raw(spec: DatasetSpec, data_root: Place | None) -> Iterator[RawRecord]:
@@ -67,24 +89,23 @@ def read_raw(spec: DatasetSpec, data_root: Place | None) -> Iterator[RawRecord]:
 
 
 def read_input(spec: DatasetSpec, source: Input, data_root: Place | None) -> Iterator[RawRecord]:
-    """The raw records of one input.
+    """The raw records of one input, numbered as in the whole of it.
 
     Raises:
         UserError: it cannot be read as its format.
     """
     tables = {name: _table(spec, name, data_root) for name in spec.tables}
+    part = source.part
     if source.path is None:
         assert spec.hub is not None
-        records = _read_hub(spec.hub, spec.files)
-    elif source.fetched:
-        records = read_file(source.path, "parquet")
-    elif spec.loader:
+        records = read_hub(spec.hub, spec.files, part)
+    elif spec.loader and not source.fetched:
         records = function(spec.loader)([source.path, *source.more])
     else:
-        known = _format(spec, source.path, spec.format)
-        records = read_file(source.path, known, spec.records, spec.encoding, spec.sheets)
+        known, expression = source_format(spec, source), None if source.fetched else spec.records
+        records = read_file(source.path, known, expression, spec.encoding, spec.sheets, part)
     stem = plain_name(source.path).stem if source.path else ""
-    for index, (where, value, problem) in enumerate(records):
+    for index, (where, value, problem) in enumerate(records, start=part.first if part else 0):
         yield RawRecord(
             position=f"{source.number:04d}.{index:09d}",
             where=f"{source.name} {where}",
@@ -161,12 +182,23 @@ def format_of(path: Place, stated: FileFormat | None = None) -> FileFormat | Non
     return stated or SUFFIXES.get(plain_name(path).suffix.lower())
 
 
+def source_format(spec: DatasetSpec, source: Input) -> FileFormat:
+    """The format that an input of a source is read as.
+
+    Raises:
+        UserError: its suffix tells none.
+    """
+    assert source.path is not None
+    return "parquet" if source.fetched else _format(spec, source.path, spec.format)
+
+
 def read_file(
     path: Place,
     file_format: FileFormat,
     records: str | None = None,
     encoding: str | None = None,
     sheets: Sequence[str] | None = None,
+    part: Part | None = None,
 ) -> Read:
     """(where, value, problem) of each record of a file, compressed or not.
 
@@ -176,12 +208,18 @@ def read_file(
         records: expression for the records of a JSON document.
         encoding: of a text, in place of UTF-8.
         sheets: of a workbook.
+        part: of a file of lines, or a parquet file.
 
     Raises:
         UserError: the file as a whole cannot be read as its format.
     """
     try:
-        yield from _reader(path, file_format, records, encoding, sheets)
+        if part and file_format != "parquet":
+            yield from read_range(path, encoding, part.start, part.end, part.line)
+        elif part:
+            yield from _read_parquet(path, part)
+        else:
+            yield from _reader(path, file_format, records, encoding, sheets)
     except (EOFError, OSError, UnicodeError, zlib.error, lzma.LZMAError) as exc:
         raise unreadable(path, file_format, exc) from None
 
@@ -298,17 +336,18 @@ def _table_files(spec: DatasetSpec, side: Table, data_root: Place | None) -> lis
     return matches
 
 
-def _read_parquet(path: Place) -> Read:
+def _read_parquet(path: Place, part: Part | None = None) -> Read:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    index = 0
+    index = part.first if part else 0
+    groups = list(range(part.start, part.end)) if part else None
     try:
         with binary(path, whole=True) as raw, pq.ParquetFile(raw) as file:
             names = file.schema_arrow.names
             if twice := [name for number, name in enumerate(names) if name in names[:number]]:
                 raise UserError(f"the column '{twice[0]}' is there twice", where=str(path))
-            for batch in file.iter_batches(batch_size=BATCH):
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=groups):
                 for value, problem in decoded(batch):
                     yield f"row {index}", value, problem
                     index += 1
@@ -316,14 +355,39 @@ def _read_parquet(path: Place) -> Read:
         raise unreadable(path, "parquet", exc) from None
 
 
-def _read_hub(hub: Hub, files: list[str]) -> Read:
+def hub_stream(hub: Hub) -> Any:
+    """The rows of a dataset of the hub, one by one, as the library `datasets` streams them.
+
+    Raises:
+        Exception: it is not installed, or finds no such dataset, network or right; there are a dozen types.
+    """
+    import datasets
+
+    return datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
+
+
+def shards(stream: Any, part: Part) -> Iterator[Any]:
+    """What a part of a hub dataset has of its stream, in order."""
+    each = (stream.shard(num_shards=stream.num_shards, index=index) for index in range(part.start, part.end))
+    return chain.from_iterable(each)
+
+
+def read_hub(hub: Hub, files: list[str], part: Part | None = None) -> Read:
+    """(where, value, problem) of each row of a hub dataset.
+
+    Args:
+        hub: the dataset.
+        files: its local form, for the message.
+        part: its shards; None for all.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     where = f"hub dataset {hub.id}"
     missing = f"; its local form, {', '.join(files)}, is not under data_root either" if files else ""
     try:
-        import datasets
-
-        stream = datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
-        for index, value in enumerate(stream):
+        stream = hub_stream(hub)
+        for index, value in enumerate(shards(stream, part) if part else stream, start=part.first if part else 0):
             yield f"{hub.split} row {index}", value, None
     except ImportError:
         raise UserError("needs the package datasets", where=where, fix="pip install datasets") from None

@@ -24,6 +24,7 @@ from pipelines.curation import ingest as module
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.ingest import Ingest
 from pipelines.curation.registry import load_sources
+from pipelines.datasets import parts as parts_module
 from pipelines.datasets import reading as reading_module
 from pipelines.datasets.readers import inputs
 from pipelines.datasets.reading import Reading, Survey, ingest_rows, read_rows, read_tables, survey, unconfirmed
@@ -232,6 +233,15 @@ def test_ingest_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     assert done["rows"] == len(made) == sum(line["in"] for line in done["ledger"].values())
     assert find_duplicates(rows.folder, tmp_path / "d.parquet", list(done["sources"])) >= 10
+
+    # In parts that are read apart: the same rows, ids, counts and claim.
+    monkeypatch.setattr(parts_module, "PART_BYTES", 1000)
+    apart = step(tmp_path).run(tmp_path / "apart")
+    assert read(apart.folder) == made
+    assert marker(apart) | {"seconds": done["seconds"]} == done
+    few = step(tmp_path, sample=25).run(tmp_path / "few")
+    monkeypatch.undo()
+    assert read(step(tmp_path, sample=25).run(tmp_path / "few, whole").folder) == read(few.folder)
 
     # Once done, it is not done again, and another config is refused.
     files = {path: path.stat().st_mtime_ns for path in rows.folder.iterdir()}
