@@ -1,7 +1,7 @@
 """One plan for reward and generator, or a segment each: time, and what a kill costs.
 
 The models are STAND-INS: actors that wait a fixed time a row and note it. All else is the real segment, with its
-blocks, its checkpoint and its ledger. The two ways are run undisturbed; then each is killed (SIGKILL, all its
+blocks, its checkpoint and its ledger. The two ways are run undisturbed, in turn; then each is killed (SIGKILL, all its
 processes) once the generator has done half of the rows, and resumed. Wasted rows are those that were done again.
 """
 
@@ -15,12 +15,14 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rounds import add_rounds, compared, interleaved
 
 from pipelines.config import load_config
 from pipelines.core import cluster
@@ -143,43 +145,57 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def measure(way: str, rows: int, folder: Path) -> dict[str, Any]:
-    """One way undisturbed, and killed and resumed."""
-    found: dict[str, Any] = {}
-    for name in ("undisturbed", "killed"):
-        own = folder / way / name
-        (own / "in").mkdir(parents=True)
-        ids = [f"row-{number:05d}" for number in range(rows)]
-        columns = {"row_id": ids, "source": ["made_up"] * rows, "status": ["ok"] * rows}
-        pq.write_table(pa.table(columns), own / "in" / "rows.parquet")
-        process = start(way, own)
-        if name == "killed":
-            while done(own, "generator") < rows / 2:
-                assert process.poll() is None, "it ended before it could be killed"
-                time.sleep(0.05)
-            kill(process)
-            process = start(way, own)
-        found[name] = result(process)
-        found[name]["wasted"] = {stage: done(own, stage) - rows for stage in WAIT}
-        print(way, name, found[name], flush=True)
+def measure(way: str, rows: int, folder: Path, killed: bool = False) -> dict[str, Any]:
+    """One way on rows of its own; or killed and resumed."""
+    (folder / "in").mkdir(parents=True)
+    ids = [f"row-{number:05d}" for number in range(rows)]
+    columns = {"row_id": ids, "source": ["made_up"] * rows, "status": ["ok"] * rows}
+    pq.write_table(pa.table(columns), folder / "in" / "rows.parquet")
+    process = start(way, folder)
+    if killed:
+        while done(folder, "generator") < rows / 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+        kill(process)
+        process = start(way, folder)
+    found = {**result(process), "wasted": {stage: done(folder, stage) - rows for stage in WAIT}}
+    print(way, "killed" if killed else "undisturbed", found, flush=True)
     return found
 
 
 def main() -> None:
     """Run both ways; print the result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=768)
+    parser.add_argument("--rows", type=int, default=384)
+    add_rounds(parser)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(work(options.child, options.folder)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = {way: measure(way, options.rows, Path(folder)) for way in ("apart", "one")}
-    ours, other = found["apart"]["undisturbed"]["seconds"], found["one"]["undisturbed"]["seconds"]
-    said = {"name": "streaming", "ours": ours, "baseline": other, "ratio": ours / other, "unit": "s, of one plan"}
-    print(json.dumps({**said, "rows": options.rows, "runs": found, "models": "stand-ins"}))
+    with tempfile.TemporaryDirectory() as name:
+        folder, numbers = Path(name), iter(range(1000))
+
+        def timed(way: str) -> dict[str, Any]:
+            return measure(way, options.rows, folder / f"{way}-{next(numbers)}")
+
+        found = interleaved({way: partial(timed, way) for way in ("apart", "one")}, options.rounds)
+        killed = {way: measure(way, options.rows, folder / f"{way}-killed", killed=True) for way in ("apart", "one")}
+    seconds = {way: [run["seconds"] for run in runs] for way, runs in found.items()}
+    print(
+        json.dumps(
+            {
+                "name": "streaming",
+                **compared(seconds["apart"], seconds["one"], less_is_better=True),
+                "unit": "s; ours: a segment each, baseline: one plan",
+                "rows": options.rows,
+                "runs": found,
+                "killed": killed,
+                "models": "stand-ins",
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

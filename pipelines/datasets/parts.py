@@ -12,9 +12,11 @@ from itertools import pairwise
 
 from pipelines.core import storage
 from pipelines.core.errors import unreadable
+from pipelines.datasets.hub_rows import hub_stream, read_hub
 from pipelines.datasets.json_records import count_range, lines_apart
-from pipelines.datasets.opened import binary, compression
-from pipelines.datasets.readers import Input, Part, hub_stream, read_hub, source_format
+from pipelines.datasets.opened import compression
+from pipelines.datasets.part import Part
+from pipelines.datasets.readers import Input, row_groups, source_format
 from pipelines.datasets.spec import DatasetSpec
 
 PART_BYTES = 64 * 2**20  # a few seconds of work; smaller files are a task each
@@ -94,18 +96,15 @@ def _file_parts(spec: DatasetSpec, source: Input, own: int, size: int) -> tuple[
 
 def _row_groups(source: Input, size: int) -> list[Part]:
     """Neighbouring row groups, of about `size` bytes together when unpacked."""
-    import pyarrow.parquet as pq
-
     assert source.path is not None
-    with binary(source.path) as raw, pq.ParquetFile(raw) as file:
-        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-        bounds, filled = [0], 0
-        for number, group in enumerate(groups):
-            if filled and filled + group.total_byte_size > size:
-                bounds.append(number)
-                filled = 0
-            filled += group.total_byte_size
-        rows = [group.num_rows for group in groups]
+    groups = row_groups(source.path)
+    bounds, filled = [0], 0
+    for number, (_, unpacked) in enumerate(groups):
+        if filled and filled + unpacked > size:
+            bounds.append(number)
+            filled = 0
+        filled += unpacked
+    rows = [count for count, _ in groups]
     return [
         Part(start, end, records=sum(rows[start:end]), first=sum(rows[:start]))
         for start, end in pairwise([*bounds, len(rows)])

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
@@ -20,8 +19,10 @@ from pipelines.datasets.arrow_values import decoded
 from pipelines.datasets.code import code
 from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
+from pipelines.datasets.hub_rows import read_hub
 from pipelines.datasets.json_records import Read, read_document, read_range, read_records
 from pipelines.datasets.opened import binary, plain_name
+from pipelines.datasets.part import Part
 from pipelines.datasets.sheets import read_sheets
 from pipelines.datasets.spec import DatasetSpec, FileFormat, Hub, RawRecord, Table, function
 
@@ -36,25 +37,6 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 PACKAGE = "package:"
 BATCH = 256  # rows read at once from a parquet file
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of an input, which a task reads by itself (`datasets/parts.py`).
-
-    Attributes:
-        start: first byte, row group or shard.
-        end: the one behind it.
-        records: in it; None where that is not known yet.
-        first: number of its first record in the whole input.
-        line: number of the first line that begins in it.
-    """
-
-    start: int
-    end: int
-    records: int | None = None
-    first: int = 0
-    line: int = 1
 
 
 @dataclass(frozen=True)
@@ -336,6 +318,15 @@ def _table_files(spec: DatasetSpec, side: Table, data_root: Place | None) -> lis
     return matches
 
 
+def row_groups(path: Place) -> list[tuple[int, int]]:
+    """Rows, and bytes when unpacked, of each row group of a parquet file, by its footer."""
+    import pyarrow.parquet as pq
+
+    with binary(path) as raw, pq.ParquetFile(raw) as file:
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        return [(group.num_rows, group.total_byte_size) for group in groups]
+
+
 def _read_parquet(path: Place, part: Part | None = None) -> Read:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -353,45 +344,3 @@ def _read_parquet(path: Place, part: Part | None = None) -> Read:
                     index += 1
     except pa.ArrowException as exc:
         raise unreadable(path, "parquet", exc) from None
-
-
-def hub_stream(hub: Hub) -> Any:
-    """The rows of a dataset of the hub, one by one, as the library `datasets` streams them.
-
-    Raises:
-        Exception: it is not installed, or finds no such dataset, network or right; there are a dozen types.
-    """
-    import datasets
-
-    return datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
-
-
-def shards(stream: Any, part: Part) -> Iterator[Any]:
-    """What a part of a hub dataset has of its stream, in order."""
-    each = (stream.shard(num_shards=stream.num_shards, index=index) for index in range(part.start, part.end))
-    return chain.from_iterable(each)
-
-
-def read_hub(hub: Hub, files: list[str], part: Part | None = None) -> Read:
-    """(where, value, problem) of each row of a hub dataset.
-
-    Args:
-        hub: the dataset.
-        files: its local form, for the message.
-        part: its shards; None for all.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    where = f"hub dataset {hub.id}"
-    missing = f"; its local form, {', '.join(files)}, is not under data_root either" if files else ""
-    try:
-        stream = hub_stream(hub)
-        for index, value in enumerate(shards(stream, part) if part else stream, start=part.first if part else 0):
-            yield f"{hub.split} row {index}", value, None
-    except ImportError:
-        raise UserError("needs the package datasets", where=where, fix="pip install datasets") from None
-    except Exception as exc:  # offline, unknown id, no access, bad config: datasets raises a dozen types
-        fix = "check the id and the network, or download its files and name them with `files`"
-        why = f"{type(exc).__name__}: {one_line(exc)}"
-        raise UserError(f"cannot be read ({why}){missing}", where=where, fix=fix) from None

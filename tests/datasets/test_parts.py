@@ -16,11 +16,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
+from pipelines.datasets import hub_rows
 from pipelines.datasets import parts as module
-from pipelines.datasets import readers
+from pipelines.datasets.part import Part
 from pipelines.datasets.parts import divide, measure, placed, shown
 from pipelines.datasets.preview import preview
-from pipelines.datasets.readers import Input, Part, inputs, read_input
+from pipelines.datasets.readers import Input, inputs, read_input
 from pipelines.datasets.reading import Reading, in_scope, read_rows, survey
 from pipelines.datasets.spec import DatasetSpec, RawRecord
 
@@ -160,8 +161,8 @@ def test_a_hub_dataset_is_read_by_its_shards(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "HUB_PARTS", 3)
     spec = DatasetSpec(**{**SOURCE, "files": [], "hub": {"id": str(tmp_path)}})
     assert spec.hub is not None
-    stream = readers.hub_stream(spec.hub)  # once: it takes a while
-    for each in (module, readers):
+    stream = hub_rows.hub_stream(spec.hub)  # once: it takes a while
+    for each in (module, hub_rows):
         monkeypatch.setattr(each, "hub_stream", lambda hub: stream)
     (source,) = inputs(spec, None)
     parts = in_parts(spec, source, 1)

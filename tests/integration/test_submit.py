@@ -104,7 +104,7 @@ def test_an_engine_that_cannot_start_is_one_line_and_a_stopped_job_goes_on(
     assert "error: the engine of model 'embedded' cannot start: To serve at least one request" in lines[-1]
     assert not any("Traceback" in line for line in lines)
 
-    # With another setting, what was done before stays. Stopped while its engine starts, the job goes on in the next one.
+    # With another setting, what was done before stays. Stopped while its engine starts, the job goes on in the next.
     claim = out / "work" / "synthesize" / "depends.json"
     before = claim.read_text()
     started = call(curate(out, options=("--submission-id", "first", "--no-wait")), cluster)
