@@ -178,6 +178,35 @@ def test_a_dry_run_opens_the_files_and_shows_their_rows(tmp_path: Path) -> None:
         Ingest(Run(tmp_path, data_root=tmp_path), [DatasetSpec(**SOURCE)]).describe()
 
 
+def test_inputs_are_counted_on_the_nodes_that_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    asked: list[dict[str, Any]] = []
+
+    class Here:
+        """A task of Ray that runs where it is called."""
+
+        def __init__(self, call: Any) -> None:
+            self.remote = call
+
+    def remote(**options: Any) -> Any:
+        asked.append(options)
+        return Here
+
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "get", lambda found: found)
+    monkeypatch.setattr(parts_module, "PART_BYTES", 500)
+    write(tmp_path, "a.jsonl", records(30))
+    options = ray.data.DataContext.get_current().execution_options
+    for labels in ({}, {"role": "reader"}):
+        monkeypatch.setattr(options, "label_selector", labels)
+        apart = reading_module.divided(readings(DatasetSpec(**SOURCE), tmp_path))
+        assert len(apart) > 2
+        assert sum(found.rows for found in reading_module.survey_all(apart, None)) == 30
+    selected = {"num_cpus": 1, "label_selector": {"role": "reader"}}
+    assert asked == [{"num_cpus": 1}, {"num_cpus": 1}, selected, selected]
+
+
 # With a cluster.
 
 
