@@ -48,8 +48,8 @@ def main() -> None:
         write_file(folder / "big.jsonl", options.mb * 10**6)
         size = (folder / "big.jsonl").stat().st_size
         numbers = iter(range(100))
-        read(folder, "warm", size)
         sizes = {"parts": parts.PART_BYTES, "one": size}
+        read(folder, "warm", size)
 
         def timed(way: str) -> tuple[int, float]:
             return read(folder, f"{way}-{next(numbers)}", sizes[way])
@@ -67,6 +67,7 @@ def main() -> None:
                 "unit": "s for the file; baseline: one task",
                 "mb": options.mb,
                 "rows": rows.pop(),
+                "parts": -(-size // sizes["parts"]),
                 "seconds": seconds,
             }
         )

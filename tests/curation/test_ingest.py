@@ -181,6 +181,7 @@ def test_a_dry_run_opens_the_files_and_shows_their_rows(tmp_path: Path) -> None:
 def test_inputs_are_counted_on_the_nodes_that_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
+    options = ray.data.DataContext.get_current().execution_options
     asked: list[dict[str, Any]] = []
 
     class Here:
@@ -197,7 +198,6 @@ def test_inputs_are_counted_on_the_nodes_that_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(ray, "get", lambda found: found)
     monkeypatch.setattr(parts_module, "PART_BYTES", 500)
     write(tmp_path, "a.jsonl", records(30))
-    options = ray.data.DataContext.get_current().execution_options
     for labels in ({}, {"role": "reader"}):
         monkeypatch.setattr(options, "label_selector", labels)
         apart = reading_module.divided(readings(DatasetSpec(**SOURCE), tmp_path))
