@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from pipelines.core import step, storage
-from pipelines.core.commits import CHECKPOINT, ROWS, heal
+from pipelines.core.commits import CHECKPOINT, ROWS, drop_doubles, heal
 from pipelines.core.errors import TooManyErrors, WorkersFailed
 from pipelines.core.journal import Journal
 from pipelines.core.ledger import (
@@ -135,6 +135,9 @@ class Segment:
             self._fill(folder, source, total)
         elif not total:
             storage.write_empty(rows, check_columns(storage.folder_schema(source), self.stages))
+        # Only where there are some: of 5.8 million ids it takes a while.
+        if storage.row_count(rows) > total and drop_doubles(folder, self.id_column):
+            say(f"{self.name}: workers of an earlier job wrote rows late; they are there once now")
         count_rows(rows, self.id_column)  # each id once
         entry = balance(self.name, rows_in, count_status(rows))
         check_error_share(self.name, entry, self.max_error_share, commonest_error(rows) if total else None)
@@ -176,7 +179,11 @@ class Segment:
                 if why := journal.stopped():
                     raise TooManyErrors(why) from None
                 raise
-            missing, failed = total - storage.row_count(folder / ROWS), journal.notes("gave_up")
+            failed = journal.notes("gave_up")
+            heal(folder)
+            if failed:
+                drop_doubles(folder, self.id_column)
+            missing = total - storage.row_count(folder / ROWS)
             if not failed or not missing:
                 break  # rows that are missing for another reason are for the ledger to find
             stuck = 0 if missing < left else stuck + 1

@@ -1,0 +1,25 @@
+"""Nodes removed and added at random, and drivers killed, through whole jobs: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .disturbed import curate
+from .storm import Storm
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_curation_in_a_storm_loses_no_row_and_doubles_none(own_ray: None, tmp_path: Path, seed: int) -> None:
+    import ray
+
+    ray.shutdown()  # of the modules before
+    storm = Storm(seed)
+    with storm.cluster() as cluster:
+        outcome = curate(storm, cluster, tmp_path, rows=800)
+    print(f"seed {seed}: {outcome}")
+    assert outcome.unharmed
+    assert outcome.kills["nodes"] >= 4 and outcome.kills["drivers"] >= 1
