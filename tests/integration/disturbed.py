@@ -71,16 +71,20 @@ def curate(storm: Storm, cluster: Any, folder: Path, rows: int, limit: float = 4
     Raises:
         AssertionError: the job failed by itself.
     """
-    source = examples(folder / "in", rows)
+    examples(folder / "in", rows)
     with storm.raging(cluster):
         command = ["-m", "tests.integration.storm_jobs", "curate", str(folder), cluster.address]
         storm.drive(command, folder / "log", limit)
-    written = folder / "work" / "curation" / "rows"
-    wanted = curated(storage.read_table(source).to_pylist())
-    outcome = compared(storage.read_table(written).to_pylist(), wanted, "row_id")
+    return settled(folder, storm.kills)
+
+
+def settled(folder: Path, kills: Counter[str] | None = None) -> Outcome:
+    """What became of a curation of `storm_jobs`, against what its rows must be."""
+    source, written = storage.read_table(folder / "in"), folder / "work" / "curation" / "rows"
+    outcome = compared(storage.read_table(written).to_pylist(), curated(source.to_pylist()), "row_id")
     entry = ledger_of(Rows(written, ""))["s"]
-    assert entry["in"] == rows == entry["ok"] + entry["filtered"] + entry["error"]
-    return Outcome(**outcome, **work_again(folder / "notes"), kills=storm.kills)
+    assert entry["in"] == source.num_rows == entry["ok"] + entry["filtered"] + entry["error"]
+    return Outcome(**outcome, **work_again(folder / "notes"), kills=kills or Counter())
 
 
 def curated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

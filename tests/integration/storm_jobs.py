@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure
+from pipelines.core.placement import Placement
 from pipelines.core.records import Row
 from pipelines.core.segment import Rows, Segment
 from pipelines.core.stage import Filter, PooledStage, Stage
@@ -120,7 +121,22 @@ def curate(folder: Path) -> None:
     curation(folder / "notes").run(folder / "work", Rows(folder / "in", ""))
 
 
-JOBS = {"curate": curate}
+ROLE = "openselene/role"
+
+
+def curate_by_role(folder: Path) -> None:
+    """The same, on nodes by role, as `cluster.yaml` has them."""
+    from pipelines.core.cluster import place_readers
+
+    place_readers({ROLE: "reader"})
+    segment = curation(folder / "notes")
+    for stage in segment.stages:
+        if isinstance(stage, PooledStage):
+            stage.placement, stage.num_cpus = Placement(labels={ROLE: "engine"}), 1.0
+    segment.run(folder / "work", Rows(folder / "in", ""))
+
+
+JOBS = {"curate": curate, "curate_by_role": curate_by_role}
 
 
 def main(job: str, folder: str, address: str) -> None:
