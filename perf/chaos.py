@@ -18,33 +18,41 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
+JOBS = ("curate", "benchmark", "training")
+
+
 def main() -> None:
     """Disturb jobs until there were enough kills; print the result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="of nodes and drivers, over all jobs")
     parser.add_argument("--seed", type=int, default=0, help="of the first job; the next ones follow")
     parser.add_argument("--rows", type=int, default=800, help="of a curation")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=["curate"], help="in turn")
     options = parser.parse_args()
     sys.path.append(str(ROOT))
-    print(json.dumps({"name": "chaos", **disturb(options.kills, options.seed, options.rows)}))
+    print(json.dumps({"name": "chaos", **disturb(options)}))
 
 
-def disturb(kills: int, seed: int, rows: int) -> dict[str, Any]:
+def disturb(options: argparse.Namespace) -> dict[str, Any]:
     """Job after job, each with a seed of its own; the sums."""
-    from tests.integration.disturbed import Outcome, curate
-    from tests.integration.storm import Storm
+    from tests.integration import disturbed
+    from tests.integration.storm import Storm, training_storm
 
-    outcomes: list[Outcome] = []
-    start = time.monotonic()
+    outcomes: list[disturbed.Outcome] = []
+    start, seed = time.monotonic(), options.seed
     with tempfile.TemporaryDirectory(prefix="os-") as folder:
         os.environ["RAY_TMPDIR"] = folder
-        while sum(one.kills.total() for one in outcomes) < kills:
-            storm = Storm(seed + len(outcomes))
-            out = Path(folder) / f"seed-{storm.seed}"
+        while sum(one.kills.total() for one in outcomes) < options.kills:
+            job, own = options.jobs[len(outcomes) % len(options.jobs)], seed + len(outcomes)
+            storm = training_storm(own) if job == "training" else Storm(own)
+            out = Path(folder) / f"seed-{own}"
             out.mkdir()
             with storm.cluster() as cluster:
-                outcomes.append(curate(storm, cluster, out, rows))
-            print(f"seed {storm.seed}: {outcomes[-1]}, {time.monotonic() - start:.0f} s", flush=True)
+                if job == "curate":
+                    outcomes.append(disturbed.curate(storm, cluster, out, options.rows))
+                else:
+                    outcomes.append(getattr(disturbed, job)(storm, cluster, out))
+            print(f"{job}, seed {own}: {outcomes[-1]}, {time.monotonic() - start:.0f} s", flush=True)
     begun, again = (sum(getattr(one, name) for one in outcomes) for name in ("begun", "again"))
     return {
         "kills": sum(one.kills.total() for one in outcomes),
@@ -58,6 +66,7 @@ def disturb(kills: int, seed: int, rows: int) -> dict[str, Any]:
         "ratio": 1 - again / begun,
         "unit": "share of the rows begun by stages that were begun for the first time",
         "wasted": again / begun,
+        "seconds": round(time.monotonic() - start),
         "models": "stand-ins",
     }
 

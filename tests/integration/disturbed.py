@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +89,90 @@ def settled(folder: Path, kills: Counter[str] | None = None) -> Outcome:
     entry = ledger_of(Rows(written, ""))["s"]
     assert entry["in"] == source.num_rows == entry["ok"] + entry["filtered"] + entry["error"]
     return Outcome(**outcome, **work_again(folder / "notes"), kills=kills or Counter())
+
+
+def benchmark(storm: Storm, cluster: Any, folder: Path, limit: float = 400.0) -> Outcome:
+    """The benchmark job: every judgment and every figure against those of a run without a storm.
+
+    Raises:
+        AssertionError: the job failed by itself.
+    """
+    calm, wild = folder / "calm", folder / "wild"
+    command = ["-m", "tests.integration.storm_jobs", "benchmark"]
+    for own in (calm, wild):
+        own.mkdir()
+    replace(storm, lives=None).drive([*command, str(calm), cluster.address], calm / "log", limit)
+    with storm.raging(cluster):
+        storm.drive([*command, str(wild), cluster.address], wild / "log", limit)
+    found, wanted = (
+        storage.read_table(own / "run" / "benchmark" / "judgments" / "base.parquet").to_pylist() for own in (wild, calm)
+    )
+    figures = [storage.read_json(own / "run" / "benchmark" / "results.json") for own in (wild, calm)]
+    assert figures[0] == figures[1]
+    return Outcome(**compared(found, wanted, "judgment_id"), **work_again(wild / "notes"), kills=storm.kills)
+
+
+def training(storm: Storm, cluster: Any, folder: Path, limit: float = 400.0) -> Outcome:
+    """An elastic training: its steps against those of a run without a storm, and every weight within rounding.
+
+    A step here is a row of the outcome; `again` are those that the log shows to have been rewound.
+
+    Raises:
+        AssertionError: the job failed by itself, or a weight differs.
+    """
+    from safetensors.torch import load_file
+
+    from tests.training.tiny import pair_rows, write_model, write_pairs
+
+    command = ["-m", "tests.integration.storm_jobs", "training"]
+    calm, wild = folder / "calm", folder / "wild"
+    for own in (calm, wild):
+        write_model(own / "base")
+        write_pairs(own / "pairs", pair_rows(48), group=20)
+    replace(storm, lives=None).drive([*command, str(calm), cluster.address], calm / "log", limit)
+    log = wild / "run" / "train" / "metrics.jsonl"
+    with storm.raging(cluster), rewound(log) as again:
+        storm.drive([*command, str(wild), cluster.address], wild / "log", limit)
+    ours, theirs = (load_file(own / "run" / "model" / "model.safetensors") for own in (wild, calm))
+    apart = max(float((ours[name] - theirs[name]).abs().max()) for name in theirs)
+    print(f"weights differ by at most {apart:.1e}")
+    assert ours.keys() == theirs.keys() and apart < WEIGHTS_APART
+    found, wanted = (steps_of(own / "run" / "train" / "metrics.jsonl") for own in (wild, calm))
+    outcome = compared([{"step": step} for step in found], [{"step": step} for step in wanted], "step")
+    return Outcome(**outcome, begun=len(found) + sum(again), again=sum(again), kills=storm.kills)
+
+
+WEIGHTS_APART = 1e-4  # of float32 weights: sums over one worker and over two round differently, step after step
+
+
+def steps_of(log: Path) -> list[int]:
+    """The steps that a training's log has lines of."""
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@contextmanager
+def rewound(log: Path) -> Iterator[list[int]]:
+    """How many steps were taken back each time, as the log shows while the block runs."""
+    over, again = threading.Event(), list[int]()
+
+    def watch() -> None:
+        last = 0
+        while not over.wait(0.2):
+            try:
+                now = max(steps_of(log), default=0)
+            except ValueError:  # a line that is being written
+                continue
+            if now < last:
+                again.append(last - now)
+            last = now
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield again
+    finally:
+        over.set()
+        thread.join()
 
 
 def curated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -113,3 +113,8 @@ class Storm:
                 continue
             assert code == 0, f"the driver ended with {code}:\n{log.read_text()[-5000:]}"
             return
+
+
+def training_storm(seed: int) -> Storm:
+    """A storm that leaves a training the time to start: workers import torch for as long as other jobs' nodes live."""
+    return Storm(seed, nodes=2, every=(20.0, 35.0), lives=(50.0, 80.0))

@@ -6,22 +6,26 @@ Their models are STAND-INS that wait a fixed time; stages, segments, journal, co
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
-from pipelines.core.determinism import digest
+from pipelines.core.determinism import choose, digest
 from pipelines.core.errors import RowFailure
 from pipelines.core.placement import Placement
 from pipelines.core.records import Row
 from pipelines.core.segment import Rows, Segment
 from pipelines.core.stage import Filter, PooledStage, Stage
-from pipelines.engines.llm.ask import Ask
+from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep, StepStage
+from pipelines.engines.llm.vllm_stage import PromptStage
 
+from .conftest import LOCAL
 from .faults import note
 
 BLOCK = 8
@@ -136,7 +140,66 @@ def curate_by_role(folder: Path) -> None:
     segment.run(folder / "work", Rows(folder / "in", ""))
 
 
-JOBS = {"curate": curate, "curate_by_role": curate_by_role}
+def training(folder: Path) -> None:
+    """FOLDER/base and FOLDER/pairs -> FOLDER/run/model: elastic, one or two workers, a tiny model in float32."""
+    from pipelines.core.run import Run
+    from pipelines.training.config import TrainConfig
+    from pipelines.training.train import train
+
+    values: dict[str, Any] = {"model": str(folder / "base"), "batch_size": 4, "bin_tokens": 200, "max_length": 256}
+    values |= {"learning_rate": 2e-3, "epochs": 40, "precision": "float32", "checkpoint_steps": 10, "trackers": []}
+    values |= {"workers": 2, "min_workers": 1, "cpus_per_worker": 2, "max_failures": 1000}
+    train(TrainConfig.model_validate(values), folder / "pairs", Run(folder / "run"))
+
+
+class Asked(PromptStep):
+    """Notes that a judgment is begun."""
+
+    name = "asked"
+    reads = ("judgment_id",)
+
+    def __init__(self, notes: Path) -> None:
+        self.notes = notes
+
+    async def run(self, row: Row, ask: Ask) -> None:
+        note(self.notes / self.name, [row["judgment_id"]])
+
+
+class StandInJudge(PromptStage):
+    """Answers after a fixed time with a verdict that depends on the prompt alone. Not a model."""
+
+    def connect(self) -> Ask:
+        async def ask(prompt: str, **_: Any) -> Answer:
+            await asyncio.sleep(LATENCY_S)
+            verdicts = re.findall(r"\b(?:[A-Z]\w*|\d)\b", prompt.rpartition("Result: <")[2])
+            text = f"Result: {choose(verdicts, 0, 'stand-in', prompt)}"
+            return Answer(text=text, prompt_tokens=300, output_tokens=4, seconds=LATENCY_S)
+
+        return cast("Ask", ask)
+
+
+def benchmark(folder: Path) -> None:
+    """The benchmark job of the packaged default, whole, with a stand-in for its engine -> FOLDER/run/benchmark."""
+    from pipelines.config import load_config
+    from pipelines.evaluation import job
+
+    engine = "{engines: [1, 3], num_cpus: 0.5, batch_size: 4, concurrent_batches: 2, max_model_len: 1024}"
+    settings = [f"out_dir={folder / 'run'}", "evaluation.rows_per_block=4", f"evaluation.engine={engine}"]
+    config = load_config(LOCAL, settings)
+    own = job.judge_segment
+
+    def with_stand_in(*given: Any) -> Segment:
+        segment = own(*given)
+        (*before, stage) = segment.stages
+        assert isinstance(stage, PromptStage)
+        steps = [Asked(folder / "notes"), *stage.steps]
+        return replace(segment, stages=[*before, StandInJudge("judge", stage.engine, steps)])
+
+    job.judge_segment = with_stand_in
+    job.evaluate(config.run, config.evaluation, config.train.model)
+
+
+JOBS = {"curate": curate, "curate_by_role": curate_by_role, "training": training, "benchmark": benchmark}
 
 
 def main(job: str, folder: str, address: str) -> None:

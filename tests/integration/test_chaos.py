@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .disturbed import curate
-from .storm import Storm
+from .disturbed import benchmark, curate, training
+from .storm import Storm, training_storm
 
 
 @pytest.mark.slow
@@ -23,3 +23,31 @@ def test_a_curation_in_a_storm_loses_no_row_and_doubles_none(own_ray: None, tmp_
     print(f"seed {seed}: {outcome}")
     assert outcome.unharmed
     assert outcome.kills["nodes"] >= 4 and outcome.kills["drivers"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_benchmark_in_a_storm_gives_the_same_verdicts_and_figures(own_ray: None, tmp_path: Path) -> None:
+    import ray
+
+    ray.shutdown()
+    storm = Storm(2)
+    with storm.cluster() as cluster:
+        outcome = benchmark(storm, cluster, tmp_path)
+    print(f"seed 2: {outcome}")
+    assert outcome.unharmed
+    assert outcome.kills["nodes"] >= 2 and outcome.kills["drivers"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_training_in_a_storm_gives_the_same_weights(own_ray: None, tmp_path: Path) -> None:
+    import ray
+
+    ray.shutdown()
+    storm = training_storm(3)
+    with storm.cluster() as cluster:
+        outcome = training(storm, cluster, tmp_path)
+    print(f"seed 3: {outcome}")
+    assert outcome.unharmed
+    assert outcome.kills["nodes"] >= 2 and outcome.kills["drivers"] >= 1
