@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from pipelines.core import ray_internals, storage
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, unshared
 from pipelines.core.progress import say
 from pipelines.core.storage import Place
 from pipelines.core.yaml_model import Strict
@@ -81,12 +81,22 @@ def check_shared(folder: Path) -> None:
         look = ray.remote(num_cpus=0)(storage.exists)
         own = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
         seen = {node: look.options(scheduling_strategy=on).remote(note) for node, on in own.items()}
-        blind = [nodes[node] for node, found in seen.items() if not ray.get(found)]
+        blind = [nodes[node] for node, found in seen.items() if not _told(found)]
     finally:
         storage.remove(note)
     if blind:
-        fix = "name a folder that all nodes mount, or a URL such as s3://bucket/run"
-        raise UserError(f"node {blind[0]} does not see this folder", where=f"out_dir {folder}", fix=fix)
+        raise unshared(blind[0], f"out_dir {folder}")
+
+
+def _told(found: Any) -> bool:
+    """What a node says; True of one that has gone meanwhile, as spot machines do."""
+    import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
+
+    try:
+        return bool(ray.get(found))
+    except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+        return True
 
 
 def _join(config: RayConfig) -> None:

@@ -12,6 +12,7 @@ which node it was left, and those of lost nodes do not count, unless there are `
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 import traceback
@@ -25,7 +26,7 @@ import pyarrow as pa
 
 from pipelines.core import storage
 from pipelines.core.determinism import digest
-from pipelines.core.errors import RowFailure, SegmentStopped, UserError
+from pipelines.core.errors import RowFailure, SegmentStopped, UserError, unshared
 from pipelines.core.records import OK, Row, failure
 from pipelines.core.storage import Place
 
@@ -107,7 +108,9 @@ class Worker:
         self.starts: list[Place] = []  # of the actor's processes since one of them finished something
         self.fruitless = False  # there were too many
         self.idle = False  # the others have no work
-        if journal and self.actor:
+        # A node that came after the job had asked all nodes: the folder there is another one, or none.
+        self.blind = bool(journal) and _is_blind(journal.folder.parent)
+        if journal and self.actor and not self.blind:
             mine = f"{self.actor}.start.{_node_id()}.{uuid.uuid4().hex}"
             storage.write_text(journal.folder / "starts" / mine, "")
             self.starts = journal.notes("starts", f"{self.actor}.")
@@ -138,7 +141,10 @@ class Worker:
 
         Raises:
             SegmentStopped: the step is to stop.
+            UserError: this node does not see the run's folder.
         """
+        if self.journal and self.blind:
+            raise unshared(socket.gethostname(), str(self.journal.folder.parent))
         live = [i for i, row in enumerate(rows) if row["status"] == OK]
         if self.journal is None:
             yield Part([rows[i] for i in live])
@@ -267,6 +273,10 @@ class Worker:
         """A row that a process of the step has done: one that ends under it is at fault itself."""
         assert self.journal is not None
         return self.journal.folder / "proof.parquet"
+
+
+def _is_blind(folder: Place) -> bool:
+    return storage.is_local(folder) and not storage.exists(folder)
 
 
 def _node_of(note: Place) -> str:

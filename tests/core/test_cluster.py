@@ -87,6 +87,19 @@ def test_a_folder_that_a_node_does_not_see_is_refused(monkeypatch: pytest.Monkey
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_node_that_goes_while_it_is_asked_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import ray
+
+    def get(found: bool) -> bool:
+        if not found:
+            raise ray.exceptions.NodeDiedError("it is gone")
+        return found
+
+    nodes(monkeypatch, {"b2" * 28})
+    monkeypatch.setattr(ray, "get", get)
+    check_shared(tmp_path / "out")
+
+
 def test_ray_tries_again_after_what_passes_by_itself() -> None:
     import ray
     from ray._common.retry import matches_error

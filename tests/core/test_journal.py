@@ -187,6 +187,12 @@ def test_a_first_failure_to_set_up_may_be_the_config_s_and_a_device_s_is_tried_a
         Worker(journal, ["stage"], actor=True).setup_failed(ValueError("no such argument"))
 
 
+def test_a_node_that_does_not_see_the_run_s_folder_ends_the_job_before_it_writes_anything(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not see this folder"):
+        life(Journal(tmp_path / "work" / "journal"), rows(0), set())
+    assert not list(tmp_path.iterdir())
+
+
 def test_workers_stop_before_their_next_rows(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.stop("enough")

@@ -211,7 +211,7 @@ def main(job: str, folder: str, address: str) -> None:
 
     from . import faults
 
-    connect(RayConfig(address=address))
+    connect(RayConfig(address=address), Path(folder))
     for module in (sys.modules[__name__], faults):  # workers need not be able to import these files
         ray.cloudpickle.register_pickle_by_value(module)
     with held(Path(folder) / "lock"):
