@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
+from rounds import add_rounds, compared, interleaved
 from synthesis import Began, Ended, critique_config, write_rows
 
 from pipelines.core import storage
@@ -85,7 +88,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=80, help="a node")
     parser.add_argument("--latency", type=float, default=LATENCY_S, help="of a stand-in's answer, in seconds")
     parser.add_argument("--block", type=int, default=4, help="rows of a block")
-    parser.add_argument("--keep", type=Path, help="a JSON file with the sizes measured before, to go on from")
+    add_rounds(parser)
+    parser.add_argument("--keep", type=Path, help="a JSON file of what was measured before, to which this is added")
     parser.add_argument("--plot", type=Path, help="an SVG to draw")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -93,7 +97,8 @@ def main() -> None:
         print(json.dumps(measure(**json.loads(options.child))))
         return
     found = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else []
-    for nodes in options.nodes:
+
+    def run(nodes: int) -> None:
         given = {"nodes": nodes, "way": options.way, "rows": options.rows}
         given |= {"latency": options.latency, "block": options.block}
         command = [sys.executable, __file__, "--child", json.dumps(given)]
@@ -102,24 +107,36 @@ def main() -> None:
         print(found[-1], flush=True)
         if options.keep:
             options.keep.write_text(json.dumps(found, indent=1))
-    points = [one for one in found if one["way"] == options.way]
+
+    interleaved({str(nodes): partial(run, nodes) for nodes in options.nodes}, options.rounds)
+    runs = [one for one in found if (one["way"], one["rows_per_block"]) == (options.way, options.block)]
     if options.plot:
-        draw(points, options.plot)
-    print(json.dumps({"name": "scaling", **summary(points), "bar": BAR, "models": "stand-ins", "runs": found}))
+        draw(runs, options.plot)
+    print(json.dumps({"name": "scaling", **summary(runs), "bar": BAR, "models": "stand-ins", "runs": runs}))
 
 
-def summary(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Efficiency by size; `ratio` is that of the largest."""
-    (one, *_), largest = (sorted(points, key=lambda point: point["nodes"])), max(point["nodes"] for point in points)
-    each = {point["nodes"]: point["rows_per_s"] / point["nodes"] for point in points}
-    efficiency = {str(nodes): rate / each[one["nodes"]] for nodes, rate in sorted(each.items())}
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The largest size against the smallest, round by round; and the median efficiency of each size."""
+    each = by_size(runs, lambda run: run["rows_per_s"] / run["nodes"])
+    smallest, largest = min(each), max(each)
+    rounds = min(len(each[smallest]), len(each[largest]))
+    one = statistics.median(each[smallest])
+    driver = by_size(runs, lambda run: run["cpu_s"].get("driver", 0.0) / run["rows"])
     return {
-        "ratio": efficiency[str(largest)],
-        "nodes": largest,
-        "efficiency": efficiency,
-        "unit": "throughput of n nodes over n times that of one",
-        "driver_cpu_s_per_node": {str(p["nodes"]): p["cpu_s"].get("driver", 0) / p["nodes"] for p in points},
+        **compared(each[largest][:rounds], each[smallest][:rounds]),
+        "nodes": [smallest, largest],
+        "unit": "rows/s of a node",
+        "efficiency": {nodes: statistics.median(rates) / one for nodes, rates in each.items()},
+        "driver_cpu_ms_per_row": {nodes: 1000 * statistics.median(spent) for nodes, spent in driver.items()},
     }
+
+
+def by_size(runs: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float]) -> dict[int, list[float]]:
+    """A figure of each run, by the number of nodes."""
+    found: dict[int, list[float]] = {}
+    for run in sorted(runs, key=lambda run: int(run["nodes"])):
+        found.setdefault(run["nodes"], []).append(figure(run))
+    return found
 
 
 def measure(nodes: int, way: str, rows: int, latency: float, block: int) -> dict[str, Any]:
@@ -241,7 +258,7 @@ def kind_of(line: str) -> str:
     return next((kind for name, kind in KINDS.items() if name in line), "others")
 
 
-def draw(points: list[dict[str, Any]], path: Path) -> None:
+def draw(runs: list[dict[str, Any]], path: Path) -> None:
     """Rows a second over nodes, with the straight line of perfect scaling."""
     import matplotlib as mpl
 
@@ -249,11 +266,11 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "openselene"  # the same figures make the same file
-    points = sorted(points, key=lambda point: point["nodes"])
-    nodes = [point["nodes"] for point in points]
+    rates = {nodes: statistics.median(found) for nodes, found in by_size(runs, lambda run: run["rows_per_s"]).items()}
+    nodes, first = list(rates), min(rates)
     figure, axes = plt.subplots(figsize=(5, 3.4))
-    axes.plot(nodes, [n * points[0]["rows_per_s"] / nodes[0] for n in nodes], "--", color="gray", label="perfect")
-    axes.plot(nodes, [point["rows_per_s"] for point in points], "o-", label="measured")
+    axes.plot(nodes, [n * rates[first] / first for n in nodes], "--", color="gray", label="perfect")
+    axes.plot(nodes, list(rates.values()), "o-", label="measured")
     axes.set(xscale="log", yscale="log", xlabel="simulated nodes", ylabel="rows/s", xticks=nodes, xticklabels=nodes)
     axes.minorticks_off()
     axes.legend(frameon=False)

@@ -109,7 +109,7 @@ class Worker:
         self.fruitless = False  # there were too many
         self.idle = False  # the others have no work
         # A node that came after the job had asked all nodes: the folder there is another one, or none.
-        self.blind = bool(journal) and _is_blind(journal.folder.parent)
+        self.blind = journal is not None and _is_blind(journal.folder.parent)
         if journal and self.actor and not self.blind:
             mine = f"{self.actor}.start.{_node_id()}.{uuid.uuid4().hex}"
             storage.write_text(journal.folder / "starts" / mine, "")
