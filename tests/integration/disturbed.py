@@ -15,8 +15,10 @@ from pipelines.core import storage
 from pipelines.core.segment import Rows, ledger_of
 
 from .faults import calls, examples
-from .storm import Storm
+from .storm import CALM, Storm
 from .storm_jobs import curation
+
+JOBS = ("-m", "tests.integration.storm_jobs")
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,7 @@ def curate(storm: Storm, cluster: Any, folder: Path, rows: int, limit: float = 4
         AssertionError: the job failed by itself.
     """
     examples(folder / "in", rows)
-    with storm.raging(cluster):
-        command = ["-m", "tests.integration.storm_jobs", "curate", str(folder), cluster.address]
-        storm.drive(command, folder / "log", limit)
+    storm.disturb(cluster, [*JOBS, "curate", str(folder), cluster.address], folder / "log", limit)
     return settled(folder, storm.kills)
 
 
@@ -98,12 +98,10 @@ def benchmark(storm: Storm, cluster: Any, folder: Path, limit: float = 400.0) ->
         AssertionError: the job failed by itself.
     """
     calm, wild = folder / "calm", folder / "wild"
-    command = ["-m", "tests.integration.storm_jobs", "benchmark"]
     for own in (calm, wild):
         own.mkdir()
-    replace(storm, lives=None).drive([*command, str(calm), cluster.address], calm / "log", limit)
-    with storm.raging(cluster):
-        storm.drive([*command, str(wild), cluster.address], wild / "log", limit)
+    for own, weather in ((calm, replace(storm, every=CALM, lives=None)), (wild, storm)):
+        weather.disturb(cluster, [*JOBS, "benchmark", str(own), cluster.address], own / "log", limit)
     found, wanted = (
         storage.read_table(own / "run" / "benchmark" / "judgments" / "base.parquet").to_pylist() for own in (wild, calm)
     )
@@ -124,15 +122,13 @@ def training(storm: Storm, cluster: Any, folder: Path, limit: float = 400.0) -> 
 
     from tests.training.tiny import pair_rows, write_model, write_pairs
 
-    command = ["-m", "tests.integration.storm_jobs", "training"]
     calm, wild = folder / "calm", folder / "wild"
     for own in (calm, wild):
         write_model(own / "base")
         write_pairs(own / "pairs", pair_rows(48), group=20)
-    replace(storm, lives=None).drive([*command, str(calm), cluster.address], calm / "log", limit)
-    log = wild / "run" / "train" / "metrics.jsonl"
-    with storm.raging(cluster), rewound(log) as again:
-        storm.drive([*command, str(wild), cluster.address], wild / "log", limit)
+    with rewound(wild / "run" / "train" / "metrics.jsonl") as again:
+        for own, weather in ((calm, replace(storm, every=CALM, lives=None)), (wild, storm)):
+            weather.disturb(cluster, [*JOBS, "training", str(own), cluster.address], own / "log", limit)
     ours, theirs = (load_file(own / "run" / "model" / "model.safetensors") for own in (wild, calm))
     apart = max(float((ours[name] - theirs[name]).abs().max()) for name in theirs)
     print(f"weights differ by at most {apart:.1e}")

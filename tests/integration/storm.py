@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -66,53 +64,61 @@ class Storm:
                 if value is not None:
                     os.environ[name] = value
 
-    @contextmanager
-    def raging(self, cluster: Any) -> Iterator[None]:
-        """Take nodes away and bring new ones, as long as the block runs; one always stays."""
-        over, draw = threading.Event(), random.Random(self.seed)
+    def disturb(self, cluster: Any, command: Sequence[str], log: Path, limit: float = 400.0) -> None:
+        """Run a driver to its end in the storm: killed, the same command again at once; one node always stays.
 
-        def rage() -> None:
-            while not over.wait(draw.uniform(*self.every)):
-                # Ray's set of nodes has no order of its own: without one the seed would decide nothing.
-                nodes = sorted(cluster.worker_nodes, key=lambda node: node.unique_id)
-                leaving = draw.randint(1, len(nodes) - 1) if len(nodes) > 1 and draw.random() < 0.7 else 0
-                for node in draw.sample(nodes, min(leaving, 2)):
-                    cluster.remove_node(node, allow_graceful=False)
-                    self.kills["nodes"] += 1
-                while len(cluster.worker_nodes) < self.nodes and draw.random() < 0.7:
-                    cluster.add_node(num_cpus=self.cpus, wait=False, **QUIET)
-
-        thread = threading.Thread(target=rage, name="storm", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def drive(self, command: Sequence[str], log: Path, limit: float = 600.0) -> None:
-        """Run a driver to its end, however often it is killed: each time the same command again, at once.
+        Ray starts nodes in the main thread only, so everything happens in one loop.
 
         Raises:
-            AssertionError: it failed by itself, or is not done in `limit` seconds.
+            AssertionError: the driver failed by itself, or is not done in `limit` seconds.
         """
-        draw, deadline = random.Random(f"driver {self.seed}"), time.monotonic() + limit
-        while True:
-            with log.open("ab") as file:
-                driver = subprocess.Popen(
-                    [sys.executable, *command], cwd=ROOT, stdout=file, stderr=file, start_new_session=True
-                )
-            left = max(deadline - time.monotonic(), 0.1)
-            try:
-                code = driver.wait(min(draw.uniform(*self.lives), left) if self.lives else left)
-            except subprocess.TimeoutExpired:
-                os.kill(driver.pid, signal.SIGKILL)
+        draw, began = random.Random(self.seed), time.monotonic()
+        gust = began + draw.uniform(*self.every)
+        driver, end = None, began
+        try:
+            while True:
+                if driver is None:
+                    driver = start(command, log)
+                    end = time.monotonic() + draw.uniform(*self.lives) if self.lives else began + limit
+                now = time.monotonic()
+                if (code := driver.poll()) is not None:
+                    assert code == 0, f"the driver ended with {code}:\n{log.read_text()[-5000:]}"
+                    return
+                assert now < began + limit, f"not done after {limit:.0f} s:\n{log.read_text()[-3000:]}"
+                if now > end:
+                    driver.kill()
+                    driver.wait()
+                    driver = None
+                    self.kills["drivers"] += 1
+                elif now > gust:
+                    self.gust(cluster, draw)
+                    gust = time.monotonic() + draw.uniform(*self.every)
+                else:
+                    time.sleep(0.1)
+        finally:
+            if driver is not None and driver.poll() is None:
+                driver.kill()
                 driver.wait()
-                assert time.monotonic() < deadline, f"not done after {limit:.0f} s:\n{log.read_text()[-3000:]}"
-                self.kills["drivers"] += 1
-                continue
-            assert code == 0, f"the driver ended with {code}:\n{log.read_text()[-5000:]}"
-            return
+
+    def gust(self, cluster: Any, draw: random.Random) -> None:
+        """Take one or two nodes away, or none, and bring new ones, or not."""
+        # Ray's set of nodes has no order of its own: without one the seed would decide nothing.
+        nodes = sorted(cluster.worker_nodes, key=lambda node: str(node.unique_id))
+        leaving = draw.randint(1, min(2, len(nodes) - 1)) if len(nodes) > 1 and draw.random() < 0.8 else 0
+        for node in draw.sample(nodes, leaving):
+            cluster.remove_node(node, allow_graceful=False)
+            self.kills["nodes"] += 1
+        while len(cluster.worker_nodes) < self.nodes and draw.random() < 0.8:
+            cluster.add_node(num_cpus=self.cpus, wait=False, **QUIET)
+
+
+def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """A driver, which writes into a log."""
+    with log.open("ab") as file:
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+
+
+CALM = (float("inf"), float("inf"))  # `every` of a storm in which nothing happens
 
 
 def training_storm(seed: int) -> Storm:
