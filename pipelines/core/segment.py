@@ -29,7 +29,7 @@ from pipelines.core.storage import Place
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-LIGHT = {"num_cpus": Stage.num_cpus}  # what reading and writing ask for
+LIGHT = Stage.num_cpus  # CPUs that reading and writing ask for
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Segment:
         try:
             # Ray would ask for a whole CPU, which pools that have grown leave nobody on a small cluster: all rows would
             # be computed before the first one is safe.
-            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS, ray_remote_args=dict(LIGHT))
+            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS, ray_remote_args={"num_cpus": LIGHT})
         finally:
             context.checkpoint_config = previous
 
@@ -225,9 +225,8 @@ class Segment:
 
         schema = storage.folder_schema(source)
         path, system = storage.for_ray(source)
-        dataset = ray.data.read_parquet(path, filesystem=system, ray_remote_args=dict(LIGHT)).filter(
-            expr=col("status") == "ok"
-        )
+        dataset = ray.data.read_parquet(path, filesystem=system, num_cpus=LIGHT)
+        dataset = dataset.filter(expr=col("status") == "ok")
         # Ray merges small files into one read task: without this one actor would work alone, and the
         # checkpoint would commit only at the very end.
         dataset = dataset.repartition(target_num_rows_per_block=self.rows_per_block)

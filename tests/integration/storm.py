@@ -42,7 +42,7 @@ class Storm:
     nodes: int = 3
     cpus: int = 2
     every: tuple[float, float] = (3.0, 7.0)
-    lives: tuple[float, float] | None = (12.0, 25.0)
+    lives: tuple[float, float] | None = (15.0, 30.0)
     kills: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
