@@ -24,6 +24,10 @@ QUIET = {
     # A warning of Ray's own about a default that changes; nothing a user of ours can act on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# What a stream has asked of a cluster stays its own until it takes that back, which a killed driver never does: the job
+# that goes on in its place would have half of the cluster, and after a few kills none of it, for Ray's three minutes. A
+# living one asks again every ten seconds.
+SOON = {"RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30"}
 # For a cluster of this one machine. Ray Data reads the footers of parquet files in 16 processes of its own, which pays
 # for thousands of files far away; here starting them takes longer than all else a small segment does.
 LOCAL = {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
@@ -102,7 +106,7 @@ def _told(found: Any) -> bool:
 def _join(config: RayConfig) -> None:
     import ray
 
-    for key, value in QUIET.items():
+    for key, value in (QUIET | SOON).items():
         os.environ.setdefault(key, value)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     memory = config.object_store_memory_mb
