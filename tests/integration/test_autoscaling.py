@@ -45,7 +45,9 @@ def config(address: str) -> dict[str, Any]:
         "upscaling_speed": 4.0,
         "idle_timeout_minutes": IDLE_S / 60,
         "provider": {
-            "type": "fake_multinode",
+            # By its own name it wants an example file that Ray's wheel lacks.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": address,
             "head_node_id": HEAD,
             "launch_multiple": True,
@@ -61,6 +63,7 @@ def config(address: str) -> dict[str, Any]:
         "head_node_type": "ray.head.default",
         "auth": {},
         "file_mounts": {},
+        "cluster_synced_files": [],
         "initialization_commands": [],
         "setup_commands": [],
         "head_setup_commands": [],
