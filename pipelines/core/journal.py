@@ -27,6 +27,9 @@ import pyarrow as pa
 from pipelines.core import storage
 from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure, SegmentStopped, UserError, unshared
+from pipelines.core.nodes import NOTICED
+from pipelines.core.nodes import live as _live_nodes
+from pipelines.core.nodes import own as _node_id
 from pipelines.core.records import OK, Row, failure
 from pipelines.core.storage import Place
 
@@ -34,7 +37,6 @@ TOGETHER = 2
 ALONE = 2
 FRUITLESS = 4
 MANY = 12  # nodes lost under the same rows: too many for chance
-NOTICED = 60.0  # seconds in which a cluster notices that a node is gone
 POLL, QUIET, LONGEST = 0.5, 2.0, 300.0  # seconds: between looks, without work of others, and at most, of holding back
 # How an accelerator says that it is broken.
 DEVICE_ERRORS = ("CUDA error", "CUDA driver error", "HIP error", "NCCL error", "uncorrectable ECC")
@@ -293,18 +295,6 @@ def _against(notes: list[Place]) -> list[Place]:
     """The notes that speak against rows: all, where so many nodes were lost under them that it is no chance."""
     kept = _of_live_nodes(notes)
     return notes if len(notes) - len(kept) >= MANY else kept
-
-
-def _live_nodes() -> set[str] | None:
-    import ray
-
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]} if ray.is_initialized() else None
-
-
-def _node_id() -> str:
-    import ray
-
-    return (ray.get_runtime_context().get_node_id() or "") if ray.is_initialized() else ""
 
 
 def _actor_id() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from pipelines.core import step, storage
+from pipelines.core import nodes, step, storage
 from pipelines.core.commits import CHECKPOINT, ROWS, drop_doubles, heal
 from pipelines.core.errors import TooManyErrors, WorkersFailed
 from pipelines.core.journal import Journal
@@ -174,13 +174,17 @@ class Segment:
 
         while left:
             journal.clear()
+            there = nodes.live()
             try:
                 with watch(self.name, total, rows_so_far):
                     self._stream(folder, source, journal)
-            except Exception:
+            except Exception as exc:
                 if why := journal.stopped():
                     raise TooManyErrors(why) from None
-                raise
+                if not nodes.from_a_lost_node(exc, there):
+                    raise
+                say(f"{self.name}: a node was lost, and the stream with it: going on from what is written")
+                continue
             failed = journal.notes("gave_up")
             heal(folder)
             if failed:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -117,14 +116,11 @@ def cluster(tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     ray.shutdown()  # of the modules before
     port, dashboard = free_port(), free_port()
     address = f"127.0.0.1:{port}"
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
     (tmp_path / "autoscaler.json").write_text(json.dumps(config(address)))
     own = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1"}
-    own |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_CLOUD_INSTANCE_ID": HEAD}
+    own |= {"RAY_AUTH_MODE": "disabled", "RAY_CLOUD_INSTANCE_ID": HEAD}  # this process has its token already
     own |= {"RAY_TMPDIR": str(ray_folder)}
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, own[name])
+    monkeypatch.setenv("RAY_AUTH_MODE", own["RAY_AUTH_MODE"])
     command = [RAY, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=0"]
     command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--{name}-port={free_port()}" for name in ("dashboard-agent-grpc", "runtime-env-agent")]
