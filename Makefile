@@ -38,7 +38,7 @@ demo: $(STAMP) ## install, then curate, train, benchmark and report on the embed
 
 test: lint ## lint, types and every test that needs no GPU and is not slow; coverage of pipelines/ >= 85%
 	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu" --cov --cov-report=
-	$(BIN)/python -m pytest -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
 
 test-fast: $(STAMP) ## unit tests alone (about two minutes)
 	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu"
@@ -47,7 +47,7 @@ test-all: lint ## as test, with the slow tests
 	$(BIN)/python -m pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85 --durations=20
 
 perf: $(STAMP) ## run every perf/*.py; each ends with one JSON line
-	@set -e; for script in $(filter-out perf/rounds.py,$(sort $(wildcard perf/*.py))); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out perf/rounds.py perf/clients.py,$(sort $(wildcard perf/*.py))); do echo "== $$script"; $(BIN)/python $$script; done
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
@@ -58,9 +58,10 @@ format: $(STAMP) ## apply ruff's format and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write docs/configuration.md again after a change of a config model
+docs: $(STAMP) ## write again what is written from the code: docs/configuration.md, the Grafana boards, docs/capacity.md
 	$(BIN)/python -m scripts.config_reference
 	$(BIN)/python -m scripts.grafana_board
+	$(BIN)/python -m scripts.grafana_jobs
 	$(BIN)/python -m scripts.capacity_table
 
 lock: $(STAMP) ## write requirements-cpu.txt again after a change of pyproject.toml

@@ -7,8 +7,9 @@ Four servers stand at once and are asked in turn, by 1, 8 and 16 clients, each c
 - `stock`: ray.serve.llm's application, /v1/chat/completions;
 - `ours`: serve/app.py on Ray Serve, as `plugin`.
 
-A chat writes as many tokens as the judgment of the same prompt did. CPU is that of the processes between client and
-engine, per request. At the end, two orders in one call against one, where half of the prompt is shared.
+Chats write as many tokens as judgments do: each takes the length of one of the judgments made before. (Chats of one
+length run in step, which fills vLLM's batches better than any traffic would.) CPU is that of the processes between
+client and engine, per request. At the end, two orders in one call against one, where half of the prompt is shared.
 """
 
 from __future__ import annotations
@@ -18,13 +19,11 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
+import zlib
 from functools import partial
 from itertools import count as numbers
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+from clients import free_port, load, wait_ready
 from rounds import add_rounds, compared, interleaved
 
 # This file would hide the package of its name, here and in Ray's workers, which look where a driver's script lies.
@@ -44,6 +44,13 @@ WAYS = ("vllm", "plugin", "stock", "ours")
 ROOT = Path(__file__).parents[1]
 ENGINE = {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 32}
 TEMPLATE = "compact"
+# As docs/serving.md advises: HAProxy in place of Serve's proxy, replicas without a second event loop, and a controller
+# that looks once a second, not ten times. Stock `ray.serve.llm` gets them too.
+TUNED = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
+}
 
 
 def main() -> None:
@@ -51,10 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=12, help="of each point")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS)
+    parser.add_argument("--orders", action=argparse.BooleanOptionalAction, default=True, help="two orders against one")
     add_rounds(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Servers(Path(folder), options.ways) as servers:
-        print(json.dumps(Measure(servers, options.seconds, options.rounds)()))
+        print(json.dumps(Measure(servers, options)()))
 
 
 class Servers:
@@ -67,7 +76,8 @@ class Servers:
         self.key = ""
 
     def __enter__(self) -> Servers:
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        for name, value in {"RAY_worker_niceness": "0", **TUNED}.items():
+            os.environ.setdefault(name, value)
         from serve.access.keys import OwnLimits, changing, make
 
         keys = self.folder / "keys.yaml"
@@ -194,33 +204,6 @@ uvloop.run(run_server(args))
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers 200.
-
-    Raises:
-        SystemExit: it ended, or did not answer within five minutes.
-    """
-    import urllib.error
-    import urllib.request
-
-    until = time.monotonic() + 300
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    sys.exit(f"no answer from {url}\n{log.read_text()[-3000:]}")
-
-
 def examples(mark: str, count: int = 400) -> list[dict[str, Any]]:
     """Packaged pairs, told apart by a mark before the instruction so that no cache holds them."""
     from pipelines.curation.registry import load_source
@@ -250,52 +233,58 @@ def prompt_of(example: dict[str, Any]) -> str:
 class Measure:
     """Asks the servers, all from one event loop."""
 
-    def __init__(self, servers: Servers, seconds: float, rounds: int) -> None:
-        self.servers, self.seconds, self.rounds = servers, seconds, rounds
-        self.loop, self.marks, self.written = asyncio.new_event_loop(), numbers(), 32
-
-    def __call__(self) -> dict[str, Any]:
-        """All ways at all numbers of clients, in turn."""
-        return self.loop.run_until_complete(self._open()) or self._measure()
+    def __init__(self, servers: Servers, options: argparse.Namespace) -> None:
+        self.servers, self.options = servers, options
+        self.loop, self.marks = asyncio.new_event_loop(), numbers()
+        self.lengths = [32]  # tokens of judgments
 
     async def _open(self) -> None:
         timeout = aiohttp.ClientTimeout(total=300)
         self.session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
 
-    def _measure(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:
+        """All ways at all numbers of clients, in turn."""
         ways, run = self.servers.ways, self.loop.run_until_complete
+        run(self._open())
         for way in ways:
             run(load(partial(self.ask, way), examples(f"w{next(self.marks)}"), 4, 3))
         ours = [way for way in ("ours", "plugin") if way in ways]
         if ours:
-            sample = examples(f"t{next(self.marks)}", 16)
-            self.written = round(statistics.mean([run(self.judge(ours[0], one)) for one in sample]))
-            print(f"tokens of a judgment: {self.written}", flush=True)
+            found: list[int] = []
+
+            async def measured(one: dict[str, Any]) -> int:
+                found.append(await self.judge(ours[0], one))
+                return found[-1]
+
+            run(load(measured, examples(f"t{next(self.marks)}", 64), 8, 1e9))
+            self.lengths = sorted(found)
+            print(f"tokens of judgments: {self.lengths}", flush=True)
         points = {
-            clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.rounds)
-            for clients in CLIENTS
+            clients: interleaved({way: partial(self.point, way, clients) for way in ways}, self.options.rounds)
+            for clients in self.options.clients
         }
-        orders = interleaved({"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.rounds)
-        run(self.session.close())
-        costs = [both / one for one, both in zip(orders["one"], orders["both"], strict=True)]
-        rates = {way: [one["rate"] for one in found] for way, found in points[CLIENTS[-1]].items()}
-        result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": self.written}
+        rates = {way: [one["rate"] for one in found] for way, found in points[self.options.clients[-1]].items()}
+        result: dict[str, Any] = {"name": "serve", "unit": "requests/s", "tokens": statistics.mean(self.lengths)}
         if "vllm" in rates and ours:
             result |= compared(rates[ours[0]], rates["vllm"])
             result["ratios"] = {
-                f"{way} at {clients}": compared([p["rate"] for p in found[way]], [p["rate"] for p in found["vllm"]])[
-                    "ratio"
-                ]
+                f"{way} at {clients}": statistics.median(
+                    p["rate"] / q["rate"] for p, q in zip(found[way], found["vllm"], strict=True)
+                )
                 for clients, found in points.items()
                 for way in ways
-                if way != "vllm"
             }
         result["points"] = {
             f"{way} at {clients}": {key: statistics.median(p[key] for p in found[way]) for key in found[way][0]}
             for clients, found in points.items()
             for way in ways
         }
-        result["both_orders_to_one"] = {"ratio": statistics.median(costs), "least": min(costs), "greatest": max(costs)}
+        if self.options.orders and ours:
+            orders = interleaved(
+                {"one": partial(self.orders, False), "both": partial(self.orders, True)}, self.options.rounds
+            )
+            result["both_orders_to_one"] = compared(orders["both"], orders["one"])
+        run(self.session.close())
         return result
 
     async def ask(self, way: str, example: dict[str, Any]) -> int:
@@ -318,7 +307,7 @@ class Measure:
         body = {
             "model": "judge",
             "messages": [{"role": "user", "content": prompt_of(example)}],
-            "max_tokens": self.written,
+            "max_tokens": self.length(example),
             "temperature": 0,
             "ignore_eos": True,
         }
@@ -328,12 +317,16 @@ class Measure:
             tokens: int = said["usage"]["completion_tokens"]
             return tokens
 
+    def length(self, example: dict[str, Any]) -> int:
+        """Tokens that a chat is to write: those of one judgment, chosen by the example."""
+        return self.lengths[zlib.crc32(example["instruction"].encode()) % len(self.lengths)]
+
     def point(self, way: str, clients: int) -> dict[str, float]:
         """Requests a second, p50 and p95 in ms, and CPU between client and engine in ms a request."""
         between = self.servers.between(way)
         before = sum(sum(process.cpu_times()[:2]) for process in between)
         queue = examples(f"{way}{next(self.marks)}")
-        took, whole = self.loop.run_until_complete(load(partial(self.ask, way), queue, clients, self.seconds))
+        took, whole = self.loop.run_until_complete(load(partial(self.ask, way), queue, clients, self.options.seconds))
         spent = sum(sum(process.cpu_times()[:2]) for process in between) - before
         times = sorted(took)
         found = {
@@ -362,27 +355,6 @@ class Measure:
         _, whole = self.loop.run_until_complete(load(partial(self.judge, way, both_orders=both), queue, 8, 1e9))
         print(f"{'both orders' if both else 'one order'}: {whole:.1f} s", flush=True)
         return whole
-
-
-async def load(
-    ask: Callable[[dict[str, Any]], Awaitable[int]], queue: list[dict[str, Any]], clients: int, seconds: float
-) -> tuple[list[float], float]:
-    """Seconds of each request of so many clients, and the whole time until the last one was answered."""
-    took: list[float] = []
-    start = time.monotonic()
-    left = iter(queue)
-
-    async def client() -> None:
-        while time.monotonic() - start < seconds:
-            one = next(left, None)
-            if one is None:
-                return
-            began = time.monotonic()
-            await ask(one)
-            took.append(time.monotonic() - began)
-
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return took, time.monotonic() - start
 
 
 if __name__ == "__main__":

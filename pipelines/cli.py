@@ -19,6 +19,7 @@ from pipelines.core.lock import held
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
 from pipelines.core.retry import retry_errors
+from pipelines.run_log.log import logged
 
 # What a user can mend: rights, a read-only or full disk, a quota, a file in the place of a folder.
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -77,7 +78,7 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
                 print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
                 print("\n".join(plan(settings)))
             else:
-                with quiet_output(), held(settings.run.lock):
+                with quiet_output(), held(settings.run.lock), logged(settings, job.__name__, outcome):
                     if again:
                         retry_errors(settings.run)
                     job(settings)
@@ -118,8 +119,19 @@ def exit_code(work: Callable[[], None]) -> int:
         if known is None:
             raise
         say(f"error: {known}")
-        return 2 if isinstance(known, UserError) else 1
+        return outcome(exc)[0]
     return 0
+
+
+def outcome(exc: BaseException) -> tuple[int, str]:
+    """The exit code of a job that an exception ends, and what to say of it in one line."""
+    if isinstance(exc, KeyboardInterrupt):
+        return 130, "stopped"
+    if isinstance(exc, SystemExit):  # Ray's own answer to SIGTERM is to exit with the signal's number
+        return exc.code if isinstance(exc.code, int) else 1, f"ended with {exc.code}"
+    if known := _known(exc):
+        return 2 if isinstance(known, UserError) else 1, " ".join(str(known).split())
+    return 1, f"{type(exc).__name__}: {exc}".partition("\n")[0]
 
 
 def _known(exc: BaseException | None) -> BaseException | None:

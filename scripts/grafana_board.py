@@ -6,43 +6,15 @@ python -m scripts.grafana_board --check    # write nothing, exit 1 when the file
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scripts.generated_file import generate
+from scripts.grafana import Board, Panel, ours, panel_of, quantiles, rate, share
 from serve import metrics
-from serve.metrics import METRICS, Metric
+from serve.metrics import METRICS
 
 OUTPUT = Path(__file__).resolve().parent.parent / "deploy" / "grafana" / "openselene-judge.json"
-WIDTH, HEIGHT = 8, 8  # of a panel, in Grafana's grid of 24 columns
-COLUMNS = 24
-SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-QUANTILES = (0.5, 0.95)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A graph.
-
-    Attributes:
-        title, help: what a person reads.
-        queries: PromQL -> legend.
-        unit: Grafana's name of the unit.
-    """
-
-    title: str
-    help: str
-    queries: dict[str, str]
-    unit: str = "short"
-
-
-def ours(name: str) -> str:
-    """A selector of a metric of ours, counted in the process or through Ray."""
-    return f'{{__name__=~"(ray_)?{name}", job=~"$job"}}'
 
 
 def of_vllm(name: str) -> str:
@@ -53,35 +25,6 @@ def of_vllm(name: str) -> str:
 def of_serve(name: str) -> str:
     """A selector of a metric of Ray Serve's."""
     return f'ray_serve_{name}{{job=~"$job"}}'
-
-
-def rate(selector: str, by: str = "") -> str:
-    """Per second, over all replicas."""
-    grouped = f" by ({by})" if by else ""
-    return f"sum{grouped} (rate({selector}[$__rate_interval]))"
-
-
-def quantiles(selector: str) -> dict[str, str]:
-    """Of a histogram's buckets, over all replicas."""
-    return {f"histogram_quantile({q}, {rate(selector, 'le')})": f"p{q * 100:.0f}" for q in QUANTILES}
-
-
-def panel_of(metric: Metric) -> Panel:
-    """The graph of a metric of ours: rates of a counter, quantiles of a histogram, the sum of a gauge."""
-    title = metric.name.removeprefix(metrics.PREFIX).removesuffix("_total").removesuffix("_seconds")
-    title = title.replace("_", " ").capitalize()
-    if metric.kind == "histogram":
-        return Panel(title, f"{metric.help}.", quantiles(ours(f"{metric.name}_bucket")), "s")
-    if metric.kind == "gauge":
-        return Panel(title, f"{metric.help}.", {f"sum ({ours(metric.name)})": "all replicas"})
-    labels = ", ".join(metric.labels)
-    legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels)
-    return Panel(f"{title} per second", f"{metric.help}.", {rate(ours(metric.name), labels): legend}, "ops")
-
-
-def share(part: str, whole: str) -> str:
-    """One rate as a share of another; 0 while nothing of the part has been counted."""
-    return f"({rate(part)} or vector(0)) / {rate(whole)}"
 
 
 def rows() -> list[tuple[str, list[Panel]]]:
@@ -171,93 +114,15 @@ def rows() -> list[tuple[str, list[Panel]]]:
     ]
 
 
-def board() -> dict[str, Any]:
-    """The board, as Grafana imports it."""
-    return {
-        "title": "openselene judge",
-        "uid": "openselene-judge",
-        "description": "Written by scripts/grafana_board.py from serve/metrics.py. Do not edit by hand.",
-        "tags": ["openselene", "vllm", "ray"],
-        "schemaVersion": 39,
-        "version": 1,
-        "editable": True,
-        "graphTooltip": 1,
-        "refresh": "30s",
-        "time": {"from": "now-1h", "to": "now"},
-        "timepicker": {},
-        "timezone": "",
-        "annotations": {"list": []},
-        "links": [],
-        "templating": {"list": [datasource_variable(), job_variable()]},
-        "panels": list(placed(rows())),
-    }
-
-
-def datasource_variable() -> dict[str, Any]:
-    """Which Prometheus."""
-    return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": {}}
-
-
-def job_variable() -> dict[str, Any]:
-    """Which scrape job, all by default: a Prometheus that scrapes several services is filtered by it."""
-    requests = metrics.REQUESTS.name
-    found = f'label_values({{__name__=~"(ray_)?{requests}"}}, job)'
-    return {
-        "name": "job",
-        "label": "Job",
-        "type": "query",
-        "datasource": SOURCE,
-        "query": {"query": found, "refId": "job"},
-        "definition": found,
-        "refresh": 2,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": ["All"], "value": ["$__all"]},
-    }
-
-
-def placed(titled: Iterable[tuple[str, Sequence[Panel]]]) -> Iterable[dict[str, Any]]:
-    """Rows and graphs with their ids and places."""
-    number, top = 0, 0
-    for title, panels in titled:
-        number += 1
-        grid = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
-        yield {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": grid, "panels": []}
-        top += 1
-        for place, panel in enumerate(panels):
-            number += 1
-            line, column = divmod(place, COLUMNS // WIDTH)
-            grid = {"x": column * WIDTH, "y": top + line * HEIGHT, "w": WIDTH, "h": HEIGHT}
-            yield graph(panel) | {"id": number, "gridPos": grid}
-        top += HEIGHT * -(-len(panels) * WIDTH // COLUMNS)
-
-
-def graph(panel: Panel) -> dict[str, Any]:
-    """A time series panel."""
-    targets = [
-        {"refId": chr(ord("A") + place), "datasource": SOURCE, "expr": query, "legendFormat": legend, "range": True}
-        for place, (query, legend) in enumerate(panel.queries.items())
-    ]
-    return {
-        "type": "timeseries",
-        "title": panel.title,
-        "description": panel.help,
-        "datasource": SOURCE,
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
-        "targets": targets,
-    }
+def board() -> Board:
+    """The board of the judge service."""
+    source = "scripts/grafana_board.py from serve/metrics.py"
+    return Board("openselene judge", source, ["openselene", "vllm", "ray"], rows(), metrics.REQUESTS)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    return generate(
-        "Write the Grafana board from the list of metrics.",
-        lambda: json.dumps(board(), indent=2, ensure_ascii=False) + "\n",
-        OUTPUT,
-        arguments,
-    )
+    return generate("Write the Grafana board from the list of metrics.", board().text, OUTPUT, arguments)
 
 
 if __name__ == "__main__":

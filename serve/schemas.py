@@ -104,8 +104,9 @@ class JudgeRequest(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError("two criteria have the same name")
         for allowed in (self.allowed, *(one.allowed for one in self.criteria or ())):
-            if allowed is not None and (problem := self.judged.problem_of_verdicts(allowed)):
-                raise ValueError(f"allowed: {problem}")
+            if allowed is not None and self.judged.problem_of_verdicts(allowed):
+                # The problem in words would repeat the caller's labels, and errors repeat nothing of a request.
+                raise ValueError(f"allowed must be {self.judged.suitable}")
         return self
 
     @property

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
+from pipelines.core.metrics import InRay, Meter, Metric, in_ray
 from serve import metrics
-from serve.metrics import METRICS, Metric
+from serve.metrics import METRICS
 
 ROUTE_FOLDERS = ("/page", "/static")  # routes under which every file counts as one
-
-
-class Backend(Protocol):
-    """Where numbers go. `labels` are those of the metric, every one."""
-
-    def add(self, metric: Metric, amount: float, labels: dict[str, str]) -> None:
-        """Raise a counter by more than 0."""
-
-    def observe(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
-        """Add a value to a histogram."""
-
-    def set(self, metric: Metric, value: float) -> None:
-        """Set a gauge."""
-
-
-class Nowhere:
-    """Counts nothing."""
-
-    def add(self, metric: Metric, amount: float, labels: dict[str, str]) -> None:
-        """Nothing."""
-
-    observe = add
-
-    def set(self, metric: Metric, value: float) -> None:
-        """Nothing."""
 
 
 class InProcess:
@@ -67,63 +41,30 @@ class InProcess:
         """Add a value to a histogram."""
         self._labelled(metric, labels).observe(value)
 
-    def set(self, metric: Metric, value: float) -> None:
+    def set(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
         """Set a gauge."""
-        self.made[metric.name].set(value)
+        self._labelled(metric, labels).set(value)
 
     def _labelled(self, metric: Metric, labels: dict[str, str]) -> Any:
         made = self.made[metric.name]
         return made.labels(**labels) if labels else made
 
 
-class InRay:
-    """Metrics of `ray.util.metrics`: each node's metrics port has them of all its replicas, with `ray_` in front."""
-
-    def __init__(self) -> None:
-        from ray.util import metrics as ray_metrics
-
-        made: dict[str, Any] = {}
-        for one in METRICS:
-            named: dict[str, Any] = {"description": one.help, "tag_keys": tuple(one.labels)}
-            if one.kind == "counter":
-                made[one.name] = ray_metrics.Counter(one.name, **named)
-            elif one.kind == "histogram":
-                made[one.name] = ray_metrics.Histogram(one.name, boundaries=list(one.buckets), **named)
-            else:
-                made[one.name] = ray_metrics.Gauge(one.name, **named)
-        self.made = made
-
-    def add(self, metric: Metric, amount: float, labels: dict[str, str]) -> None:
-        """Raise a counter."""
-        self.made[metric.name].inc(amount, tags=labels)
-
-    def observe(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
-        """Add a value to a histogram."""
-        self.made[metric.name].observe(value, tags=labels)
-
-    def set(self, metric: Metric, value: float) -> None:
-        """Set a gauge."""
-        self.made[metric.name].set(value)
-
-
-class Watch:
+class Watch(Meter):
     """What the service tells about itself; the parts call it, a backend keeps the numbers.
 
     `Watch()` counts nothing; `here()` counts where this process should.
     """
 
-    def __init__(self, backend: Backend | None = None) -> None:
-        self.backend: Backend = backend or Nowhere()
-
     def request(self, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is its path."""
         route = route_of(route)
-        self._add(metrics.REQUESTS, 1, {"route": route, "status": str(status)})
-        self._observe(metrics.REQUEST_SECONDS, seconds, {"route": route})
+        self.add(metrics.REQUESTS, 1, route=route, status=str(status))
+        self.observe(metrics.REQUEST_SECONDS, seconds, route=route)
 
     def refused(self, why: str) -> None:
         """A request was refused: no_key, scope, rate, concurrency, queue, body, draining or timeout."""
-        self._add(metrics.REFUSED, 1, {"reason": why})
+        self.add(metrics.REFUSED, 1, reason=why)
 
     def judgment(
         self,
@@ -152,26 +93,19 @@ class Watch:
             first_token: seconds to the first token; None if it is not known.
         """
         by_task = {"task": "classification" if task == "classify" else task}
-        self._add(metrics.JUDGMENTS, 1, {**by_task, "verdict": verdict})
-        self._add(metrics.PARSED, 1, {**by_task, "parse_status": parse_status})
+        self.add(metrics.JUDGMENTS, 1, **by_task, verdict=verdict)
+        self.add(metrics.PARSED, 1, **by_task, parse_status=parse_status)
         if consistent is not None:
-            self._add(metrics.ORDERS, 1, {**by_task, "consistent": str(consistent).lower()})
+            self.add(metrics.ORDERS, 1, **by_task, consistent=str(consistent).lower())
         for kind, count in (("prompt", prompt_tokens), ("cached", cached_tokens), ("output", output_tokens)):
-            self._add(metrics.TOKENS, count, {"kind": kind})
-        self._observe(metrics.JUDGMENT_SECONDS, seconds, by_task)
+            self.add(metrics.TOKENS, count, kind=kind)
+        self.observe(metrics.JUDGMENT_SECONDS, seconds, **by_task)
         if first_token is not None:
-            self._observe(metrics.FIRST_TOKEN, first_token, by_task)
+            self.observe(metrics.FIRST_TOKEN, first_token, **by_task)
 
     def waiting(self, count: int) -> None:
         """So many judgments wait or are computed now."""
-        self.backend.set(metrics.WAITING, count)
-
-    def _add(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:
-        if amount > 0:  # Ray refuses to add 0
-            self.backend.add(metric, amount, metric.bounded(labels))
-
-    def _observe(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-        self.backend.observe(metric, value, metric.bounded(labels))
+        self.set(metrics.WAITING, count)
 
 
 def route_of(path: str) -> str:
@@ -188,5 +122,4 @@ def here() -> Watch:
 
     Inside a Ray worker it counts through Ray, else through `prometheus_client`.
     """
-    ray = sys.modules.get("ray")  # a process of Ray's has imported it
-    return Watch(InRay() if ray is not None and ray.is_initialized() else InProcess())
+    return Watch(InRay() if in_ray() else InProcess())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+from pipelines.core import metrics
+from tests.counted import Counted
 
 # Read by libraries when they are imported, so set before any test module is; a value from outside wins.
 QUIET_OFFLINE = {
@@ -54,6 +58,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs a GPU: nvidia-smi is not on the path"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the collector of garbage from walking through a million objects of libraries again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the real sources and benchmarks; the test is skipped where OPENSELENE_DATA_ROOT is unset."""
@@ -64,3 +74,12 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.fail(f"OPENSELENE_DATA_ROOT={value} is not a folder")
     return folder
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """What the metrics of this process count from here on, without Ray."""
+    backend = Counted()
+    meter = metrics.Meter(backend)
+    monkeypatch.setattr(metrics, "here", lambda: meter)
+    return backend

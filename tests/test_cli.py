@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +146,15 @@ def test_relative_paths_become_absolute(tmp_path, monkeypatch) -> None:
     seen: list[Config] = []
     assert run(tmp_path, job=seen.append).exit_code == 0
     assert seen[0].out_dir == tmp_path / "out"
+
+
+def test_every_job_leaves_an_entry_in_run_json(tmp_path: Path) -> None:
+    def curate(config: Config) -> None:
+        raise UserError("no such model", where="train.model")
+
+    assert run(tmp_path, f"out_dir={tmp_path / 'out'}").exit_code == 0
+    assert run(tmp_path, f"out_dir={tmp_path / 'out'}", job=curate).exit_code == 2
+    assert run(tmp_path, f"out_dir={tmp_path / 'out'}", "--dry-run").exit_code == 0
+    done, failed = json.loads((tmp_path / "out" / "run.json").read_text())["runs"]
+    assert (done["exit_code"], failed["exit_code"]) == (0, 2)
+    assert failed["job"] == "curate" and failed["error"] == "train.model: no such model"

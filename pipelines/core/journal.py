@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.core import storage
+from pipelines.core import counts, storage
 from pipelines.core.determinism import digest
 from pipelines.core.errors import RowFailure, SegmentStopped, UserError, unshared
 from pipelines.core.nodes import NOTICED
@@ -215,6 +215,8 @@ class Worker:
         if note is None:
             yield lambda _: None
             return
+        if part.seen:
+            counts.repeated(self.names[0], part.rows)
         storage.write_text(note, self.names[0])
         try:
             yield lambda stage: storage.write_text(note, stage) if part.alone else None

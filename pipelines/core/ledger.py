@@ -132,15 +132,20 @@ class Tally:
         """Rows in the files counted."""
         return sum(self.statuses.values())
 
-    def too_many(self, total: int) -> str | None:
-        """Why the segment may as well end now, if it does: of at least `ENOUGH` rows, and one in a hundred, too many
-        are errors.
-        """
+    def look(self) -> Counts:
+        """Rows by status, with those of the files that have come."""
         for path in storage.files(self.folder, ".parquet"):
             if path not in self.counted and (found := storage.column_values(path, "status")) is not None:
                 self.counted.add(path)
                 for status in found:
                     self.statuses[status or "error:no_status"] = self.statuses.get(status or "error:no_status", 0) + 1
+        return self.statuses
+
+    def too_many(self, total: int) -> str | None:
+        """Why the segment may as well end now, if it does: of at least `ENOUGH` rows, and one in a hundred, too many
+        are errors.
+        """
+        self.look()
         errors = {status: n for status, n in self.statuses.items() if kind(status) == "error"}
         wrong = sum(errors.values())
         if self.rows < max(ENOUGH, total / 100) or wrong / self.rows <= self.most:

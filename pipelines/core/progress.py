@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipelines.core import counts
+
 INTERVAL = 10.0  # seconds between lines
 
 
@@ -30,7 +32,7 @@ def short(seconds: float) -> str:
 
 @contextmanager
 def watch(label: str, total: int, done: Callable[[], int], interval: float = INTERVAL) -> Iterator[None]:
-    """Print `label done/total, rate, ETA`, at most every `interval` seconds, while the block runs.
+    """Print `label done/total, rate, ETA`, at most every `interval` seconds, while the block runs; a gauge has it too.
 
     Args:
         label: what is counted.
@@ -52,6 +54,7 @@ def watch(label: str, total: int, done: Callable[[], int], interval: float = INT
             elif now > last and moving is not None:
                 rate = (now - moving[0]) / (at - moving[1])
                 say(f"  {label}: {now}/{total} rows, {rate:.2f} rows/s, ETA {clock((total - now) / rate)}")
+                counts.time_left(label, (total - now) / rate)
             last = now
 
     thread = threading.Thread(target=report, name=f"progress-{label}", daemon=True)
@@ -61,3 +64,4 @@ def watch(label: str, total: int, done: Callable[[], int], interval: float = INT
     finally:
         stop.set()
         thread.join()
+        counts.time_left(label, 0)

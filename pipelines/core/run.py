@@ -29,6 +29,11 @@ class Run:
         return self.out / "work"
 
     @property
+    def log(self) -> Place:
+        """Every job that ran here: config, versions, nodes, times, cost."""
+        return self.out / "run.json"
+
+    @property
     def lock(self) -> Place:
         """Who is at work."""
         return self.out / "lock"

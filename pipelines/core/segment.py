@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from pipelines.core import nodes, step, storage
+from pipelines.core import counts, nodes, step, storage
 from pipelines.core.commits import CHECKPOINT, ROWS, drop_doubles, heal
 from pipelines.core.errors import TooManyErrors, WorkersFailed
 from pipelines.core.journal import Journal
@@ -133,8 +133,10 @@ class Segment:
         rows_in = count_rows(source, self.id_column, only_ok=True)
         total, before, start = sum(rows_in.values()), storage.row_count(rows), time.monotonic()
         say(f"{self.name}: {total} rows" + (f", {before} of them already written" if before else ""))
+        tally = Tally(self.name, rows, self.max_error_share)
+        written = counts.Written(self.name, tally.look())
         if total > before:
-            self._fill(folder, source, total)
+            self._fill(folder, source, total, tally, written)
         elif not total:
             storage.write_empty(rows, check_columns(storage.folder_schema(source), self.stages))
         # Only where there are some: of 5.8 million ids it takes a while.
@@ -142,6 +144,7 @@ class Segment:
             say(f"{self.name}: workers of an earlier job wrote rows late; they are there once now")
         count_rows(rows, self.id_column)  # each id once
         entry = balance(self.name, rows_in, count_status(rows))
+        written.now(counts.entry_statuses(entry), total)
         check_error_share(self.name, entry, self.max_error_share, commonest_error(rows) if total else None)
         seconds, tokens = time.monotonic() - start, storage.column_sum(rows, self.token_columns)
         each = seconds / max(total - before, 1)
@@ -157,19 +160,20 @@ class Segment:
             "ledger": entry,
         }
 
-    def _fill(self, folder: Place, source: Place, total: int) -> None:
+    def _fill(self, folder: Place, source: Place, total: int, tally: Tally, written: counts.Written) -> None:
         """Stream the rows that are not written yet; those that workers at fault gave back, again, on fresh workers.
 
         Raises:
             WorkersFailed: no worker finishes anything.
             TooManyErrors: more than `max_error_share` of the rows so far are errors.
         """
-        journal, tally, stuck = Journal(folder / step.JOURNAL), Tally(self.name, folder / ROWS, self.max_error_share), 0
+        journal, stuck = Journal(folder / step.JOURNAL), 0
         start = left = total - storage.row_count(folder / ROWS)
 
         def rows_so_far() -> int:
             if why := tally.too_many(total):
                 journal.stop(why)
+            written.now(tally.statuses, total)
             return tally.rows
 
         while left:
@@ -193,6 +197,7 @@ class Segment:
             if not failed or not missing:
                 break  # rows that are missing for another reason are for the ledger to find
             stuck = 0 if missing < left else stuck + 1
+            counts.gave_up(self.name, len(failed))
             said = max((storage.read_text(note) for note in failed), key=len)
             if missing == start or stuck > 1:
                 raise WorkersFailed(_no_worker(self.name, len(failed), said))
@@ -231,6 +236,7 @@ class Segment:
         path, system = storage.for_ray(source)
         dataset = ray.data.read_parquet(path, filesystem=system, num_cpus=LIGHT)
         dataset = dataset.filter(expr=col("status") == "ok")
+        dataset.set_name(self.name)  # the dashboard and Ray's own metrics show the plan under it
         # Ray merges small files into one read task: without this one actor would work alone, and the
         # checkpoint would commit only at the very end.
         dataset = dataset.repartition(target_num_rows_per_block=self.rows_per_block)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipelines.core import counts
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.journal import Journal, Worker
 from pipelines.core.placement import Placement
@@ -297,4 +298,5 @@ class PooledActor(StageActor):
         for part in self.worker.parts(rows, batch):
             with self.worker.at(part):
                 apply_stage(self.stage, part.rows)
+            counts.computed(self.stage.name, part.rows)
         return self.write(batch, rows)

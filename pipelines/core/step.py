@@ -7,7 +7,11 @@ where there is nothing to lose: no result, and no draft that can be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines import __version__
@@ -21,6 +25,40 @@ JOURNAL = "journal"  # notes of workers, which nobody resumes
 
 Depends = dict[str, Any]
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A step as a job met it.
+
+    Attributes:
+        result: what its marker says; None where the job ended before.
+        seconds: that the job spent on it; None where it was done before.
+    """
+
+    result: Result | None
+    seconds: float | None
+
+
+_visits: ContextVar[dict[Place, Visit] | None] = ContextVar("visits", default=None)
+
+
+@contextmanager
+def visited() -> Iterator[dict[Place, Visit]]:
+    """Every step that is asked for while the block runs, by its folder, in order."""
+    visits: dict[Place, Visit] = {}
+    token = _visits.set(visits)
+    try:
+        yield visits
+    finally:
+        _visits.reset(token)
+
+
+def _visit(folder: Place, result: Result | None, seconds: float | None) -> None:
+    visits = _visits.get()
+    # What this job did is not overwritten where a later step asks whether it is done.
+    if visits is not None and (seconds is not None or folder not in visits):
+        visits[folder] = Visit(result, seconds)
 
 
 def once(
@@ -54,8 +92,12 @@ def once(
     claim = {"fingerprint": fingerprint(depends), "depends": _whole(depends)}
     if (_claim(folder) or {}).get("fingerprint") != claim["fingerprint"]:
         storage.write_json(folder / CLAIM, claim)
-    result = {"fingerprint": claim["fingerprint"], **(write(folder) or {})}
-    storage.write_json(folder / DONE, result)
+    start, result = time.monotonic(), None
+    try:
+        result = {"fingerprint": claim["fingerprint"], **(write(folder) or {})}
+        storage.write_json(folder / DONE, result)
+    finally:
+        _visit(folder, result, time.monotonic() - start)
     return result
 
 
@@ -72,7 +114,10 @@ def finished(folder: Place, depends: Depends, *, resumes: bool = False) -> Resul
     """
     claim = _claim(folder)
     if claim is None or claim["fingerprint"] == fingerprint(depends):
-        return result_of(folder) if claim else None
+        result = result_of(folder) if claim else None
+        if result is not None:
+            _visit(folder, result, None)
+        return result
     if not storage.exists(folder / DONE) and not (resumes and storage.holds_files(folder, but=(CLAIM, JOURNAL))):
         return None  # a mistake, corrected before there was anything to lose
     new, old = _whole(depends), claim["depends"]

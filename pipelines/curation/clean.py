@@ -12,6 +12,7 @@ from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import Row
 from pipelines.core.stage import Filter
 from pipelines.curation.config import CleanConfig
+from pipelines.curation.words import seen
 
 TEXTS = ("instruction", "context", "responses", "reference", "rubric")
 # The replacement character stands for text that was lost; a control character other than white space, or a
@@ -61,7 +62,7 @@ class NotNull(Filter):
         ):
             if value is None:
                 return f"null_{field}"
-            if not value.strip():
+            if not seen(value):
                 return f"empty_{field}"
         return None
 
@@ -177,7 +178,7 @@ class DifferentResponses(Filter):
     reads = ("responses",)
 
     def reason(self, row: Row) -> str | None:
-        distinct = {response.strip() for response in row["responses"]}
+        distinct = set(map(seen, row["responses"]))
         return "responses_equal" if len(distinct) < len(row["responses"]) else None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.core.determinism import unit
 from pipelines.core.records import CHECKED, Row, filtered
 from pipelines.curation.config import CritiqueConfig
 from pipelines.curation.critique import Critique, spend
+from pipelines.engines import counts
 from pipelines.engines.llm.ask import Ask
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.judging.consistency import Question, question
@@ -56,6 +58,10 @@ class ConsistencyCheck(PromptStep):
             row["status"] = filtered("inconsistent_chosen")
         elif self.config.drop_inconsistent_rejected and not row["rejected_consistent"]:
             row["status"] = filtered("inconsistent_rejected")
+
+    def count(self, rows: Sequence[Row]) -> None:
+        for side in ("chosen", "rejected"):
+            counts.checks(side, (row.get(f"{side}_consistent") for row in rows))
 
     def question(self, row: Row, critique: str, verdict: str) -> Question:
         """What the checker is asked."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from pipelines.core import step
+from pipelines.core.counts import count_entry
 from pipelines.core.ledger import check_error_share
 from pipelines.core.progress import clock, say
 from pipelines.core.run import Run
@@ -82,6 +83,7 @@ class Ingest:
             say(f"ingest: source '{name}' has not been tried on its real data: {doubt}")
         counts, readings = in_scope(readings, survey_all(readings, self.sample), self.sample)
         entry = write(readings, counts, folder / ROWS)
+        count_entry(self.name, entry)
         check_error_share(self.name, entry, self.settings.max_error_share)
         total, seconds = sum(count["sampled"] for count in counts.values()), time.monotonic() - start
         say(f"ingest: {total} rows of {len(self.sources)} sources in {clock(seconds)}")

@@ -14,7 +14,13 @@ _WORD = regex.compile(
     rf"""(?:(?<!\w)[-−])?(?:[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+)|[^\w\s.,;:!?'"`‘’“”„«»…‐‑‒–—―。、，！？：；-]""",
     regex.V1,
 )
-_UNSEEN = regex.compile(r"\p{Cf}+")  # zero-width and soft hyphens: two texts that differ in them look the same
+# Zero-width characters, soft hyphens, fillers: two texts that differ in them alone look the same.
+_UNSEEN = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}]+")
+
+
+def seen(text: str) -> str:
+    """What a reader sees of a text: without characters that show nothing, nor space around it."""
+    return (text if text.isascii() else _UNSEEN.sub("", text)).strip()
 
 
 def words_of(text: str) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.core.records import TEXT, Row
+from pipelines.engines import counts
 from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.judging.combine import Judged, combine, turned_back
@@ -55,6 +57,9 @@ class BothOrders(PromptStep):
 
     def depends(self) -> dict[str, Any]:
         return {"both_orders": self.both, "judge": self.judge.depends()}
+
+    def count(self, rows: Sequence[Row]) -> None:
+        counts.judgments(rows)
 
     async def run(self, row: Row, ask: Ask) -> None:
         cached = 0

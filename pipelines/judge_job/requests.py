@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from pipelines.core import step
+from pipelines.core.counts import count_entry
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.ledger import check_error_share
 from pipelines.core.progress import clock, say
@@ -209,6 +210,7 @@ class Requests:
         start, readings = time.monotonic(), self.readings()
         counts, readings = in_scope(readings, survey_all(readings, None), None)
         entry = write(readings, counts, folder / ROWS, self.name, REQUEST)
+        count_entry(self.name, entry)
         check_error_share(self.name, entry, self.settings.max_error_share)
         total, seconds = sum(count["rows"] for count in counts.values()), time.monotonic() - start
         say(f"{self.name}: {total} rows of {len(readings)} files in {clock(seconds)}")

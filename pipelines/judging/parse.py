@@ -10,6 +10,8 @@ Four kinds of lines are looked for in turn, and the first kind that is there dec
 4. An answer that is nothing but a verdict, or whose last line is the sentence `Response A is better.` if it names no
    other and stands by itself.
 
+An answer that is one JSON object with a key for its verdict is read by that key alone (`json_answer.py`).
+
 What a verdict may look like is in `verdict.py`. Nothing is guessed from prose.
 """
 
@@ -22,6 +24,7 @@ from typing import Literal, NamedTuple
 
 import regex  # type: ignore[import-untyped]
 
+from pipelines.judging.json_answer import JsonAnswer, read_object
 from pipelines.judging.verdict import Verdict, read_verdict
 
 # [^\S\n] is white space within the line: no match crosses lines, so that an answer of nothing but line breaks takes
@@ -105,6 +108,8 @@ def parse(answer: str, allowed: Sequence[str]) -> Parsed:
         answer: what the judge wrote, without its thoughts.
         allowed: the closed set of verdicts.
     """
+    if found := read_object(answer, allowed):
+        return _of_object(found)
     line = _decisive(answer, allowed)
     if line is None:
         return Parsed(None, strip_label(answer), "no_verdict")
@@ -112,6 +117,16 @@ def parse(answer: str, allowed: Sequence[str]) -> Parsed:
     if line.verdict is None:
         return Parsed(None, critique, "not_allowed")
     return Parsed(line.verdict.label, critique, "ok", line.verdict.start)
+
+
+def _of_object(found: JsonAnswer) -> Parsed:
+    labels = {verdict and verdict.label for verdict in found.verdicts}
+    if len(labels) > 1:
+        return Parsed(None, found.critique, "no_verdict")
+    verdict = found.verdicts[-1]
+    if verdict is None:
+        return Parsed(None, found.critique, "not_allowed")
+    return Parsed(verdict.label, found.critique, "ok", verdict.start)
 
 
 def strip_label(text: str) -> str:
@@ -141,6 +156,8 @@ def may_be_label(text: str) -> bool:
 
 def without_verdict_lines(critique: str, allowed: Sequence[str]) -> str:
     """A critique without whatever the parser would read, so that a generator cannot add a second verdict."""
+    if read_object(critique, allowed):
+        return ""
     while lines := [
         *_results(critique, allowed),
         *_labels(critique, allowed),

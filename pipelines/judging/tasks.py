@@ -62,6 +62,11 @@ class Task:
         """Why a closed set does not suit the task, and what to map to what; None if it does."""
         return closed_sets.problem(allowed)
 
+    @property
+    def suitable(self) -> str:
+        """What a closed set must be, in words that repeat none."""
+        return "two or more different labels of one line each, without white space around them"
+
     def problem_of_gold(self, gold: str, allowed: Sequence[str]) -> str | None:
         """Why a judge cannot be measured by this verdict, as a row's reason; None if it can."""
         return None if gold in allowed else "gold_not_allowed"
@@ -103,6 +108,10 @@ class Pairwise(Task):
     def problem_of_verdicts(self, allowed: Sequence[str]) -> str | None:
         return closed_sets.problem_pairwise(allowed)
 
+    @property
+    def suitable(self) -> str:
+        return "A and B, or A, B and Tie"
+
 
 class Absolute(Task):
     """A score on a scale."""
@@ -130,6 +139,10 @@ class Absolute(Task):
 
     def problem_of_verdicts(self, allowed: Sequence[str]) -> str | None:
         return closed_sets.problem_scale(allowed)
+
+    @property
+    def suitable(self) -> str:
+        return f"two or more different integers, two of them at least {LEAST_DISTANCE} apart"
 
     def problem_of_gold(self, gold: str, allowed: Sequence[str]) -> str | None:
         """Gold may lie between two allowed verdicts, as a mean of raters does."""

@@ -44,8 +44,8 @@ def read_verdict(text: str, allowed: Sequence[str]) -> Verdict | None:
     """The allowed verdict that a text means, with its place.
 
     Read are the verdict itself, in bold, quotes, brackets or `\\boxed{}`, called by a name (`Response A`, `Score: 4`),
-    with its scale or unit (`4/5`, `4 out of 5`, `4 points`), as an equal number (`4.0`), or as a sentence (`Response A
-    is better.`). Anything else, such as two verdicts, a range, a denial or a reason, is none.
+    with its scale or unit (`4/5`, `4 out of 5`, `4 points`), as an equal number (`4.0`), above another (`A > B`), or as
+    a sentence (`Response A is better.`). Anything else, such as two verdicts, a range, a denial or a reason, is none.
     """
     known = {verdict.casefold(): verdict for verdict in allowed}
     # Unchanged first: a class label may itself be `answer relevant` or `N.A.`.
@@ -60,7 +60,7 @@ def read_verdict(text: str, allowed: Sequence[str]) -> Verdict | None:
         return None
     if match["scale"] and Decimal(match["scale"]) != max(map(Decimal, allowed)):
         return None
-    if match["other"] and _meaning(match["other"], known) in (label, None):
+    if any(match[other] and _meaning(match[other], known) in (label, None) for other in ("other", "below")):
         return None
     return Verdict(label, match.start("label"), bool(match["name"]), bool(match["sentence"]))
 
@@ -76,11 +76,11 @@ def _meaning(written: str, known: dict[str, str]) -> str | None:
 @lru_cache(maxsize=256)
 def _pattern(allowed: tuple[str, ...]) -> re.Pattern[str]:
     labels = "|".join(re.escape(label) for label in sorted(allowed, key=len, reverse=True))
-    scale, unit = "(?P<scale>(?!))", ""  # never
+    scale, unit, above = "(?P<scale>(?!))", "", rf"(?:\s*>{{1,2}}\s*(?P<below>{labels}))"  # no scale: never
     if all(_NUMBER.fullmatch(label) for label in allowed):
         labels = _NUMBER.pattern
         scale = rf"(?:{_WRAP}(?:/|out\s+of){_WRAP}(?P<scale>\d+(?:\.0+)?))"
-        unit = r"(?:\s+(?:points?|stars?))?"
+        unit, above = r"(?:\s+(?:points?|stars?))?", "(?P<below>(?!))"
     than = (
         rf"than\s+(?:the\s+other(?:\s+(?:one|response|answer))?|(?:the\s+)?(?:{NAMES}\s+)?{_WRAP}(?P<other>{labels}))"
     )
@@ -88,6 +88,6 @@ def _pattern(allowed: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(
         rf"{_WRAP}{_BOXED}(?:(?:the\s+)?(?P<name>{NAMES})\b[*_]*\s*[:#]?)?(?:(?:(?:it\s+is|it['’]s)\s+)?a\s+(?=tie))?"
         rf"(?:(?:the\s+)?(?:better|best|preferred|winning)\s+(?:response|answer|one|option)\s+is\s+(?:{NAMES}\s+)?)?"
-        rf"{_WRAP}(?P<label>{labels})(?:{scale}|{sentence})?{unit}{_WRAP}[.!,;]*{_WRAP}",
+        rf"{_WRAP}(?P<label>{labels})(?:{scale}|{sentence}|{above})?{unit}{_WRAP}[.!,;]*{_WRAP}",
         re.IGNORECASE,
     )

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipelines.core import storage
 from pipelines.core.storage import Place
-from pipelines.training import metrics
+from pipelines.training import counts, metrics
 from pipelines.training.flops import Shape
 from pipelines.training.settings import HELDOUT_ACCURACY
 
@@ -57,6 +57,7 @@ class MetricsLog(TrainerCallback):
         if state.is_world_process_zero:
             self.earlier = self.log.rewind(state.global_step)
             self.heldout.rewind(state.global_step)
+            counts.trained_again(self.log.undone)
         self.start = self.before = time.monotonic()
         self.pairs, self.tokens = self.trainer.pairs_seen, self.trainer.tokens_seen
         self.flops = self._flops()
@@ -77,6 +78,7 @@ class MetricsLog(TrainerCallback):
             found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
             when = {"step": state.global_step, "elapsed": self.earlier + now - self.start}
             self.heldout.append(when | found)
+            counts.held_out(found[HELDOUT_ACCURACY])
         if "loss" not in logs:
             return
         pairs, tokens = self.trainer.pairs_seen - self.pairs, self.trainer.tokens_seen - self.tokens
@@ -96,6 +98,7 @@ class MetricsLog(TrainerCallback):
             if self.peak_tflops:
                 step["mfu"] = step["tflops"] / self.peak_tflops
         self.log.append(step)
+        counts.trained(step)
         self.before, self.pairs, self.tokens = now, self.trainer.pairs_seen, self.trainer.tokens_seen
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

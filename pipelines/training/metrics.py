@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.core import storage
+from pipelines.core import counts, storage
 from pipelines.core.progress import INTERVAL, clock, say
 from pipelines.core.storage import Place
 
@@ -30,6 +30,7 @@ class Log:
         self.place = place
         self.lines: list[str] = []
         self.written, self.due = 0, 0.0
+        self.undone: list[Step] = []  # steps that the last `rewind` took back
 
     def rewind(self, step: int) -> float:
         """Go on from the file as it was at `step`: what came after is trained again.
@@ -39,6 +40,7 @@ class Log:
         """
         found = read(self.place)
         steps = [line for line in found if line["step"] <= step]
+        self.undone = found[len(steps) :]
         self.lines, self.written = [json.dumps(line) for line in steps], len(found)
         self.flush()
         return float(steps[-1]["elapsed"]) if steps else 0.0
@@ -81,6 +83,8 @@ def follow(place: Place, interval: float = INTERVAL) -> Iterator[None]:
             if steps and steps[-1]["step"] != shown:
                 shown = steps[-1]["step"]
                 say(line(steps[-1]))
+                counts.progress("train", shown, steps[-1]["steps"])
+                counts.time_left("train", left(steps[-1]))
 
     thread = threading.Thread(target=report, name="progress-train", daemon=True)
     thread.start()
@@ -91,10 +95,14 @@ def follow(place: Place, interval: float = INTERVAL) -> Iterator[None]:
         thread.join()
 
 
+def left(step: Step) -> float:
+    """Seconds that a training still takes after a step, at the speed so far."""
+    return float((step["steps"] - step["step"]) * step["elapsed"] / step["step"])
+
+
 def line(step: Step) -> str:
     """A step in words."""
-    left = (step["steps"] - step["step"]) * step["elapsed"] / step["step"]
     return (
         f"  train: step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, "
-        f"preferred {step['rewards/accuracies']:.2f}, {step['pairs_per_second']:.2f} pairs/s, ETA {clock(left)}"
+        f"preferred {step['rewards/accuracies']:.2f}, {step['pairs_per_second']:.2f} pairs/s, ETA {clock(left(step))}"
     )

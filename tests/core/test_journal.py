@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.core import job_metrics
 from pipelines.core import journal as module
 from pipelines.core.errors import SegmentStopped, UserError
 from pipelines.core.journal import ALONE, FRUITLESS, TOGETHER, Journal, Worker
 from pipelines.core.records import Row
+from tests.counted import Counted
 
 SCHEMA = pa.schema([("row_id", pa.string()), ("n", pa.int64()), ("status", pa.string())])
 
@@ -69,6 +71,14 @@ def test_a_row_that_ends_processes_becomes_an_error_row_and_its_neighbours_are_d
     assert [n for part in done for n in part] == [n for n in range(4) if n != at]
     why = "2 times, without an exception" if killed else "RuntimeError: CUDA error"
     assert made[at]["status"].startswith(f"error:stage:killed_its_process:{why}")
+
+
+def test_rows_begun_again_are_counted_as_waste(tmp_path: Path, counted: Counted) -> None:
+    lives(Journal(tmp_path), [0, 1, 2, 3], set())
+    assert counted.all(job_metrics.REPEATED) == 0
+    lives(Journal(tmp_path), [0, 1, 2, 3], {2}, killed=True)
+    # All four a second time, then row 2 alone, which had ended one process by itself.
+    assert counted.of(job_metrics.REPEATED, stage="light") == 4 + 1
 
 
 def test_several_such_rows_are_all_found(tmp_path: Path) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core import step, storage
+from pipelines.core import job_metrics, step, storage
 from pipelines.core.commits import CHECKPOINT
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.records import EXAMPLE, Row
 from pipelines.core.segment import ROWS, Rows, Segment, ledger_of
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place
+from tests.counted import Counted
 
 
 class Setting(Stage):
@@ -110,6 +113,39 @@ def test_the_marker_has_rows_tokens_and_a_balanced_ledger(tmp_path: Path) -> Non
         "error": 1,
         "reasons": {"error:y": 1, "filtered:x": 1},
     }
+
+
+def test_rows_that_were_there_are_not_counted_again_and_the_step_s_progress_is(
+    tmp_path: Path, counted: Counted
+) -> None:
+    done, before = written(tmp_path, "ok", "filtered:x", "error:y")
+    done.run(tmp_path / "work", before)
+    assert counted.all(job_metrics.ROWS) == 0
+    assert counted.all(job_metrics.STEP_ROWS) == 6  # 3 of 3
+
+
+def test_rows_that_come_are_counted_by_what_became_of_them(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of the Ray plan, one file that is written: five rows were there already."""
+    done, before = written(tmp_path, *["ok"] * 5)
+    columns = {"source": ["a"] * 3, "status": ["ok"] * 3, "tokens": [2] * 3}
+    pq.write_table(pa.table({"row_id": ["x", "y", "z"], **columns}), tmp_path / "in" / "1.parquet")
+
+    def stream(self: Segment, folder: Path, *_: Any) -> None:
+        late = columns | {"status": ["ok", "filtered:x", "error:y"]}
+        pq.write_table(pa.table({"row_id": ["x", "y", "z"], **late}), folder / ROWS / "job_1-0.parquet")
+        commit(folder, "job_1", ["x", "y", "z"])
+
+    monkeypatch.setattr(Segment, "_stream", stream)
+    segment = replace(done, name="judge-base")
+    (tmp_path / "work" / "s").rename(tmp_path / "work" / "judge-base")
+    segment.run(tmp_path / "work", before)
+    found = {
+        status: counted.of(job_metrics.ROWS, step="judge", status=status) for status in ("ok", "filtered", "error")
+    }
+    assert found == {"ok": 1, "filtered": 1, "error": 1}
+    assert counted.of(job_metrics.STEP_ROWS, step="judge", which="done") == 8
 
 
 def test_too_many_errors_end_the_segment_without_a_marker(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def cleaned(row: dict[str, Any], **config: Any) -> str:
         ({"responses": None}, "filtered:null_response"),
         ({"responses": ["x", None]}, "filtered:null_response"),
         ({"responses": ["\t", "x"]}, "filtered:empty_response"),
+        ({"instruction": "\u200b\ufeff \u2060"}, "filtered:empty_instruction"),
+        ({"responses": ["x", "\u3164\u00ad"]}, "filtered:empty_response"),
         ({"context": "", "rubric": None, "reference": ""}, "ok"),
         ({"rubric": "lost \ufffd text"}, "filtered:invalid_unicode"),
         ({"reference": "Ответ"}, "filtered:script"),
@@ -66,6 +68,7 @@ def cleaned(row: dict[str, Any], **config: Any) -> str:
         ({"allowed": []}, "filtered:label_not_allowed"),
         ({"allowed": ["A", None]}, "error:label:null_in_allowed"),
         ({"responses": ["same", " same\n"]}, "filtered:responses_equal"),
+        ({"responses": ["same", "sa\u00adme\u200b"]}, "filtered:responses_equal"),
         ({"task": "classification", "responses": ["one"], "allowed": ["A", "C"]}, "ok"),
     ],
 )

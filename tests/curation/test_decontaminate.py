@@ -153,6 +153,7 @@ REAL = {
 }
 
 
+@pytest.mark.integration  # whole public sets: several seconds
 def test_leaks_of_the_real_sources_are_found_and_phrases_are_not(data_root: Path) -> None:
     texts: list[tuple[str, str]] = []
     for name in BENCHMARKS.names():

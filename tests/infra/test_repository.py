@@ -23,6 +23,7 @@ LAYERS = (
     {"fetch"},
     {"experiments", "release"},
     {"config"},
+    {"run_log"},
     {"cli"},
 )
 RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}

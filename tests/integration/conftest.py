@@ -1,4 +1,4 @@
-"""One small finished run, one cluster: started once, shared by every integration test."""
+"""One small finished run, one cluster: started once a process, shared by every integration test in it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         [
             f"out_dir={out}",
             "ray.dashboard=false",
-            "curation.sample_per_source=16",
+            "curation.sample_per_source=12",
             "curation.critique.max_tokens=32",
             "curation.critique.drop_inconsistent_chosen=false",
             "curation.mix.cot_share=0.7",
@@ -80,10 +80,16 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def finished_run(small_config: Config) -> Config:
-    """A whole run of the main job on real engines."""
+    """A whole run of the main job on real engines, in a cluster that has counted nothing before."""
+    import ray
+
+    from pipelines.cli import outcome
+    from pipelines.run_log.log import logged
     from ray_jobs.pipeline import pipeline
 
-    pipeline(small_config)
+    ray.shutdown()
+    with logged(small_config, "pipeline", outcome):  # as the command does
+        pipeline(small_config)
     return small_config
 
 

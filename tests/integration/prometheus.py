@@ -16,7 +16,8 @@ import httpx
 import pytest
 import yaml
 
-from scripts.grafana_board import board, job_variable
+from scripts.grafana import Board
+from scripts.grafana_board import board as judge_board
 
 SCRAPE = 1  # seconds between two looks
 
@@ -34,9 +35,10 @@ class Prometheus:
         values = [float(one["value"][1]) for one in answer["data"]["result"]]
         return [value for value in values if not math.isnan(value)]
 
-    def jobs(self) -> list[str]:
-        """What the board offers to choose a job from."""
-        match = job_variable()["definition"].removeprefix("label_values(").rpartition(", job)")[0]
+    def jobs(self, board: Board) -> list[str]:
+        """What a board offers to choose a job from."""
+        (variable,) = [one for one in board.content()["templating"]["list"] if one["name"] == "job"]
+        match = variable["definition"].removeprefix("label_values(").rpartition(", job)")[0]
         answer = httpx.get(f"{self.url}/api/v1/label/job/values", params={"match[]": match}).json()
         return list(answer["data"])
 
@@ -48,11 +50,11 @@ class Prometheus:
             time.sleep(SCRAPE)
 
 
-def panels(title: str) -> dict[str, list[str]]:
-    """The queries of each graph in a row of the board, with Grafana's variables replaced."""
+def panels(board: Board, title: str) -> dict[str, list[str]]:
+    """The queries of each graph in a row of a board, with Grafana's variables replaced."""
     found: dict[str, list[str]] = {}
     row = ""
-    for panel in board()["panels"]:
+    for panel in board.content()["panels"]:
         if panel["type"] == "row":
             row = panel["title"]
         elif row.startswith(title):
@@ -65,11 +67,11 @@ def filled(expression: str) -> str:
     return expression.replace("$__rate_interval", "60s").replace("$job", ".*")
 
 
-def empty(prometheus: Prometheus, title: str) -> list[str]:
-    """The queries of a row that give nothing."""
+def empty(prometheus: Prometheus, title: str, board: Board | None = None) -> list[str]:
+    """The queries of a row that give nothing; of the judge's board, if none is named."""
     return [
         f"{name}: {query}"
-        for name, queries in panels(title).items()
+        for name, queries in panels(board or judge_board(), title).items()
         for query in queries
         if not prometheus.query(query)
     ]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -18,12 +19,22 @@ import yaml
 from serve.access.keys import OwnLimits, changing, make
 
 ROOT = Path(__file__).parents[2]
+# Five critiques of a story, which this model writes at length: more than 200 tokens.
+STORY: dict[str, Any] = {
+    "instruction": "Tell the story of the sea.",
+    "response": "Once upon a time.",
+    "template": "absolute_compact",
+    "criteria": [{"name": str(number), "rubric": f"{number}. Is it good?"} for number in range(5)],
+    "max_tokens": 96,
+}
 
 
 class Server:
     """A running server, and the file of its keys."""
 
-    def __init__(self, folder: Path, adapters: dict[str, str] | None = None, **service: object) -> None:
+    def __init__(
+        self, folder: Path, adapters: dict[str, str] | None = None, *, at_once: int = 8, **service: object
+    ) -> None:
         self.keys = folder / "keys.yaml"
         self.key = self.add_key("all", ("judge", "chat", "metrics"))
         with socket.socket() as probe:
@@ -31,7 +42,7 @@ class Server:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         config = {
-            "engine": {"model": "embedded", "max_model_len": 1024, "max_num_seqs": 8, "dtype": "float32"},
+            "engine": {"model": "embedded", "max_model_len": 1024, "max_num_seqs": at_once, "dtype": "float32"},
             "service": {
                 "template": "compact",
                 "max_tokens": 96,
@@ -74,7 +85,7 @@ class Server:
                     return
             except httpx.TransportError:
                 pass
-            time.sleep(0.2)
+            time.sleep(0.05)
         raise AssertionError(f"not within {seconds} s\n{self.log.read_text()[-3000:]}")
 
     def post(self, path: str, body: object, key: str | None = None, **options: object) -> httpx.Response:
@@ -89,9 +100,16 @@ class Server:
 
     def running(self) -> float:
         """Requests in the engine."""
-        page = httpx.get(f"{self.url}/metrics", headers={"authorization": f"Bearer {self.key}"}).text
-        lines = [line for line in page.splitlines() if line.startswith("vllm:num_requests_running")]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+        return self.metric("vllm:num_requests_running")
+
+    def written(self) -> float:
+        """Tokens that the engine has written since it started."""
+        return self.metric("vllm:generation_tokens_total")
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples."""
+        page = httpx.get(**self.get("/metrics")).text  # type: ignore[arg-type]
+        return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name + "{"))
 
     def stop(self) -> None:
         if self.process.poll() is None:

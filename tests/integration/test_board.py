@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.grafana_board import board
 from serve.client import Judge
 from tests.integration.prometheus import empty, scraping
 from tests.integration.server import Server
@@ -38,7 +39,7 @@ def test_every_graph_of_the_judge_and_of_vllm_has_data(tmp_path: Path) -> None:
             time.sleep(3)
             assert empty(prometheus, "Judge") == []
             assert empty(prometheus, "vLLM") == []
-            assert prometheus.jobs() == ["judge"]
+            assert prometheus.jobs(board()) == ["judge"]
             assert prometheus.query('sum (rate(openselene_judgments_total{task="pairwise"}[60s]))')[0] > 0
     finally:
         server.stop()

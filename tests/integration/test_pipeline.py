@@ -13,6 +13,7 @@ from pipelines.config import Config
 from pipelines.core.records import kind
 from pipelines.experiments.data_map import job as data_map
 from ray_jobs.pipeline import pipeline
+from tests.integration.scraped import total, until
 
 KEYS = {"n", "metric", "value", "ci_low", "ci_high", "parse_rate", "partial"}
 
@@ -23,6 +24,93 @@ def read(path: Path) -> dict:
 
 def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
     return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def page(finished_run: Config) -> str:
+    """What stands on the metrics port of the run's cluster: asked for first, as later modules start others."""
+    pairs = read(finished_run.out_dir / "train" / "done.json")["pairs"]
+
+    def there(page: str) -> bool:
+        judged = total(page, "ray_openselene_job_rows_total", 'step="judge"')
+        trained = total(page, "ray_openselene_job_trained_pairs_total")
+        return (
+            judged >= rows_of(finished_run, "judge-base") + rows_of(finished_run, "judge-trained") and trained >= pairs
+        )
+
+    return until(there)
+
+
+def rows_of(run: Config, step: str) -> int:
+    return int(read(run.out_dir / "work" / step / "done.json")["rows"])
+
+
+def test_the_port_has_the_rows_of_every_step_by_status(finished_run: Config, page: str) -> None:
+    work = finished_run.out_dir / "work"
+    done = {name: [work / name] for name in ("ingest", "prepare", "select", "synthesize", "mix")}
+    done |= {"reference": [finished_run.out_dir / "curated" / "reference"]}
+    done |= {"judge": [work / "judge-base", work / "judge-trained"]}
+    for name, folders in done.items():
+        for status in ("ok", "filtered", "error"):
+            expected = sum(
+                source[status] for folder in folders for source in read(folder / "done.json")["ledger"].values()
+            )
+            found = total(page, "ray_openselene_job_rows_total", f'step="{name}"', f'status="{status}"')
+            assert found == expected, (name, status)
+    assert total(page, "ray_openselene_job_rows_total") > 0
+
+
+def test_the_port_has_what_the_models_did(finished_run: Config, page: str) -> None:
+    rows = pads.dataset(finished_run.out_dir / "work" / "synthesize" / "rows").to_table().to_pylist()
+    asked = [row for row in rows if row["synthesis_prompt_tokens"] is not None]
+    prompt, cached = (sum(row[f"synthesis_{kind}_tokens"] for row in asked) for kind in ("prompt", "cached"))
+    tokens = "ray_openselene_job_tokens_total"
+    assert total(page, tokens, 'stage="synthesize"', 'kind="prompt"') == prompt > 0
+    assert total(page, tokens, 'stage="synthesize"', 'kind="cached"') == cached
+    written = sum(row["synthesis_tokens"] for row in asked) - prompt
+    assert total(page, tokens, 'stage="synthesize"', 'kind="output"') == written
+    for critique in ("chosen", "rejected"):
+        for truth in (True, False):
+            expected = sum(row[f"{critique}_consistent"] is truth for row in asked)
+            labels = (f'critique="{critique}"', f'consistent="{str(truth).lower()}"')
+            assert total(page, "ray_openselene_job_checks_total", *labels) == expected
+    scored = pads.dataset(finished_run.out_dir / "work" / "prepare" / "rows").to_table().to_pylist()
+    expected = sum(row["rewards"] is not None for row in scored)
+    assert total(page, "ray_openselene_job_reward_scores_total", 'outcome="scored"') == expected > 0
+    judged = [
+        row["parse_status"]
+        for name in ("base", "trained")
+        for row in pads.dataset(finished_run.out_dir / "work" / f"judge-{name}" / "rows").to_table().to_pylist()
+        if row["parse_status"] is not None
+    ]
+    for status in set(judged):
+        labels = (f'parse_status="{status}"',)
+        assert total(page, "ray_openselene_job_judgments_total", *labels) == judged.count(status)
+    assert total(page, "ray_openselene_job_answer_seconds_count", 'stage="judge"') == len(judged)
+
+
+def test_the_port_has_the_training_and_no_waste_where_nothing_was_killed(finished_run: Config, page: str) -> None:
+    done = read(finished_run.out_dir / "train" / "done.json")
+    assert total(page, "ray_openselene_job_trained_pairs_total") == done["pairs"] * finished_run.train.epochs
+    assert total(page, "ray_openselene_job_computed_rows_total", 'stage="reference"') == done["pairs"]
+    for waste in ("repeated_rows", "repeated_pairs", "workers_gave_up"):
+        assert total(page, f"ray_openselene_job_{waste}_total") == 0
+
+
+def test_ray_data_s_own_metrics_name_the_segment(page: str) -> None:
+    assert 'dataset="synthesize_' in page and 'dataset="judge-base_' in page
+
+
+def test_run_json_has_the_run(finished_run: Config) -> None:
+    (entry,) = read(finished_run.out_dir / "run.json")["runs"]
+    assert entry["job"] == "pipeline" and entry["exit_code"] == 0 and entry["seconds"] > 0
+    (node,) = entry["nodes"]
+    assert node["count"] == 1 and node["cpus"] >= 1 and node["hours"] > 0 and entry["cost"]["dollars"] == 0
+    steps = {one["step"]: one for one in entry["steps"]}
+    assert {"work/ingest", "work/synthesize", "curated", "train", "work/judge-trained"} <= steps.keys()
+    assert all(one["state"] == "done" for one in steps.values())
+    assert steps["work/synthesize"]["tokens"] > 0
+    assert steps["work/mix"]["rows"] == rows_of(finished_run, "mix")
 
 
 def test_results_have_every_key_for_both_models(finished_run: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from serve.access.keys import changing
 from serve.client import Judge
-from tests.integration.server import Server
+from tests.integration.server import STORY, Server
 
 PAIR = {"instruction": "What is 2 + 2?", "responses": ["It is 4.", "It is 5."], "rubric": "The better one is right."}
 SHORT = {**PAIR, "with_critique": False}
@@ -155,17 +156,20 @@ def test_a_flood_of_chats_is_refused_too(server: Server) -> None:
     assert code_of(full) == "queue_full" and full.headers["retry-after"] == "2"
 
 
-def test_a_client_that_hangs_up_frees_its_slot(server: Server) -> None:
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(
-            f"{server.url}/v1/judge/pairwise",
-            json=LONG,
-            headers={"authorization": f"Bearer {server.key}"},
-            timeout=0.5,
-        )
-    began = time.monotonic()
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_frees_its_slot(server: Server, stream: bool) -> None:
+    before = server.written()
+    assert server.post("/v1/judge/absolute", STORY).status_code == 200
+    undisturbed = server.written() - before
+    body = json.dumps({**STORY, "stream": stream}).encode()
+    head = f"POST /v1/judge/absolute HTTP/1.1\r\nHost: judge\r\nAuthorization: Bearer {server.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(head.encode() + body)
+        server.until(lambda: server.running() > 0, 10)
     server.until(lambda: server.running() == 0, 10)
-    assert time.monotonic() - began < 2  # the judgment itself would take longer
+    # How long it took is the machine's; how much was written is not.
+    assert server.written() - before - undisturbed < 0.8 * undisturbed
 
 
 def test_keys_change_under_load_without_an_error(server: Server) -> None:
@@ -213,14 +217,14 @@ def test_sigterm_answers_what_is_under_way_and_refuses_the_rest(server: Server) 
         finish.wait(30)
         yield json.dumps(SHORT).encode()
 
-    with ThreadPoolExecutor(7) as pool:
+    with ThreadPoolExecutor(3) as pool:
         slow = pool.submit(server.post, "/v1/judge/pairwise", held())
-        under_way = [pool.submit(server.post, "/v1/judge/pairwise", LONG) for _ in range(6)]
-        server.until(lambda: server.running() == 6, 10)
+        under_way = [pool.submit(server.post, "/v1/judge/absolute", STORY) for _ in range(2)]
+        server.until(lambda: server.running() > len(STORY["criteria"]), 10)  # of both
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         late = server.post("/v1/judge/pairwise", SHORT)
         finish.set()
         assert late.status_code == 503 and code_of(late) == "draining" and "retry-after" in late.headers
-        assert [one.result().status_code for one in (slow, *under_way)] == [200] * 7
+        assert [one.result().status_code for one in (slow, *under_way)] == [200] * 3
     server.process.wait(60)

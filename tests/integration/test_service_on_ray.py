@@ -17,6 +17,7 @@ import pytest
 
 from serve.client import Judge, JudgeError
 from tests.integration.prometheus import empty, scraping
+from tests.integration.server import STORY
 
 PAIR = {"instruction": "What is 2 + 2?", "responses": ["It is 4.", "It is 5."], "rubric": "The better one is right."}
 ENGINE = {"model": "embedded", "max_model_len": 512, "max_num_seqs": 8, "num_cpus": 0.5}
@@ -106,7 +107,7 @@ def test_a_pair_is_judged_through_the_proxy_and_its_client_may_leave(url: str) -
     assert refused.value.status == 422
     assert httpx.get(f"{url}/readyz").json() == {"status": "ready", "model": "judge"}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{url}/v1/judge/pairwise", json={**PAIR, "max_tokens": 48}, timeout=0.3)
+        httpx.post(f"{url}/v1/judge/absolute", json={**STORY, "max_tokens": 48}, timeout=0.3)
     assert httpx.post(f"{url}/v1/judge/pairwise", json={**PAIR, "max_tokens": 4}, timeout=30).status_code == 200
 
 

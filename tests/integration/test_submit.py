@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -71,3 +72,9 @@ def test_curation_as_a_submitted_job(cluster: dict[str, str], tmp_path: Path) ->
     assert "succeeded" in done.stdout
     pairs = pads.dataset(out / "curated" / "data").to_table()
     assert pairs.num_rows > 0 and set(pairs["source"].to_pylist()) == {"sample_classification"}
+    (entry,) = json.loads((out / "run.json").read_text())["runs"]
+    assert (entry["job"], entry["exit_code"], entry["commit"]) == ("curate", 0, None)  # no .git is sent
+    assert [node["count"] for node in entry["nodes"]] == [1]
+    assert "work/synthesize" in {step["step"] for step in entry["steps"]}
+    # Progress is on the job's page: its log, which is what the driver says.
+    assert "synthesize: done in" in done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,7 @@ def test_a_grid_is_trained_compared_and_not_trained_again(config: Config) -> Non
     assert losses["lr0.005-alpha1-wd0.1"] < losses["lr1e-09-alpha1-wd0.1"] - 0.1
     reference = (config.run.reference / "done.json").stat().st_mtime_ns
     models = [path.stat().st_mtime_ns for path in sorted(folder.glob("*/model/model.safetensors"))]
-    start = time.monotonic()
     sweep.run(config.run, config.train, config.sweep)
-    assert time.monotonic() - start < 60
     assert [path.stat().st_mtime_ns for path in sorted(folder.glob("*/model/model.safetensors"))] == models
     assert (config.run.reference / "done.json").stat().st_mtime_ns == reference
 

@@ -1,4 +1,4 @@
-"""What takes too long is given up with 504 and leaves the engine: a real server that gives a request four seconds."""
+"""What takes too long is given up with 504 and leaves the engine: a real server that gives a request two seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from tests.integration.server import Server
 
 pytestmark = pytest.mark.slow
-SECONDS = 4
+SECONDS = 2
 PAIR = {"instruction": "What is 2 + 2?", "responses": ["It is 4.", "It is 5."], "rubric": "The better one is right."}
-# Twelve judgments of 96 tokens, eight at a time.
+# Judgments of about 45 tokens each, one after another.
 MANY = {
     "instruction": "Tell the story of the sea.",
     "response": "Once upon a time.",
     "template": "absolute_compact",
-    "criteria": [{"name": str(number), "rubric": f"{number}. Is it good?"} for number in range(12)],
+    "criteria": [{"name": str(number), "rubric": f"{number}. Is it good?"} for number in range(16)],
     "max_tokens": 96,
 }
 CHAT = {"messages": [{"role": "user", "content": "Tell a long story."}], "max_tokens": 900, "temperature": 0}
@@ -28,7 +28,7 @@ CHAT = {"messages": [{"role": "user", "content": "Tell a long story."}], "max_to
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("server"), timeout=SECONDS)
+    running = Server(tmp_path_factory.mktemp("server"), at_once=1, queue=16, timeout=SECONDS)
     yield running
     running.stop()
 
@@ -69,7 +69,7 @@ def test_openais_client_hears_of_the_end_of_a_stream(server: Server) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0)
     stream = client.chat.completions.create(model="judge", stream=True, **CHAT)  # type: ignore[call-overload]
     heard = 0
-    with pytest.raises(openai.APIError, match="not done within 4 seconds"):
+    with pytest.raises(openai.APIError, match=f"not done within {SECONDS} seconds"):
         for _ in stream:
             heard += 1
     assert heard > 5

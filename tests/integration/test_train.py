@@ -104,9 +104,7 @@ def test_only_the_results_stay(one_worker: tuple[Path, dict[str, Any]]) -> None:
 def test_a_second_run_does_nothing(one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path) -> None:
     out, result = one_worker
     before = (out / "model" / "model.safetensors").stat().st_mtime_ns
-    start = time.monotonic()
     assert train(config(model), pairs, Run(out)) == result
-    assert time.monotonic() - start < 1
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 

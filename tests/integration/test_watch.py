@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.integration.scraped import total
 
 ROOT = Path(__file__).parents[2]
 COUNT = """
@@ -80,12 +81,6 @@ def run(program: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
-
-
-def total(page: str, name: str, label: str = "") -> float:
-    """Sum of the samples of a metric, over all replicas."""
-    lines = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? (\S+)$", page, re.M)
-    return sum(float(value) for labels, value in lines if label in labels)
 
 
 def test_metrics_stand_on_the_page_of_vllm() -> None:

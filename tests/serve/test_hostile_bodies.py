@@ -124,6 +124,9 @@ PAIRWISE = "/v1/judge/pairwise"
         ({"with_critique": "yes"}, "with_critique"),
         ({"colour": "red"}, "colour"),
         ({CANARY + "-\u2028 key": "red"}, None),
+        ({"allowed": ["A", CANARY]}, None),
+        ({"allowed": [CANARY, CANARY]}, None),
+        ({"criteria": [{"name": "n", "rubric": "r", "allowed": ["A", f" {CANARY}"]}]}, None),
     ],
 )
 def test_a_field_that_is_wrong_is_named_and_not_repeated(change: dict[str, Any], param: str | None) -> None:

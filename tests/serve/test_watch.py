@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from serve.metrics import METRICS, OTHER, PREFIX, Metric
+from pipelines.core.metrics import OTHER, PREFIX, Metric
+from serve.metrics import METRICS
 from serve.watch import InProcess, Watch, route_of
 
 JUDGMENT: dict[str, Any] = {

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.core import job_metrics
 from pipelines.training import metrics
 from pipelines.training.callbacks import MetricsLog, NextOrder, NoLastCheckpoint
 from pipelines.training.flops import Shape, Work
+from tests.counted import Counted
 
 SHAPE = Shape(layers=1, hidden=1, query=0, key=0, ffn=0, vocab=1)  # 2 FLOPs forward for each token that is scored
 
@@ -140,3 +142,35 @@ def test_the_last_step_is_a_checkpoint_only_where_it_may_be_the_best(
     args: Any = SimpleNamespace(load_best_model_at_end=holds_out)
     NoLastCheckpoint().on_step_end(args, state(step), control)
     assert (control.should_save, control.should_evaluate) == (expected, expected)
+
+
+def test_a_logged_step_is_counted_once_and_by_rank_0_alone(tmp_path: Path, now: list[float], counted: Counted) -> None:
+    for first in (True, False):
+        log = begin(tmp_path / "metrics.jsonl", first=first)
+        log.peak_tflops = 8.0
+        now[0] += 2.0
+        move(log, 8, 80, 4e12)
+        on_log(log, 1, {"loss": 0.5}, first)
+        on_log(log, 1, {"eval_heldout_accuracy": 0.75}, first)
+    assert counted.of(job_metrics.PAIRS) == 8 and counted.of(job_metrics.TRAINED_TOKENS) == 80
+    assert counted.of(job_metrics.PAIRS_PER_SECOND) == 4.0 and counted.of(job_metrics.LOSS) == 0.5
+    assert counted.of(job_metrics.MFU) == pytest.approx(counted.of(job_metrics.TFLOPS) / 8) != 0
+    assert counted.of(job_metrics.HELDOUT) == 0.75
+
+
+def test_what_is_not_known_is_no_gauge(tmp_path: Path, now: list[float], counted: Counted) -> None:
+    log = begin(tmp_path / "metrics.jsonl", shape=None)
+    now[0] += 2.0
+    move(log, 8, 80, 4e12)
+    on_log(log, 1, {"loss": 0.5})
+    assert not {job_metrics.TFLOPS.name, job_metrics.MFU.name} & {name for name, _ in counted.numbers}
+
+
+def test_pairs_after_the_checkpoint_count_as_trained_again(tmp_path: Path, now: list[float], counted: Counted) -> None:
+    place = tmp_path / "metrics.jsonl"
+    earlier = metrics.Log(place)
+    for step in (1, 2, 3, 4):
+        earlier.append({"step": step, "elapsed": 1.0, "pairs": 8})
+    earlier.flush()
+    begin(place, at=2)
+    assert counted.of(job_metrics.REPEATED_PAIRS) == 16

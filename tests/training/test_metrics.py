@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.core import storage
+from pipelines.core import job_metrics, storage
 from pipelines.training import metrics
+from tests.counted import Counted
 
 STEP: metrics.Step = {
     "step": 1,
@@ -93,9 +94,12 @@ def test_a_line_tells_step_speed_and_time_left() -> None:
     assert metrics.line(step) == "  train: step 4/10, loss 0.500, preferred 1.00, 2.00 pairs/s, ETA 0:30"
 
 
-def test_follow_prints_each_new_step_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_follow_prints_each_new_step_once(place: Path, capsys: pytest.CaptureFixture[str], counted: Counted) -> None:
     with metrics.follow(place, interval=0.02):
         time.sleep(0.1)
         metrics.Log(place).append(STEP)
         time.sleep(0.3)
     assert capsys.readouterr().err.count("step 1/2") == 1
+    assert counted.of(job_metrics.STEP_ROWS, step="train", which="done") == 1
+    assert counted.of(job_metrics.STEP_ROWS, step="train", which="all") == 2
+    assert counted.of(job_metrics.ETA, step="train") == metrics.left(STEP)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.records import JUDGED, Row
+from pipelines.engines import counts
 from pipelines.engines.llm.ask import Ask, Closing
 from pipelines.engines.llm.reading_along import CritiqueAlong, OnText
 from pipelines.engines.llm.steps import PromptStep
@@ -43,6 +45,9 @@ class ConstrainedJudge(PromptStep):
             "with_critique": self.with_critique,
             "rubric_last": self.rubric_last,
         }
+
+    def count(self, rows: Sequence[Row]) -> None:
+        counts.judgments(rows)
 
     async def run(self, row: Row, ask: Ask, on_text: OnText | None = None) -> None:
         """Judge a row, and change it in place.

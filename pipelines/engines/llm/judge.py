@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from scipy.special import softmax
 
 from pipelines.core.records import JUDGED, Row
+from pipelines.engines import counts
 from pipelines.engines.llm.ask import Ask
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.engines.llm.verdict_probs import verdict_probs
@@ -29,6 +31,9 @@ class Judge(PromptStep):
 
     def depends(self) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens, "format": self.format}
+
+    def count(self, rows: Sequence[Row]) -> None:
+        counts.judgments(rows)
 
     async def run(self, row: Row, ask: Ask) -> None:
         template, allowed = load(row["template"]), row["allowed"]

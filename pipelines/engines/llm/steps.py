@@ -10,11 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.core import counts
 from pipelines.core.errors import RowFailure
 from pipelines.core.journal import Journal
 from pipelines.core.records import Row, failure, filtered, kind
 from pipelines.core.stage import PooledStage, StageActor
 from pipelines.engines.llm.ask import TOO_LONG, Ask, TooLong
+from pipelines.engines.llm.asked import Asked
 
 
 class PromptStep(ABC):
@@ -37,6 +39,9 @@ class PromptStep(ABC):
         Raises:
             RowFailure: the row cannot be done.
         """
+
+    def count(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most steps have nothing to count
+        """Count what became of the rows of a batch, for the job's metrics (`engines/counts.py`)."""
 
 
 class StepStage(PooledStage):
@@ -70,7 +75,11 @@ class StepStage(PooledStage):
         if self.ask is None:
             self.setup()
         assert self.ask is not None
-        await run_rows(rows, self.steps, self.ask)
+        asked = Asked(self.ask)
+        await run_rows(rows, self.steps, asked)
+        asked.count(self.name)
+        for step in self.steps:
+            step.count(rows)
 
 
 async def run_rows(rows: Sequence[Row], steps: Sequence[PromptStep], ask: Ask) -> None:
@@ -115,6 +124,7 @@ class StepActor(StageActor):
             async with self._room(part.alone):
                 with self.worker.at(part):
                     await self.stage.run(part.rows)
+            counts.computed(self.stage.name, part.rows)
         yield self.write(batch, rows)
 
     @asynccontextmanager

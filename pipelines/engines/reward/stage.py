@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import SCORED, Row, failure
 from pipelines.core.stage import PooledStage
-from pipelines.engines import models
+from pipelines.engines import counts, models
 from pipelines.engines.config import RewardModelConfig
 from pipelines.engines.reward.conversations import (
     Conversation,
@@ -286,3 +286,4 @@ class RewardStage(PooledStage):
             row["rewards"] = [score.reward for score in scores]
             row["reward_objectives"] = [score.objectives for score in scores]
             row["reward_model"] = self.model.name
+        counts.rewards(rows)

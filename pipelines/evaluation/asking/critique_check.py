@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.core.records import EXAMPLE, OK, TEXT, Row
 from pipelines.core.run import Run
 from pipelines.core.segment import ROWS, Rows, Segment
 from pipelines.core.storage import Place
+from pipelines.engines import counts
 from pipelines.engines.llm.ask import Ask
 from pipelines.engines.llm.steps import PromptStep
 from pipelines.engines.llm.vllm_stage import PromptStage
@@ -80,6 +82,9 @@ class CritiqueCheck(PromptStep):
             other = choose(others, self.seed, "critique check other verdict", key)
             row["probe_negative_flagged"] = not await self._agrees(row, row["critique"], other, ask)
         row["probe_positive_flagged"] = not await self._agrees(row, task.statement(verdict), verdict, ask)
+
+    def count(self, rows: Sequence[Row]) -> None:
+        counts.checks("judge", (row.get("consistent") for row in rows))
 
     async def _agrees(self, row: Row, critique: str, verdict: str, ask: Ask) -> bool:
         asked = question(self.mode, row, critique, verdict)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from pipelines.core import job_metrics
 from pipelines.core.errors import RowFailure
 from pipelines.core.records import Row
 from pipelines.core.stage import apply_stage, check_columns, fuse, to_table
 from pipelines.engines.llm.ask import Answer, Ask
 from pipelines.engines.llm.steps import PromptStep, StepActor, StepStage
+from tests.counted import Counted
 
 SCHEMA = pa.schema([("row_id", pa.string()), ("n", pa.int64()), ("status", pa.string()), ("other", pa.string())])
 
@@ -93,3 +96,30 @@ def test_its_result_depends_on_what_its_steps_depend_on() -> None:
             return {"leave": self.leave}
 
     assert Echo(Settled("first", 1), Say("second", 2)).depends() == {"steps": {"first": {"leave": 1}, "second": {}}}
+
+
+def test_tokens_and_times_are_counted_once_a_batch_those_of_failed_rows_too(counted: Counted) -> None:
+    class Costs(Echo):
+        def connect(self) -> Ask:
+            async def ask(prompt: str, **_: Any) -> Answer:
+                return Answer(prompt, 10, 3, 0.5, cached_tokens=4)
+
+            return ask  # type: ignore[return-value]
+
+    stage = Costs(Say("first", 1), Say("second", 2, RowFailure("unlucky")))
+    stage.name = "judge"
+    apply_stage(stage, rows(3))
+    tokens = {kind: counted.of(job_metrics.TOKENS, stage="judge", kind=kind) for kind in ("prompt", "cached", "output")}
+    assert tokens == {"prompt": 40, "cached": 16, "output": 12}  # 3 answers of the first step, 1 of the second
+    assert counted.values(job_metrics.ANSWER_SECONDS, stage="judge") == [0.5] * 4
+    assert counted.calls == 3 + 4
+
+
+def test_each_step_counts_the_rows_of_a_batch(counted: Counted) -> None:
+    class Seen(Say):
+        def count(self, rows: Sequence[Row]) -> None:
+            seen.append([row.get(self.name) for row in rows])
+
+    seen: list[list[Any]] = []
+    apply_stage(Echo(Seen("first", 1), Seen("second", 9)), rows(2))
+    assert seen == [["first 0", "first 1"], ["second 0", None]]

@@ -139,6 +139,7 @@ def test_craft_md_has_the_majority_shares_that_are_known_of_it(data_root: Path) 
     assert len({row["group_id"] for row in rows}) == 45  # cases, each talked through by four models
 
 
+@pytest.mark.integration  # whole public sets: several seconds
 def test_the_authors_figures_on_real_rows(
     make_run: Callable[..., Any], two_models: dict[str, Any], data_root: Path
 ) -> None:
