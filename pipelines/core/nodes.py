@@ -47,11 +47,18 @@ def from_a_lost_node(exc: BaseException, before: set[str] | None, patience: floa
 def _of_ray_itself(exc: BaseException) -> bool:
     from ray import exceptions
 
+    kinds = (
+        exceptions.ActorDiedError,
+        exceptions.ActorUnavailableError,
+        exceptions.NodeDiedError,
+        exceptions.WorkerCrashedError,
+        exceptions.ObjectLostError,
+        exceptions.TaskUnschedulableError,
+    )
+    # Of some exceptions within tasks, the death of an actor among them, only the text comes back from a worker.
+    text = isinstance(exc, exceptions.UnserializableException) and any(kind.__name__ in str(exc) for kind in kinds)
     # Of an actor that could not be set up, the exception is the stage's own.
-    if isinstance(exc, exceptions.ActorDiedError):
-        return "creation task" not in str(exc)
-    kinds = (exceptions.ActorUnavailableError, exceptions.NodeDiedError, exceptions.WorkerCrashedError)
-    return isinstance(exc, (*kinds, exceptions.ObjectLostError, exceptions.TaskUnschedulableError))
+    return (text or isinstance(exc, kinds)) and "creation task" not in str(exc)
 
 
 def _chain(exc: BaseException | None) -> Iterator[BaseException]:

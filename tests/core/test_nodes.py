@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError
+from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, UnserializableException
 
 from pipelines.core import nodes
 
@@ -26,6 +26,12 @@ def wrapped(exc: Exception) -> Exception:
 @pytest.mark.parametrize("exc", [ActorDiedError(), NodeDiedError("gone"), ObjectLostError("00", None, "")])
 def test_what_ray_says_after_a_node_was_lost(there: set[str], exc: Exception) -> None:
     assert nodes.from_a_lost_node(wrapped(exc), {"a", "b"})
+
+
+def test_the_death_of_an_actor_that_came_back_as_text(there: set[str]) -> None:
+    text = "ray::ListFiles()\nray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task."
+    assert nodes.from_a_lost_node(UnserializableException(text), {"a", "b"})
+    assert not nodes.from_a_lost_node(UnserializableException("ValueError: no such column"), {"a", "b"})
 
 
 def test_the_same_without_a_lost_node_is_a_fault(there: set[str]) -> None:
