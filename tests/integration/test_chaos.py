@@ -19,9 +19,9 @@ def no_other_ray(own_ray: None) -> None:
 
 
 def test_a_curation_that_loses_nodes_loses_no_row(tmp_path: Path) -> None:
-    storm = Storm(5, nodes=2, every=(2.0, 4.0), lives=None)
+    storm = Storm(5, nodes=2, every=(4.0, 7.0), lives=None)
     with storm.cluster() as cluster:
-        outcome = curate(storm, cluster, tmp_path, rows=200)
+        outcome = curate(storm, cluster, tmp_path, rows=120)
     print(f"seed 5: {outcome}")
     assert outcome.unharmed and outcome.kills["nodes"] >= 1
 
