@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of nodes and drivers, over all jobs")
     parser.add_argument("--seed", type=int, default=0, help="of the first job; the next ones follow")
     parser.add_argument("--rows", type=int, default=800, help="of a curation")
+    parser.add_argument("--pace", type=float, default=1.0, help="times between kills, of those in the tests")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=["curate"], help="in turn")
     options = parser.parse_args()
     sys.path.append(str(ROOT))
@@ -45,6 +47,8 @@ def disturb(options: argparse.Namespace) -> dict[str, Any]:
         while sum(one.kills.total() for one in outcomes) < options.kills:
             job, own = options.jobs[len(outcomes) % len(options.jobs)], seed + len(outcomes)
             storm = training_storm(own) if job == "training" else Storm(own)
+            slower = {name: tuple(options.pace * at for at in getattr(storm, name)) for name in ("every", "lives")}
+            storm = replace(storm, **slower)
             out = Path(folder) / f"seed-{own}"
             out.mkdir()
             with storm.cluster() as cluster:

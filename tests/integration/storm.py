@@ -35,7 +35,8 @@ class Storm:
         nodes: most that work at once, beside a head without CPUs.
         cpus: logical ones of each.
         every: least and most seconds between two losses of a node.
-        lives: least and most seconds that a driver is left alone; None never kills one.
+        lives: least and most seconds that a driver is left alone once it has said a word, as the machine may be slow to
+            start it; None never kills one.
     """
 
     seed: int
@@ -74,13 +75,16 @@ class Storm:
         """
         draw, began = random.Random(self.seed), time.monotonic()
         gust = began + draw.uniform(*self.every)
-        driver, end = None, began
+        driver, said, life, end = None, 0, limit, began
         try:
             while True:
                 if driver is None:
-                    driver = start(command, log)
-                    end = time.monotonic() + draw.uniform(*self.lives) if self.lives else began + limit
+                    said = log.stat().st_size if log.exists() else 0
+                    driver, end = start(command, log), began + limit
+                    life = draw.uniform(*self.lives) if self.lives else limit
                 now = time.monotonic()
+                if end == began + limit and log.stat().st_size > said:
+                    end = now + life
                 if (code := driver.poll()) is not None:
                     assert code == 0, f"the driver ended with {code}:\n{log.read_text()[-5000:]}"
                     return
