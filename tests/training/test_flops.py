@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoConfig, MixtralConfig
 
 from perf.train_flops import count_shared, count_stock
-from pipelines.training.flops import Shape, Work, needed, shared, stock
+from pipelines.engines.packed.work import Shape, Work, pair_work, stretch
+from pipelines.training.flops import needed, stock
 
 LENGTHS = [(300, 40, 31), (180, 90, 55)]
 
@@ -51,7 +52,10 @@ def test_work_adds_up() -> None:
 def test_the_pairs_by_hand() -> None:
     # Prompt of 2, chosen 1, rejected 2: keys seen are 1 + 2, then 3, then 3 + 4.
     assert needed(2, 1, 2) == Work(tokens=5, scored=3, attended=13)
-    assert shared(2, 1, 2) == Work(tokens=5, scored=3, attended=9 + 8)
+    assert pair_work(2, 1, 2) == Work(tokens=3, scored=3, attended=3 + 7)
+    # With a first token in common, 2 and 3 tokens take 3 for it, then 4, and 4 + 5.
+    assert pair_work(2, 2, 3, shared=1) == Work(tokens=4, scored=4, attended=3 + 4 + 9)
+    assert stretch(2, 3) == Work(tokens=3, scored=0, attended=3 + 4 + 5)
     assert stock([(2, 1, 2), (1, 1, 1)]) == Work(tokens=16, scored=16, attended=64)
 
 
