@@ -75,10 +75,10 @@ def count(pairs: Pairs) -> dict[str, Any]:
     two = sum(2 * len(pair["prompt_ids"]) + sum(len(pair[side]) for side in SIDES) for pair in pairs)
     each = sum(distinct([pair]) for pair in pairs)
     result: dict[str, Any] = {"pairs": len(pairs), "two_sequences": two, "pair_shared": each, "of_two": two / each}
-    for size in (*BATCHES, len(pairs)):
+    for name, size in (*((f"batch_{size}", size) for size in BATCHES if size <= len(pairs)), ("all", len(pairs))):
         batches = [pairs[i : i + size] for i in range(0, len(pairs) - size + 1, size)]
         whole = sum(distinct([pair]) for batch in batches for pair in batch)
-        result["all" if size == len(pairs) else f"batch_{size}"] = whole / sum(map(distinct, batches))
+        result[name] = whole / sum(map(distinct, batches))
     for workers, budget in PLANS:
         result[f"planned_{workers}x{budget}"] = each / planned(pairs, 32, workers, budget).tokens
     result["planned_reference"] = each / planned(pairs, REFERENCE_ROWS, 1, 8192).tokens

@@ -64,7 +64,8 @@ class Steps(Dataset[dict[str, Any]]):
         self.workers, self.rank, self.cost = workers, rank, cost
         # Arrow's own columns: a row of `rows` would become Python lists, which take longer to make than a plan.
         self.ids = {name: rows.data.column(name) for name in PARTS}
-        self.chosen = pc.list_value_length(self.ids["chosen_ids"]).to_numpy()
+        prompt, chosen, rejected = (pc.list_value_length(column).to_numpy() for column in self.ids.values())
+        self.lengths, self.chosen = prompt + chosen + rejected, chosen
         self._epoch, self._order = -1, list[int]()
 
     def __len__(self) -> int:
@@ -91,6 +92,7 @@ class Steps(Dataset[dict[str, Any]]):
         return {
             "micro": micro,
             "step": Step(len(batch), int(sum(self.chosen[i] for i in batch))),
+            "tokens": int(sum(self.lengths[i] for i in batch)),
             "row_ids": [self.order.row_ids[i] for i in batch],
         }
 
@@ -150,9 +152,8 @@ class SharedTrainer(FiniteTrainer):
                 f"the loss became {loss} at step {self.state.global_step + 1}, row_ids {', '.join(inputs['row_ids'])}"
             )
         self.pairs_seen += step.pairs
-        work = Work(*(round(found[name] * step.pairs) for name in WORK))
-        self.work_seen += work
-        self.tokens_seen += int(work.tokens)
+        self.tokens_seen += inputs["tokens"]
+        self.work_seen += Work(*(round(found[name] * step.pairs) for name in WORK))
         self._window.append(sums)
         return torch.tensor(loss, device=self.args.device)
 

@@ -9,6 +9,8 @@ import pytest
 from transformers import AutoConfig, MixtralConfig
 
 from perf.train_flops import count_shared, count_stock
+from perf.tree import count as count_tokens
+from perf.tree import planned
 from pipelines.engines.packed.work import Shape, Work, pair_work, stretch
 from pipelines.training.flops import needed, stock
 
@@ -62,3 +64,12 @@ def test_the_pairs_by_hand() -> None:
 def test_a_model_that_is_not_dense_has_no_shape(tiny_model: Path) -> None:
     assert Shape.of(AutoConfig.from_pretrained(tiny_model)) == Shape(2, 32, 32, 16, 64, 259)
     assert Shape.of(MixtralConfig()) is None
+
+
+def test_distinct_tokens_are_counted_in_batches_and_as_planned() -> None:
+    pairs = [{"prompt_ids": [7] * 10 + [i], "chosen_ids": [1], "rejected_ids": [2, 3]} for i in range(8)]
+    found = count_tokens(pairs)
+    assert (found["pairs"], found["two_sequences"], found["pair_shared"]) == (8, 8 * 25, 8 * 14)
+    assert found["batch_4"] == pytest.approx(4 * 14 / (10 + 4 * 4)) and found["all"] == pytest.approx(112 / 42)
+    assert found["planned_1x8192"] == found["batch_8"] == found["all"] > found["planned_8x8192"] == 1
+    assert planned(pairs, 4, 2, 8192).tokens == 2 * 2 * (10 + 2 * 4)

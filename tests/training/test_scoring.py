@@ -81,6 +81,18 @@ def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypat
     )
 
 
+def test_a_token_of_both_completions_counts_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring.tree_attention, "dense_mask", lambda tree, device: None)
+    packed = pack([{"prompt_ids": [0, 1], "chosen_ids": [0, 2], "rejected_ids": [0, 1]}])
+    scores = scoring.score(Model(), "mask", packed)
+    # Both have the 0 after the 1, of 1/8, and then a 2 of 1/2 or a 1 of 1/4.
+    assert scores.log_probs.tolist() == pytest.approx([math.log(1 / 16), math.log(1 / 32)])
+    bits = 1.5 + 1 / 8 * 3 + 1 / 2 * 1 + 3 / 8 * math.log2(8 / 3)
+    assert scores.entropy.item() == pytest.approx(math.log(2) * bits / 2)
+    assert scores.hits.item() == 1 / 2
+    assert len(packed["sources"]) == 3
+
+
 @pytest.mark.parametrize(("value", "refused"), [(None, False), (1, False), (1.0, False), (0.5, True), (0, True)])
 def test_scaled_logits_are_refused_and_a_scale_of_one_is_none(value: float | None, refused: bool) -> None:
     model = SimpleNamespace(config=SimpleNamespace(logit_scale=value), named_parameters=list)

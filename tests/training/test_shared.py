@@ -16,6 +16,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.engines.packed import tree_attention
 from pipelines.engines.packed.packing import SIDES, pack
+from pipelines.engines.packed.work import Shape, Work
 from pipelines.training import scoring
 from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged
@@ -268,6 +269,11 @@ def test_workers_share_a_step_without_overlap(rows: Rows) -> None:
         assert sum(weights) == 4 and {step["step"] for step in steps} == {steps[0]["step"]}
 
 
+def test_bins_are_alike_in_the_operations_of_a_step(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    trainer, work = trainer_for(config(), tiny_model, tmp_path, rows), Work(3, 2, 1)
+    assert trainer.steps.cost(work) == Shape.of(trainer.model.config).step(work) != work.tokens
+
+
 def test_any_number_of_workers_takes_the_same_step(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
     trainer = trainer_for(config(batch_size=6), tiny_model, tmp_path, rows)
     disturb(trainer.model)
@@ -299,9 +305,8 @@ def test_the_last_step_of_an_epoch_divides_by_its_own_pairs(tiny_model: Path, ro
     assert [trainer.steps[i]["step"].pairs for i in range(len(trainer.steps))] == [6, 2]
     trainer.train()
     assert trainer.pairs_seen == 8
-    assert (
-        trainer.tokens_seen == trainer.work_seen.tokens == sum(m["packed"]["input_ids"].numel() for m in bins(trainer))
-    )
+    computed = sum(micro["packed"]["input_ids"].numel() for micro in bins(trainer))
+    assert trainer.tokens_seen == sum(trainer.steps.lengths) > trainer.work_seen.tokens == computed
 
 
 def test_the_two_losses_are_logged_apart(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:

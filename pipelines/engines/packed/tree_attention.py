@@ -114,7 +114,7 @@ def split_attention(
 def refuse_more(dropout: float, more: dict[str, Any]) -> None:
     """Refuse what would silently be left out.
 
-    A sliding window is let through: `refuse_windows` has seen that no sequence is longer.
+    A sliding window is let through: `refuse` has seen that no sequence is longer.
 
     Raises:
         ValueError: naming it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.engines.packed.blocks import Block, cut
@@ -10,6 +10,7 @@ from pipelines.engines.packed.trie import build
 from tests.engines.packed.tries import SEQUENCES, prefixes, sees
 
 
+@settings(deadline=None)
 @given(SEQUENCES, st.sampled_from([0, 4, 16, 10_000]))
 def test_a_block_has_the_keys_of_its_queries(sequences: list[list[int]], small: int) -> None:
     tree = build(sequences)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.engines.packed.packing import pack
@@ -32,6 +32,7 @@ def test_a_packed_trie_by_hand() -> None:
     assert packed["input_ids"].dtype == torch.int64
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_every_token_of_every_completion_is_predicted_after_the_tokens_before_it(
     rows: list[dict[str, list[int]]],

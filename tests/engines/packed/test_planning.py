@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.engines.packed.packing import pack
@@ -31,6 +31,7 @@ def plan(pairs: list[Pair], workers: int, budget: int) -> list[list[list[int]]]:
     return plan_bins([pair_item(*pair) for pair in pairs], workers, budget)
 
 
+@settings(deadline=None)
 @given(PROMPTS, st.integers(1, 4), st.integers(1, 60))
 def test_every_pair_once_within_the_budget_and_as_many_bins_for_each_worker(
     prompts: list[list[int]], workers: int, budget: int
@@ -43,6 +44,7 @@ def test_every_pair_once_within_the_budget_and_as_many_bins_for_each_worker(
     assert all(tokens([pairs[i] for i in chosen]) <= limit for bins in found for chosen in bins)
 
 
+@settings(deadline=None)
 @given(PROMPTS, st.integers(1, 3), st.integers(1, 60))
 def test_no_other_cut_into_as_many_bins_has_a_lighter_heaviest(
     prompts: list[list[int]], workers: int, budget: int
@@ -58,6 +60,7 @@ def test_no_other_cut_into_as_many_bins_has_a_lighter_heaviest(
             assert max(map(tokens, parts)) >= heaviest
 
 
+@settings(deadline=None)
 @given(PROMPTS, st.integers(2, 3), st.integers(1, 60))
 def test_bins_that_meet_are_those_next_to_each_other_in_weight(
     prompts: list[list[int]], workers: int, budget: int

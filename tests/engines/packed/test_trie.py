@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 
 from pipelines.engines.packed.trie import build, common, key
 from tests.engines.packed.tries import SEQUENCES, prefixes, sees
 
 
+@settings(deadline=None)
 @given(SEQUENCES)
 def test_every_distinct_prefix_is_there_once_and_every_path_spells_its_sequence(sequences: list[list[int]]) -> None:
     tree = build(sequences)
@@ -22,6 +23,7 @@ def test_every_distinct_prefix_is_there_once_and_every_path_spells_its_sequence(
     assert [found[p] if p >= 0 else () for p in tree.parents] == [prefix[:-1] for prefix in found]
 
 
+@settings(deadline=None)
 @given(SEQUENCES)
 def test_a_token_sees_its_own_prefix_and_nothing_else(sequences: list[list[int]]) -> None:
     tree = build(sequences)
@@ -46,6 +48,7 @@ def test_nothing_in_common_is_one_sequence_after_the_other() -> None:
     assert (tree.ids.tolist(), tree.last.tolist()) == ([1, 2, 3], [2, 2, 3])
 
 
+@settings(deadline=None)
 @given(SEQUENCES)
 def test_keys_sort_as_sequences_do(sequences: list[list[int]]) -> None:
     assert sorted(sequences) == sorted(sequences, key=key)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pipelines.engines.packed.trie import Trie
 
-# Few different tokens, so that much is shared; one that takes more than two bytes.
-SEQUENCES = st.lists(st.lists(st.sampled_from([0, 1, 2, 70_000]), min_size=1, max_size=8), min_size=1, max_size=10)
+# Few different tokens, so that much is shared; some that take more than one byte.
+SEQUENCES = st.lists(st.lists(st.sampled_from([0, 1, 256, 70_000]), min_size=1, max_size=8), min_size=1, max_size=10)
 
 
 def prefixes(tree: Trie, sequences: list[list[int]]) -> list[tuple[int, ...]]:
