@@ -132,7 +132,7 @@ def count_shared(model: str, lengths: Lengths) -> tuple[float, float]:
     import torch
 
     from pipelines.engines.packed.packing import pack
-    from pipelines.engines.packed.tree_attention import layout
+    from pipelines.engines.packed.tree_attention import Layout
     from pipelines.training.config import TrainConfig
     from pipelines.training.worker import load_model
 
@@ -146,7 +146,7 @@ def count_shared(model: str, lengths: Lengths) -> tuple[float, float]:
         for i, (prompt, chosen, rejected) in enumerate(lengths)
     ]
     packed = pack(rows)
-    made = layout(packed["tree"], torch.device("cpu"))
+    made = Layout(packed["tree"], torch.device("cpu"))
     dense = sum(
         block.queries * block.keys for block, at_once in zip(made.cut.blocks, made.dense, strict=True) if at_once
     )

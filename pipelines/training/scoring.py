@@ -78,18 +78,28 @@ def attention_name(attention: str) -> str:
 
 
 def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
-    """One forward pass over a packed trie of pairs (see `packing.pack`)."""
+    """One forward pass over a packed trie of pairs (see `packing.pack`).
+
+    Raises:
+        UserError: the model keeps from its attention what it is told, and would mix the sequences.
+    """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(causal, causal.base_model_prefix)
     ids, tree = packed["input_ids"], packed["tree"]
     how: dict[str, Any] = {}
     if attention == "split":
-        how["tree"] = tree_attention.layout(tree, ids.device)
+        how["tree"] = tree_attention.Layout(tree, ids.device)
     elif attention == "flex":
         how["attention_mask"] = tree_attention.block_mask(tree, ids.device)
     else:
         how["attention_mask"] = tree_attention.dense_mask(tree, ids.device)
     hidden = backbone(input_ids=ids, position_ids=packed["position_ids"], use_cache=False, **how).last_hidden_state
+    if attention == "split" and not how["tree"].calls:
+        raise UserError(
+            "the model does not tell its attention which token sees which",
+            where="train.model",
+            fix="set train.attention: mask, or train.engine: trl",
+        )
     log_probs, entropy, hits = token_scores(
         causal.get_output_embeddings(), hidden[0, packed["sources"]], packed["targets"]
     )

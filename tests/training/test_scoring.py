@@ -60,7 +60,9 @@ class Model:
 @pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "in adapters"])
 @pytest.mark.parametrize("attention", ["split", "flex", "mask"])
 def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("layout", "block_mask", "dense_mask"):
+    layout = SimpleNamespace(calls=1)
+    monkeypatch.setattr(scoring.tree_attention, "Layout", lambda tree, device: layout)
+    for name in ("block_mask", "dense_mask"):
         monkeypatch.setattr(scoring.tree_attention, name, lambda tree, device, name=name: name)
     inner = Model()
     model = SimpleNamespace(get_base_model=lambda: inner) if wrapped else inner
@@ -74,7 +76,7 @@ def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypat
     assert (
         inner.asked
         == {
-            "split": {"tree": "layout"},
+            "split": {"tree": layout},
             "flex": {"attention_mask": "block_mask"},
             "mask": {"attention_mask": "dense_mask"},
         }[attention]

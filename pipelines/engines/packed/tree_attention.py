@@ -9,14 +9,13 @@ work and memory grow with the square of the packed sequence, so it is the fallba
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from pipelines.core.errors import UserError
-from pipelines.engines.packed.blocks import Block, Cut, cut
+from pipelines.engines.packed.blocks import Block, cut
 from pipelines.engines.packed.trie import Trie
 
 NAME = "prefix_tree"  # in transformers' registry of attention functions
@@ -27,32 +26,28 @@ SMALL = 256**2
 HARMLESS = {"position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states"}
 
 
-@dataclass
 class Layout:
     """How a packed trie is cut; made once, used by every layer of a forward pass.
 
+    No dataclass: FSDP takes those apart that it finds among a layer's arguments, and makes new ones.
+
     Attributes:
         cut: blocks of queries and pieces of keys.
-        masks: per block (queries, keys), who sees whom; None for one causal sequence from its beginning.
         dense: per block, whether plain matrix products compute it.
+        masks: per block (queries, keys), who sees whom; None for one causal sequence from its beginning.
+        calls: how many layers have used it.
     """
 
-    cut: Cut
-    masks: list[torch.Tensor | None]
-    dense: list[bool]
-
-
-def layout(tree: Trie, device: torch.device) -> Layout:
-    """The layout of a trie, with its masks on `device`."""
-    small = SMALL if device.type == "cpu" else 0
-    made = cut(tree, small)
-    dense = [block.queries * block.keys <= small for block in made.blocks]
-    last = torch.from_numpy(tree.last).to(device)
-    masks = [
-        None if not at_once and block.keys == block.queries else block_of_mask(last, block)
-        for block, at_once in zip(made.blocks, dense, strict=True)
-    ]
-    return Layout(made, masks, dense)
+    def __init__(self, tree: Trie, device: torch.device) -> None:
+        small = SMALL if device.type == "cpu" else 0
+        self.cut = cut(tree, small)
+        self.dense = [block.queries * block.keys <= small for block in self.cut.blocks]
+        last = torch.from_numpy(tree.last).to(device)
+        self.masks = [
+            None if not at_once and block.keys == block.queries else block_of_mask(last, block)
+            for block, at_once in zip(self.cut.blocks, self.dense, strict=True)
+        ]
+        self.calls = 0
 
 
 def block_of_mask(last: torch.Tensor, block: Block) -> torch.Tensor:
@@ -101,6 +96,7 @@ def split_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if tree is None:
         return fused(query, key, value, scale, None).transpose(1, 2), None
+    tree.calls += 1
     # One split, whose backward pass is one concatenation; slices would each add into a whole zero tensor.
     queries = query.split([block.queries for block in tree.cut.blocks], dim=2)
     keys, values = (x.split(tree.cut.pieces, dim=2) for x in (key, value))

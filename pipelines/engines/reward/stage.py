@@ -142,7 +142,7 @@ class ArmoScorer(BatchedModel):
         """Scores of conversations in one forward pass."""
         import torch
 
-        from pipelines.engines.packed.tree_attention import layout
+        from pipelines.engines.packed.tree_attention import Layout
         from pipelines.engines.reward.armorm import find_gate
 
         tree = build([found.ids for found in conversations])
@@ -152,7 +152,7 @@ class ArmoScorer(BatchedModel):
             torch.tensor([int(path[-1]) for path in tree.paths], device=self.device),
             torch.tensor([int(path[gate]) for path, gate in zip(tree.paths, gates, strict=True)], device=self.device),
             position_ids=torch.from_numpy(tree.positions)[None].to(self.device),
-            tree=layout(tree, self.device),
+            tree=Layout(tree, self.device),
         )
         return [
             Score(float(score), [float(x) for x in rewards])

@@ -44,7 +44,7 @@ def check(sequences: Sequences) -> None:
     """The attention of a trie and its gradients are those of the definition."""
     tree = build(sequences)
     inputs = qkv(len(tree.ids))
-    out, _ = attention.split_attention(SimpleNamespace(), *inputs, None, tree=attention.layout(tree, CPU))
+    out, _ = attention.split_attention(SimpleNamespace(), *inputs, None, tree=attention.Layout(tree, CPU))
     expected = by_hand(*inputs, sees(prefixes(tree, sequences)))
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
     weights = torch.randn(out.shape, dtype=torch.float64)
@@ -85,7 +85,7 @@ def test_the_block_mask_is_the_definition() -> None:
 
 def test_no_mask_is_larger_than_a_block() -> None:
     """Work between sequences that share nothing is not done, not even masked."""
-    layout = attention.layout(build([[i] * 300 for i in range(5)]), CPU)
+    layout = attention.Layout(build([[i] * 300 for i in range(5)]), CPU)
     assert layout.masks == [None] * 5 and [block.keys for block in layout.cut.blocks] == [300] * 5
 
 
