@@ -151,6 +151,7 @@ TOKENS = st.lists(st.integers(3, 5), min_size=1, max_size=6)
 def test_any_pairs_are_scored_as_if_they_shared_nothing(disturbed: Any, some: Rows, small: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree_attention, "SMALL", small)
+        patch.setattr(tree_attention, "LONGEST", 2)
         equal_separate_sequences(disturbed, some)
 
 

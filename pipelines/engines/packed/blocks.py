@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,17 +38,21 @@ class Cut:
         return sum(block.queries * block.keys for block in self.blocks)
 
 
-def cut(tree: Trie, small: int) -> Cut:
+def cut(tree: Trie, small: int, longest: int) -> Cut:
     """Blocks as large as they can be.
 
     A block is either a part of the trie of which a dense block has at most `small` scores, or tokens in a row, each of
-    which continues the one before.
+    which continues the one before. Behind ancestors such a row needs a mask, and half of the square over its own tokens
+    is computed to be masked, so there it is cut.
 
     Args:
         tree: the trie.
         small: queries × keys; 0 for tokens in a row only.
+        longest: queries of a row behind ancestors.
     """
-    ends = _ends(tree, small)
+    ends = [
+        end for start, stop in pairwise([0, *_ends(tree, small)]) for end in _cut_row(tree, start, stop, small, longest)
+    ]
     starts = [0, *ends[:-1]]
     # Keys are also cut where a block branches off.
     cuts = sorted({*ends, *(int(tree.parents[start]) + 1 for start in starts)} - {0})
@@ -84,6 +89,13 @@ def _ends(tree: Trie, small: int) -> list[int]:
             end = nodes[i] if i < len(nodes) else total
         ends.append(end)
     return ends
+
+
+def _cut_row(tree: Trie, start: int, stop: int, small: int, longest: int) -> list[int]:
+    """Where a block ends, and before that, if it is a row behind ancestors, where its parts of equal length do."""
+    queries, before = stop - start, int(tree.positions[start])
+    parts = -(-queries // longest) if before and queries * (before + queries) > small else 1
+    return [start + queries * part // parts for part in range(1, parts + 1)]
 
 
 def _dense(tree: Trie, start: int, small: int) -> bool:

@@ -62,10 +62,11 @@ def test_split_attention_and_its_gradients(small: int, sequences: Sequences, mon
 
 
 @settings(max_examples=15, deadline=None)
-@given(SEQUENCES, st.sampled_from([0, 12, 256**2]))
-def test_split_attention_of_any_trie(sequences: Sequences, small: int) -> None:
+@given(SEQUENCES, st.sampled_from([0, 12, 256**2]), st.sampled_from([2, 256]))
+def test_split_attention_of_any_trie(sequences: Sequences, small: int, longest: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "SMALL", small)
+        patch.setattr(attention, "LONGEST", longest)
         check(sequences)
 
 
