@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,9 @@ from pipelines.run_log.log import logged
 
 # What a user can mend: rights, a read-only or full disk, a quota, a file in the place of a folder.
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
+KNOWN = (UserError, LedgerError, TooManyErrors, WorkersFailed)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray's texts have it
+LONGEST = 400  # characters of what a library says
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="A YAML file, or the name of a packaged config such as local.")
 ]
@@ -107,7 +112,8 @@ def application(main: Callable[..., None], about: str | None) -> typer.Typer:
 def exit_code(work: Callable[[], None]) -> int:
     """Do the work and return the exit code: 0 done, 1 failed, 2 bad input or config, 130 stopped.
 
-    Known errors are printed as one line; any other keeps its traceback, with which Python exits 1.
+    The last line says what is wrong, whatever it is. Above it stands, where it is no known error, its traceback; and
+    what the workers of a segment died of.
     """
     try:
         work()
@@ -115,11 +121,13 @@ def exit_code(work: Callable[[], None]) -> int:
         say("stopped; run the same command again to resume")
         return 130
     except Exception as exc:
-        known = _known(exc)
-        if known is None:
-            raise
-        say(f"error: {known}")
-        return outcome(exc)[0]
+        if (known := _known(exc)) is None:
+            traceback.print_exc()
+        elif details := str(known).partition("\n")[2].strip():
+            say(details)
+        code, line = outcome(exc)
+        say(f"error: {line}")
+        return code
     return 0
 
 
@@ -129,17 +137,46 @@ def outcome(exc: BaseException) -> tuple[int, str]:
         return 130, "stopped"
     if isinstance(exc, SystemExit):  # Ray's own answer to SIGTERM is to exit with the signal's number
         return exc.code if isinstance(exc.code, int) else 1, f"ended with {exc.code}"
-    if known := _known(exc):
+    known = _known(exc)
+    if isinstance(known, WorkersFailed):
+        return 1, str(known).partition("\n")[0]
+    if known:
         return 2 if isinstance(known, UserError) else 1, " ".join(str(known).split())
-    return 1, f"{type(exc).__name__}: {exc}".partition("\n")[0]
+    return 1, _last_words(exc)
 
 
-def _known(exc: BaseException | None) -> BaseException | None:
+def _known(exc: BaseException) -> BaseException | None:
     """The project's own error behind an exception, if there is one: Ray wraps what its workers raise."""
-    while exc is not None:
-        if isinstance(exc, UserError | LedgerError | TooManyErrors | WorkersFailed):
-            return exc
-        if isinstance(exc, OSError) and exc.errno in DISK:
-            return UserError(exc.strerror or "cannot be written", where=str(exc.filename or "disk"))
-        exc = getattr(exc, "cause", None) or exc.__cause__
+    for cause in _causes(exc):
+        # Of a task, Ray raises the exception's own class too, but its words are then Ray's: those of its cause count.
+        if isinstance(cause, KNOWN) and not isinstance(getattr(cause, "cause", None), KNOWN):
+            return cause
+        if isinstance(cause, OSError) and cause.errno in DISK:
+            return UserError(cause.strerror or "cannot be written", where=str(cause.filename or "disk"))
     return None
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """An exception and what is behind it, the first cause last; of Ray Train's, what befell each worker."""
+    seen: set[int] = set()
+    waiting = [exc]
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        behind = getattr(one, "cause", None) or one.__cause__ or getattr(one, "controller_failure", None)
+        found = [behind, *getattr(one, "worker_failures", {}).values()]
+        waiting += [each for each in found if isinstance(each, BaseException)]
+
+
+def _last_words(exc: BaseException) -> str:
+    """An unknown exception in one line: that of its first cause; of a text with a traceback, what stands below it."""
+    *_, first = _causes(exc)
+    said = COLOUR.sub("", str(first)).strip()
+    if getattr(first, "actor_init_failed", False) or "Traceback (most recent call last)" in said:
+        # Of an actor that did not start, Ray has the text only.
+        return said.rpartition("\n")[2].strip()
+    name = type(first).__name__
+    return f"{name}: {' '.join(said.split())[:LONGEST]}" if said else name

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from pipelines.cli import command
 from pipelines.config import Config
-from pipelines.core.errors import LedgerError, UserError
+from pipelines.core.errors import LedgerError, UserError, WorkersFailed
 
 GOOD = "out_dir: out\ncuration: {sources: []}\nevaluation: {benchmarks: []}\n"
 Job = Callable[[Config], None]
@@ -124,12 +124,74 @@ def test_mistake_found_by_a_worker_is_still_one_line(tmp_path) -> None:
     assert "train.model: no such model" in only_line(result)
 
 
-def test_unknown_failure_keeps_its_traceback(tmp_path) -> None:
+def last_line(folder: Path, error: Exception, code: int) -> str:
+    """What stands last in the log of a job that an exception ends."""
+
     def job(config: Config) -> None:
-        raise ZeroDivisionError
+        raise error
+
+    result = run(folder, f"out_dir={folder / 'out'}", job=job)
+    assert result.exit_code == code
+    (entry,) = json.loads((folder / "out" / "run.json").read_text())["runs"]
+    line = result.stderr.strip().splitlines()[-1]
+    assert line == f"error: {entry['error']}"  # the same in the log of jobs
+    return line.removeprefix("error: ")
+
+
+def test_unknown_failure_keeps_its_traceback_and_ends_with_one_line(tmp_path) -> None:
+    def job(config: Config) -> None:
+        raise KeyError("no\nsuch") from ZeroDivisionError("division by\nzero")
 
     result = run(tmp_path, job=job)
-    assert result.exit_code == 1 and isinstance(result.exception, ZeroDivisionError)
+    assert result.exit_code == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.strip().splitlines()[-1] == "error: ZeroDivisionError: division by zero"
+
+
+def test_what_ray_wraps_around_an_exception_of_a_task_is_not_what_is_said(tmp_path) -> None:
+    from ray.exceptions import RayTaskError
+
+    text = "\x1b[36mray::task()\x1b[39m (pid=1)\n  File x\nValueError: no\nmore"
+    wrapped = RayTaskError("task", text, ValueError("no\nmore")).as_instanceof_cause()
+    assert last_line(tmp_path, wrapped, 1) == "ValueError: no more"
+
+
+def test_a_mistake_that_ray_wraps_is_a_mistake(tmp_path) -> None:
+    from ray.exceptions import RayTaskError
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+    mistake = UserError("needs 16 GiB", where="the engine of model 'x' cannot start", fix="lower max_model_len")
+    line = "the engine of model 'x' cannot start: needs 16 GiB (lower max_model_len)"
+    task = RayTaskError("task", "ray::task()\nTraceback", mistake).as_instanceof_cause()
+    for number, wrapped in enumerate((task, WorkerGroupError("[Rank 1]", {1: task}), ControllerError(task))):
+        (tmp_path / str(number)).mkdir()
+        assert last_line(tmp_path / str(number), wrapped, 2) == line
+
+
+def test_an_actor_that_ray_could_not_start_ends_with_its_exception(tmp_path) -> None:
+    from ray.exceptions import ActorDiedError, RayTaskError
+
+    text = "\x1b[36mray::Actor.__init__()\x1b[39m (pid=1)\nTraceback (most recent call last):\n x\nOSError: no weights"
+    died = ActorDiedError(RayTaskError("__init__", text, OSError("no weights")))
+    assert last_line(tmp_path, died, 1) == "OSError: no weights"
+
+
+def test_a_node_that_died_is_one_line(tmp_path) -> None:
+    from ray.exceptions import OutOfMemoryError
+
+    died = OutOfMemoryError("Task was killed due to the node running low on memory.\nMemory on the node: 31 of 32 GB.")
+    assert last_line(tmp_path, died, 1).startswith("OutOfMemoryError: Task was killed due to the node running low")
+
+
+def test_workers_that_failed_leave_their_traceback_above_the_line(tmp_path) -> None:
+    def job(config: Config) -> None:
+        raise WorkersFailed("segment 's': no worker finishes anything: RuntimeError: CUDA error\nTraceback\n  File x")
+
+    result = run(tmp_path, job=job)
+    assert result.exit_code == 1
+    assert result.stderr.strip().splitlines() == [
+        "Traceback", "  File x", "error: segment 's': no worker finishes anything: RuntimeError: CUDA error",
+    ]  # fmt: skip
 
 
 def test_stop_by_the_user_says_how_to_go_on(tmp_path) -> None:

@@ -14,7 +14,7 @@ from pipelines.core.segment import ROWS, Rows
 from pipelines.core.storage import Place
 from pipelines.datasets.preview import preview
 from pipelines.datasets.readers import contents, inputs
-from pipelines.datasets.reading import Reading, in_scope, survey_all, unconfirmed, write
+from pipelines.datasets.reading import Reading, divided, in_scope, survey_all, unconfirmed, write
 from pipelines.datasets.spec import DatasetSpec
 
 
@@ -81,6 +81,7 @@ class Ingest:
         ]
         for name, doubt in unconfirmed(readings).items():
             say(f"ingest: source '{name}' has not been tried on its real data: {doubt}")
+        readings = divided(readings)
         counts, readings = in_scope(readings, survey_all(readings, self.sample), self.sample)
         entry = write(readings, counts, folder / ROWS)
         count_entry(self.name, entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal, TextIO
@@ -12,6 +13,7 @@ from pipelines.core.storage import Place
 from pipelines.datasets.columns import listed, storable
 from pipelines.datasets.expressions import evaluate
 from pipelines.datasets.json_text import Decoder, parsed
+from pipelines.datasets.line_ranges import lines_between
 from pipelines.datasets.opened import binary, encoding_of, text, wide
 
 CHUNK = 1 << 20  # characters read at once from a list
@@ -48,6 +50,45 @@ def read_records(path: Place, encoding: str | None = None, lines: bool = False) 
             if read or not lines:
                 raise
             yield from _lines(path, encoding)  # its first line is a bad record that begins with a bracket
+
+
+def lines_apart(path: Place, encoding: str | None = None, lines: bool = False) -> bool:
+    """Whether `read_records` takes each line of a file by itself, and bytes can be cut into lines.
+
+    Args:
+        path: the file.
+        encoding: as for `read_records`.
+        lines: as for `read_records`.
+    """
+    with binary(path) as raw:
+        head = raw.read(4)
+    return not wide(encoding_of(head, encoding)) and _layout(path, encoding, lines) == "lines"
+
+
+def read_range(path: Place, encoding: str | None, start: int, end: int, line: int) -> Read:
+    """The records of a file of lines that begin in a range of its bytes.
+
+    Args:
+        path: a file that is not compressed, and of which `lines_apart` is true.
+        encoding: in place of UTF-8.
+        start: first byte of the range.
+        end: the byte behind it.
+        line: number of the first line that begins in it.
+    """
+    with binary(path) as raw:
+        head = raw.read(4)
+    with binary(path) as raw:
+        yield from _parsed(lines_between(raw, start, end), encoding_of(head, encoding), line)
+
+
+def count_range(path: Place, start: int, end: int) -> tuple[int, int]:
+    """How many records and how many lines `read_range` finds, without parsing them."""
+    records = lines = 0
+    with binary(path) as raw:
+        for line in lines_between(raw, start, end):
+            records += not _is_blank(line, first=start == 0 and lines == 0)
+            lines += 1
+    return records, lines
 
 
 def read_document(path: Place, records: str, encoding: str | None = None) -> Read:
@@ -99,12 +140,17 @@ def _lines(path: Place, encoding: str | None) -> Read:
             yield from _parsed(raw, name)
 
 
-def _parsed(lines: Any, encoding: str = "utf-8") -> Read:
+def _is_blank(line: bytes, first: bool) -> bool:
+    """Whether a line has no record; a mark of UTF-8 at the beginning of a file is none of its text."""
+    return not (line.removeprefix(BOM_UTF8) if first else line).strip()
+
+
+def _parsed(lines: Any, encoding: str = "utf-8", start: int = 1) -> Read:
     decoder = Decoder()
-    for number, line in enumerate(lines, start=1):
-        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if not line.strip():
+    for number, line in enumerate(lines, start=start):
+        if _is_blank(line, first=number == 1):
             continue
+        line = line.removeprefix(BOM_UTF8) if number == 1 else line
         where = f"line {number}"
         try:
             written, decoder.twice = line.decode(encoding), None

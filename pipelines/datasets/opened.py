@@ -38,6 +38,16 @@ def plain_name(path: PurePath | Place) -> PurePath:
     return PurePath(path.stem if _by_name(path) else path.name)
 
 
+def compression(path: Place) -> str | None:
+    """How a file is compressed, by its content or else its name; None where it is not."""
+    with storage.opened(path) as raw:
+        return _by_content(raw.read(8)) or _by_name(path)
+
+
+def _by_content(begins: bytes) -> str | None:
+    return next((name for name, mark in BEGINNINGS.items() if mark.match(begins)), None)
+
+
 @contextmanager
 def binary(path: Place, whole: bool = False) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed as they are read.
@@ -52,7 +62,7 @@ def binary(path: Place, whole: bool = False) -> Iterator[BinaryIO]:
     with ExitStack() as stack:
         raw: Any = stack.enter_context(storage.opened(path))
         begins, named = raw.read(8), _by_name(path)
-        codec = next((name for name, mark in BEGINNINGS.items() if mark.match(begins)), None)
+        codec = _by_content(begins)
         if codec is None and named in BEGINNINGS and begins:
             raise UserError(f"its name says {named}, its content does not", where=str(path), fix="rename it")
         raw.seek(0)

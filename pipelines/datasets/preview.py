@@ -9,6 +9,7 @@ from itertools import islice
 from pipelines.core.errors import UserError
 from pipelines.core.records import OK, Row
 from pipelines.core.storage import Place
+from pipelines.datasets.parts import shown
 from pipelines.datasets.readers import inputs, read_input
 from pipelines.datasets.reading import Reading
 from pipelines.datasets.spec import DatasetSpec
@@ -50,6 +51,7 @@ def look(readings: Sequence[Reading]) -> list[str]:
     unread = f", {len(readings) - FILES} further files not opened" if len(readings) > FILES else ""
     lines = [f"first {len(rows)} rows{unread}: {len(good)} can be used{_labels(good)}"]
     commonest = _commonest(row["status"] for row in rows if row["status"] != OK)
+    lines += [line for one in readings[:FILES] if (line := shown(one.spec, one.input))]
     lines += [f"{n} times {status}{HINTS.get(status, '')}" for status, n in commonest]
     return lines + [_shown(row) for row in good[:ROWS]]
 

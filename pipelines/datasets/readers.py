@@ -19,8 +19,10 @@ from pipelines.datasets.arrow_values import decoded
 from pipelines.datasets.code import code
 from pipelines.datasets.delimited import read_delimited
 from pipelines.datasets.expressions import evaluate
-from pipelines.datasets.json_records import Read, read_document, read_records
+from pipelines.datasets.hub_rows import read_hub
+from pipelines.datasets.json_records import Read, read_document, read_range, read_records
 from pipelines.datasets.opened import binary, plain_name
+from pipelines.datasets.part import Part
 from pipelines.datasets.sheets import read_sheets
 from pipelines.datasets.spec import DatasetSpec, FileFormat, Hub, RawRecord, Table, function
 
@@ -39,7 +41,7 @@ BATCH = 256  # rows read at once from a parquet file
 
 @dataclass(frozen=True)
 class Input:
-    """What one read task reads: a file, all files of a loader, or a hub dataset.
+    """What one read task reads: a file, all files of a loader, or a hub dataset; or a part of one.
 
     Attributes:
         number: position among the inputs of its source.
@@ -47,6 +49,7 @@ class Input:
         path: the file, local or behind a URL; None for the hub.
         more: further files, which a loader reads together with `path`.
         fetched: whether it is the hub's own parquet, which `openselene fetch` has put under data_root.
+        part: what of it; None for all.
     """
 
     number: int
@@ -54,6 +57,7 @@ class Input:
     path: Place | None
     more: tuple[Place, ...] = ()
     fetched: bool = False
+    part: Part | None = None
 
 
 def read_raw(spec: DatasetSpec, data_root: Place | None) -> Iterator[RawRecord]:
@@ -67,24 +71,23 @@ def read_raw(spec: DatasetSpec, data_root: Place | None) -> Iterator[RawRecord]:
 
 
 def read_input(spec: DatasetSpec, source: Input, data_root: Place | None) -> Iterator[RawRecord]:
-    """The raw records of one input.
+    """The raw records of one input, numbered as in the whole of it.
 
     Raises:
         UserError: it cannot be read as its format.
     """
     tables = {name: _table(spec, name, data_root) for name in spec.tables}
+    part = source.part
     if source.path is None:
         assert spec.hub is not None
-        records = _read_hub(spec.hub, spec.files)
-    elif source.fetched:
-        records = read_file(source.path, "parquet")
-    elif spec.loader:
+        records = read_hub(spec.hub, spec.files, part)
+    elif spec.loader and not source.fetched:
         records = function(spec.loader)([source.path, *source.more])
     else:
-        known = _format(spec, source.path, spec.format)
-        records = read_file(source.path, known, spec.records, spec.encoding, spec.sheets)
+        known, expression = source_format(spec, source), None if source.fetched else spec.records
+        records = read_file(source.path, known, expression, spec.encoding, spec.sheets, part)
     stem = plain_name(source.path).stem if source.path else ""
-    for index, (where, value, problem) in enumerate(records):
+    for index, (where, value, problem) in enumerate(records, start=part.first if part else 0):
         yield RawRecord(
             position=f"{source.number:04d}.{index:09d}",
             where=f"{source.name} {where}",
@@ -161,12 +164,23 @@ def format_of(path: Place, stated: FileFormat | None = None) -> FileFormat | Non
     return stated or SUFFIXES.get(plain_name(path).suffix.lower())
 
 
+def source_format(spec: DatasetSpec, source: Input) -> FileFormat:
+    """The format that an input of a source is read as.
+
+    Raises:
+        UserError: its suffix tells none.
+    """
+    assert source.path is not None
+    return "parquet" if source.fetched else _format(spec, source.path, spec.format)
+
+
 def read_file(
     path: Place,
     file_format: FileFormat,
     records: str | None = None,
     encoding: str | None = None,
     sheets: Sequence[str] | None = None,
+    part: Part | None = None,
 ) -> Read:
     """(where, value, problem) of each record of a file, compressed or not.
 
@@ -176,12 +190,18 @@ def read_file(
         records: expression for the records of a JSON document.
         encoding: of a text, in place of UTF-8.
         sheets: of a workbook.
+        part: of a file of lines, or a parquet file.
 
     Raises:
         UserError: the file as a whole cannot be read as its format.
     """
     try:
-        yield from _reader(path, file_format, records, encoding, sheets)
+        if part and file_format != "parquet":
+            yield from read_range(path, encoding, part.start, part.end, part.line)
+        elif part:
+            yield from _read_parquet(path, part)
+        else:
+            yield from _reader(path, file_format, records, encoding, sheets)
     except (EOFError, OSError, UnicodeError, zlib.error, lzma.LZMAError) as exc:
         raise unreadable(path, file_format, exc) from None
 
@@ -298,36 +318,29 @@ def _table_files(spec: DatasetSpec, side: Table, data_root: Place | None) -> lis
     return matches
 
 
-def _read_parquet(path: Place) -> Read:
+def row_groups(path: Place) -> list[tuple[int, int]]:
+    """Rows, and bytes when unpacked, of each row group of a parquet file, by its footer."""
+    import pyarrow.parquet as pq
+
+    with binary(path) as raw, pq.ParquetFile(raw) as file:
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        return [(group.num_rows, group.total_byte_size) for group in groups]
+
+
+def _read_parquet(path: Place, part: Part | None = None) -> Read:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    index = 0
+    index = part.first if part else 0
+    groups = list(range(part.start, part.end)) if part else None
     try:
         with binary(path, whole=True) as raw, pq.ParquetFile(raw) as file:
             names = file.schema_arrow.names
             if twice := [name for number, name in enumerate(names) if name in names[:number]]:
                 raise UserError(f"the column '{twice[0]}' is there twice", where=str(path))
-            for batch in file.iter_batches(batch_size=BATCH):
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=groups):
                 for value, problem in decoded(batch):
                     yield f"row {index}", value, problem
                     index += 1
     except pa.ArrowException as exc:
         raise unreadable(path, "parquet", exc) from None
-
-
-def _read_hub(hub: Hub, files: list[str]) -> Read:
-    where = f"hub dataset {hub.id}"
-    missing = f"; its local form, {', '.join(files)}, is not under data_root either" if files else ""
-    try:
-        import datasets
-
-        stream = datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
-        for index, value in enumerate(stream):
-            yield f"{hub.split} row {index}", value, None
-    except ImportError:
-        raise UserError("needs the package datasets", where=where, fix="pip install datasets") from None
-    except Exception as exc:  # offline, unknown id, no access, bad config: datasets raises a dozen types
-        fix = "check the id and the network, or download its files and name them with `files`"
-        why = f"{type(exc).__name__}: {one_line(exc)}"
-        raise UserError(f"cannot be read ({why}){missing}", where=where, fix=fix) from None

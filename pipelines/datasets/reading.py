@@ -1,16 +1,17 @@
-"""Read files into rows on Ray: raw records, adapted and written as parquet, one Ray task per file.
+"""Read files into rows on Ray: raw records, adapted and written as parquet, one Ray task per file or part of a file.
 
 Two passes over the inputs. The survey counts raw records and rows without adapting any, finds the smallest hashes where
 a source is sampled, and meets every unreadable file; then the files are read, adapted and written. What is written must
-balance against what the survey counted.
+balance against what the survey counted. Big inputs are divided before (`parts.py`): a quick pass that only counts.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -22,11 +23,14 @@ from pipelines.core.progress import watch
 from pipelines.core.records import EXAMPLE, Row
 from pipelines.core.stage import to_table
 from pipelines.core.storage import Place
+from pipelines.datasets.parts import Held, divide, measure, placed
 from pipelines.datasets.readers import Input, inputs, read_input
 from pipelines.datasets.spec import DatasetSpec, RawRecord, adapt, expand
 
 TABLE_ROWS = 500
 TABLE_BYTES = 16 * 2**20  # about; a table is handed on when either is reached
+AT_ONCE = 16  # files looked at
+Found = TypeVar("Found", "Survey", Held)
 Counts = dict[str, dict[str, Any]]
 Adapt = Callable[[DatasetSpec, RawRecord], list[Row]]
 
@@ -119,6 +123,9 @@ def read_tables(reading: Reading) -> Iterator[pa.Table]:
 
 def survey(reading: Reading, sample: int | None) -> Survey:
     """Count one input, and find its `sample` smallest sample keys; a UserError is returned, not raised."""
+    part, spec = reading.input.part, reading.spec
+    if part and part.records is not None and sample is None and not (spec.each or spec.python):
+        return Survey(part.records, part.records)  # counted when it was divided: a row each
     records = rows = 0
     smallest: list[_Greatest] = []  # a heap whose first member is the greatest
     try:
@@ -178,21 +185,59 @@ class _ReadTask:
             yield from read_tables(self.readings[number])
 
 
+def divided(readings: Sequence[Reading]) -> list[Reading]:
+    """The readings with big inputs in parts, each of which knows its place in the whole.
+
+    Raises:
+        UserError: an input cannot be read.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # a look at each file, which in a store is a request or two
+        looks = [pool.submit(divide, one.spec, one.input) if one.input.path else None for one in readings]
+    # Hub datasets one by one: their library does not say that threads may share it.
+    found = [look.result() if look else divide(one.spec, one.input) for one, look in zip(readings, looks, strict=True)]
+    pieces = [[replace(one, input=part) for part in own.parts] for one, own in zip(readings, found, strict=True)]
+    held = iter(_each(_held, [piece for own in pieces for piece in own if piece.input.part]))
+    done: list[Reading] = []
+    for own in pieces:
+        if own[0].input.part:
+            parts = placed([piece.input for piece in own], [next(held) for _ in own])
+            own = [replace(piece, input=part) for piece, part in zip(own, parts, strict=True)]
+        done += own
+    return done
+
+
+def _held(reading: Reading) -> Held:
+    try:
+        return measure(reading.spec, reading.input)
+    except UserError as exc:
+        return Held(problem=(exc.what, exc.where, exc.fix))
+
+
 def survey_all(readings: Sequence[Reading], sample: int | None) -> list[Survey]:
     """Survey every input in a Ray task of its own.
 
     Raises:
         UserError: an input cannot be read.
     """
+    return _each(survey, readings, sample)
+
+
+def _each(call: Callable[..., Found], readings: Sequence[Reading], *more: Any) -> list[Found]:
+    """What a function finds of each reading, in a task of its own on the nodes that read.
+
+    Raises:
+        UserError: it has found a problem.
+    """
     import ray
 
-    task = ray.remote(num_cpus=1)(survey)
-    surveys: list[Survey] = ray.get([task.remote(reading, sample) for reading in readings])
-    for found in surveys:
+    readers = ray.data.DataContext.get_current().execution_options.label_selector
+    task = ray.remote(num_cpus=1, **({"label_selector": readers} if readers else {}))(call)
+    all_found: list[Found] = ray.get([task.remote(reading, *more) for reading in readings])
+    for found in all_found:
         if found.problem:
             what, where, fix = found.problem
             raise UserError(what, where=where, fix=fix)
-    return surveys
+    return all_found
 
 
 def in_scope(
@@ -206,7 +251,7 @@ def in_scope(
         rows = sum(found.rows for _, found in own)
         taken = rows if sample is None else min(sample, rows)
         counts[name] = {
-            "inputs": [reading.input.name for reading, _ in own],
+            "inputs": list({reading.input.number: reading.input.name for reading, _ in own}.values()),
             "records": sum(found.records for _, found in own),
             "rows": rows,
             "sampled": taken,

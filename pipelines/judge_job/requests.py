@@ -21,7 +21,7 @@ from pipelines.core.storage import Place
 from pipelines.core.yaml_model import parse_model
 from pipelines.datasets.expressions import check, evaluate
 from pipelines.datasets.readers import contents, data_files, format_of, inputs
-from pipelines.datasets.reading import Reading, in_scope, survey_all, write
+from pipelines.datasets.reading import Reading, divided, in_scope, survey_all, write
 from pipelines.datasets.spec import DatasetSpec, RawRecord, adapt
 from pipelines.judge_job.api_fields import FOR_ALL_ROWS, as_named, check_names, check_settings, request_of
 from pipelines.judge_job.config import JudgeConfig, MappingConfig
@@ -207,14 +207,15 @@ class Requests:
         return Rows(folder / ROWS, step.once(folder, depends, self._write)["fingerprint"])
 
     def _write(self, folder: Place) -> step.Result:
-        start, readings = time.monotonic(), self.readings()
+        start, files = time.monotonic(), self.readings()
+        readings = divided(files)
         counts, readings = in_scope(readings, survey_all(readings, None), None)
         entry = write(readings, counts, folder / ROWS, self.name, REQUEST)
         count_entry(self.name, entry)
         check_error_share(self.name, entry, self.settings.max_error_share)
         total, seconds = sum(count["rows"] for count in counts.values()), time.monotonic() - start
-        say(f"{self.name}: {total} rows of {len(readings)} files in {clock(seconds)}")
-        return {"rows": total, "seconds": round(seconds, 2), "ledger": entry, "files": len(readings)}
+        say(f"{self.name}: {total} rows of {len(files)} files in {clock(seconds)}")
+        return {"rows": total, "seconds": round(seconds, 2), "ledger": entry, "files": len(files)}
 
 
 def request_spec(config: JudgeConfig, task: str) -> RequestSpec:

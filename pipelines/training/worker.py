@@ -76,6 +76,7 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
     trainer = build(job, local)
     check_ranks(trainer)
     trainer.stored = partial(checkpoints.stored, local)
+    trainer.add_callback(checkpoints.BeforeANodeGoes())
     trainer.add_callback(checkpoints.HandOver())
     checkpoint = ray.train.get_checkpoint()
     start = time.monotonic()

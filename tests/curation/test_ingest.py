@@ -24,6 +24,7 @@ from pipelines.curation import ingest as module
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.ingest import Ingest
 from pipelines.curation.registry import load_sources
+from pipelines.datasets import parts as parts_module
 from pipelines.datasets import reading as reading_module
 from pipelines.datasets.readers import inputs
 from pipelines.datasets.reading import Reading, Survey, ingest_rows, read_rows, read_tables, survey, unconfirmed
@@ -177,6 +178,35 @@ def test_a_dry_run_opens_the_files_and_shows_their_rows(tmp_path: Path) -> None:
         Ingest(Run(tmp_path, data_root=tmp_path), [DatasetSpec(**SOURCE)]).describe()
 
 
+def test_inputs_are_counted_on_the_nodes_that_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    options = ray.data.DataContext.get_current().execution_options
+    asked: list[dict[str, Any]] = []
+
+    class Here:
+        """A task of Ray that runs where it is called."""
+
+        def __init__(self, call: Any) -> None:
+            self.remote = call
+
+    def remote(**options: Any) -> Any:
+        asked.append(options)
+        return Here
+
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "get", lambda found: found)
+    monkeypatch.setattr(parts_module, "PART_BYTES", 500)
+    write(tmp_path, "a.jsonl", records(30))
+    for labels in ({}, {"role": "reader"}):
+        monkeypatch.setattr(options, "label_selector", labels)
+        apart = reading_module.divided(readings(DatasetSpec(**SOURCE), tmp_path))
+        assert len(apart) > 2
+        assert sum(found.rows for found in reading_module.survey_all(apart, None)) == 30
+    selected = {"num_cpus": 1, "label_selector": {"role": "reader"}}
+    assert asked == [{"num_cpus": 1}, {"num_cpus": 1}, selected, selected]
+
+
 # With a cluster.
 
 
@@ -232,6 +262,15 @@ def test_ingest_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     assert done["rows"] == len(made) == sum(line["in"] for line in done["ledger"].values())
     assert find_duplicates(rows.folder, tmp_path / "d.parquet", list(done["sources"])) >= 10
+
+    # In parts that are read apart: the same rows, ids, counts and claim.
+    monkeypatch.setattr(parts_module, "PART_BYTES", 1000)
+    apart = step(tmp_path).run(tmp_path / "apart")
+    assert read(apart.folder) == made
+    assert marker(apart) | {"seconds": done["seconds"]} == done
+    few = step(tmp_path, sample=25).run(tmp_path / "few")
+    monkeypatch.undo()
+    assert read(step(tmp_path, sample=25).run(tmp_path / "few, whole").folder) == read(few.folder)
 
     # Once done, it is not done again, and another config is refused.
     files = {path: path.stat().st_mtime_ns for path in rows.folder.iterdir()}

@@ -176,6 +176,7 @@ OWN_FILES = {
     "pipelines/datasets/readers.py": "files of a user's sources",
     "pipelines/datasets/sheets.py": "files of a user's sources",
     "pipelines/config.py": "the user's configs, and packaged ones",
+    "pipelines/engines/llm/start_errors.py": "its own standard error",
     "pipelines/engines/models.py": "the model cache, models in the user's folders",
     "pipelines/evaluation/report/published_judges.py": "packaged tables",
     "pipelines/experiments/data_map/embed.py": "a packaged model",

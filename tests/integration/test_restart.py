@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -224,6 +225,38 @@ def test_a_sick_actor_of_four_loses_no_row_and_takes_none_from_the_others(tmp_pa
     found = storage.read_table(rows).sort_by("row_id").to_pylist()
     assert [row["row_id"] for row in found] == [f"row-{n:04d}" for n in range(40 * BLOCK)]
     assert all(row["status"] == "ok" and row["seen"] == len(row["instruction"]) for row in found)
+
+
+class Holding(Pooled):
+    """Holds CPUs as an engine holds GPUs, in processes that it notes."""
+
+    actors = (2, 2)
+    num_cpus = 1.0
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        (self.trouble.notes / str(os.getpid())).touch()
+        mark(rows)
+
+
+def test_a_finished_segment_holds_no_actor(tmp_path: Path) -> None:
+    import ray
+
+    notes = tmp_path / "notes"
+    assert len(run(tmp_path, Holding(Trouble(notes, RuntimeError(), times=0)))) == COUNT
+    left = processes = {int(note.name) for note in notes.iterdir()}
+    assert processes and os.getpid() not in processes
+    deadline = time.monotonic() + 20
+    while (left or free() < ray.cluster_resources()["CPU"]) and time.monotonic() < deadline:
+        left = {pid for pid in processes if psutil.pid_exists(pid)}
+        time.sleep(0.1)
+    assert not left
+    assert free() == ray.cluster_resources()["CPU"]
+
+
+def free() -> float:
+    import ray
+
+    return float(ray.available_resources().get("CPU", 0))
 
 
 def test_where_every_process_fails_the_job_ends_with_the_reason_and_no_row_is_blamed(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_several_jobs_in_a_folder_each_have_an_entry_the_newest_last(tmp_path: P
     [
         (UserError("no such model", where="train.model"), 2, "train.model: no such model"),
         (TooManyErrors("too many\nof them"), 1, "too many of them"),
-        (ZeroDivisionError("by zero\nmore"), 1, "ZeroDivisionError: by zero"),
+        (ZeroDivisionError("by zero\nmore"), 1, "ZeroDivisionError: by zero more"),
         (KeyboardInterrupt(), 130, "stopped"),
         (SystemExit(15), 15, "ended with 15"),
     ],

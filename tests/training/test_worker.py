@@ -77,7 +77,7 @@ def test_a_worker_trains_saves_and_reports(tmp_path: Path, ranks: list[Any], mon
         "tokens": 900,
         "best": {"step": 6, "heldout_accuracy": 0.75},
     }
-    assert trainer.asked == ["HandOver", None] and ranks == [tmp_path / "model"]
+    assert trainer.asked == ["BeforeANodeGoes", "HandOver", None] and ranks == [tmp_path / "model"]
     assert not (tmp_path / "local-1").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_worker_goes_on_from_the_checkpoint_that_ray_hands_it(
     monkeypatch.setattr(ray.train, "get_checkpoint", lambda: kept)
     monkeypatch.setattr(worker, "build", lambda job, local: trainer)
     result = worker.train_worker({"job": job(tmp_path, deepspeed={})})
-    assert result["resumed_from"] == 6 and trainer.asked == ["HandOver", str(folder)]
+    assert result["resumed_from"] == 6 and trainer.asked == ["BeforeANodeGoes", "HandOver", str(folder)]
     assert ranks == ["deepspeed", tmp_path / "model"]
 
 

@@ -155,6 +155,13 @@ def version(place: Place) -> Version:
     return Version(place, stat.st_mtime_ns, stat.st_size)
 
 
+def size(place: Place) -> int:
+    """Bytes of a file; 0 where its store does not say, or there is none."""
+    if isinstance(place, Url):
+        return stores.info(place).size or 0
+    return place.stat().st_size if place.is_file() else 0
+
+
 def _hash(url: Url) -> str:
     import hashlib
 

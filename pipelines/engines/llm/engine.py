@@ -21,6 +21,7 @@ from pipelines.engines.llm.ask import TOO_LONG, Answer, Closing, TooLong
 from pipelines.engines.llm.closing import MOST_IDS, closing_request
 from pipelines.engines.llm.generated import Generated, Weighed
 from pipelines.engines.llm.reading_along import OnText, ReadingAlong
+from pipelines.engines.llm.start_errors import Printed, start_error
 from pipelines.engines.llm.verdict_rule import PROCESSOR
 from pipelines.engines.llm.verdict_tokens import Path, branches, path_logprobs, tree_of, verdict_tokens
 from pipelines.engines.models import resolve
@@ -91,7 +92,7 @@ def start_engine(config: EngineConfig, *, closing: bool = False) -> EngineAsk:
         closing: as for `engine_arguments`.
 
     Raises:
-        UserError: there is no such model, or its chat template is not usable.
+        UserError: there is no such model, its chat template is not usable, or the engine cannot be as it is asked for.
     """
     from transformers import AutoTokenizer
     from vllm import AsyncEngineArgs, AsyncLLMEngine
@@ -100,7 +101,11 @@ def start_engine(config: EngineConfig, *, closing: bool = False) -> EngineAsk:
     tokenizer = AutoTokenizer.from_pretrained(model)
     thinking = thinking_of(config.reasoning, tokenizer)  # first: an unusable chat template is found at once
     arguments = {"enable_log_requests": False, "runner": "generate", **engine_arguments(config, closing=closing)}
-    engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))
+    printed = Printed()
+    try:
+        engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))
+    except Exception as exc:  # vLLM raises a dozen types, and the cause may be in what it has printed
+        raise start_error(exc, printed.text(), config.model) from exc
     return EngineAsk(engine, tokenizer, config.max_model_len, thinking)
 
 
