@@ -121,9 +121,9 @@ def build(job: Job, local: Path) -> Any:
     import datasets
     from transformers import PrinterCallback
 
+    from pipelines.engines.packed.work import Shape
     from pipelines.training import checkpoints, heldout
     from pipelines.training.callbacks import EventFiles, MetricsLog, NextOrder, NoLastCheckpoint
-    from pipelines.training.flops import Shape
     from pipelines.training.order import HashOrder
 
     config, seed, work = job.config, job.run.seed, job.run.training
@@ -197,7 +197,7 @@ def load_model(name: str, config: TrainConfig) -> Any:
         return model
     if config.compile:
         scoring.compile_layers(model)
-    return scoring.prepare(model, attention)
+    return scoring.prepare(model, attention, config.max_length)
 
 
 def with_adapters(model: Any, lora: LoraConfig) -> Any:

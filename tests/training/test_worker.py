@@ -192,8 +192,8 @@ def test_adapters_are_put_on_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("changes", "attention", "made"),
     [
-        ({}, "of split", ["prepared for split"]),
-        ({"compile": True}, "of split", ["compiled", "prepared for split"]),
+        ({}, "of split", ["prepared for split, 2048 tokens"]),
+        ({"compile": True}, "of split", ["compiled", "prepared for split, 2048 tokens"]),
         ({"engine": "trl", "nll": "token", "attention": "eager"}, "eager", []),
     ],
 )
@@ -205,7 +205,10 @@ def test_a_model_is_loaded_for_its_engine(
     done, told = list[str](), dict[str, Any]()
     monkeypatch.setattr("pipelines.training.scoring.attention_name", "of {}".format)
     monkeypatch.setattr("pipelines.training.scoring.compile_layers", lambda model: done.append("compiled"))
-    monkeypatch.setattr("pipelines.training.scoring.prepare", lambda model, name: done.append(f"prepared for {name}"))
+    monkeypatch.setattr(
+        "pipelines.training.scoring.prepare",
+        lambda model, name, longest: done.append(f"prepared for {name}, {longest} tokens"),
+    )
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda name, **given: told.update(given))
     worker.load_model("org/model", TrainConfig.model_validate(changes))
     assert told == {"dtype": torch.float32, "attn_implementation": attention} and done == made
