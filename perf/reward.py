@@ -41,7 +41,8 @@ def compare(data_root: Path, count: int, rounds: int) -> dict[str, Any]:
     """Sequences per second of the three ways."""
     import torch
 
-    from pipelines.engines.reward.conversations import conversations, share_prompts
+    from pipelines.engines.packed.trie import build
+    from pipelines.engines.reward.conversations import conversations
     from pipelines.engines.reward.stage import load_reward
 
     torch.set_num_threads(os.cpu_count() or 1)
@@ -49,8 +50,7 @@ def compare(data_root: Path, count: int, rounds: int) -> dict[str, Any]:
     rows = real_pairs(data_root, count)
     talks = [talk for row in rows for talk in conversations(row)]
     encoded = {i: scorer.encode(talk) for i, talk in enumerate(talks)}
-    groups = share_prompts(encoded)
-    distinct = sum(len(encoded[g[0]].prompt) + sum(len(encoded[i].response) for i in g) for g in groups)
+    distinct = len(build([found.ids for found in encoded.values()]).ids)
     plain = sum(len(found.ids) for found in encoded.values())
     computed = 0
     forward = scorer.model.forward

@@ -57,7 +57,7 @@ def main() -> None:
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make the pairs, find TRL's best settings, run both engines in turn."""
     pairs = make_pairs(options.data_root, options.pairs, folder)
-    print(f"{pairs['rows']} pairs, {pairs['distinct']} distinct tokens, {pairs['prompt_share']:.0%} of them prompt")
+    print(f"{pairs['rows']} pairs, {pairs['distinct']} distinct tokens in one tree; {pairs['prompt_share']:.0%} prompt")
     common = {"folder": str(folder), "precision": options.precision, "bin_tokens": options.bin_tokens}
     trials = {}
     for micro, attention in TRL_CHOICES:
@@ -163,13 +163,36 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
 
 def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
     """Write `n` encoded pairs, chosen by hash over the sources, and return what they are like."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from pipelines.engines.packed.packing import pack
 
+    rows = encoded_pairs(example_rows(data_root, SOURCES, n), folder)
+    own = sum(len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
+    prompts = sum(len(row["prompt_ids"]) for row in rows)
+    return {"rows": len(rows), "distinct": int(pack(rows)["work"].tokens), "prompt_share": prompts / own}
+
+
+def example_rows(data_root: Path, sources: tuple[str, ...], n: int) -> list[dict[str, Any]]:
+    """Rows of the sources, as many of each, chosen by hash, with the template that asks about them."""
     from pipelines.core.determinism import unit
     from pipelines.curation.registry import load_source
     from pipelines.datasets.readers import read_raw
     from pipelines.datasets.spec import adapt
+
+    rows: list[dict[str, Any]] = []
+    for name in sources:
+        source = load_source(name)
+        found = [row for raw in read_raw(source, data_root) for row in adapt(source, raw) if row["status"] == "ok"]
+        found = sorted(found, key=lambda row: unit(0, "perf", row["row_id"]))[: -(-n // len(sources))]
+        rows += [{**row, "template": TEMPLATES[row["task"]]} for row in found]
+    return rows[:n]
+
+
+def encoded_pairs(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Write pairs of real prompts, with completions cut from the responses, and return them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.core.determinism import unit
     from pipelines.engines.models import resolve
     from pipelines.judging import templates
     from pipelines.judging.chat import encode_prompt, encode_text
@@ -178,23 +201,17 @@ def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
     model = resolve("embedded")
     (folder / "model.txt").write_text(model)
     tokenizer = load_tokenizer(model)
-    rows: list[dict[str, Any]] = []
-    for name in SOURCES:
-        source = load_source(name)
-        found = [row for raw in read_raw(source, data_root) for row in adapt(source, raw) if row["status"] == "ok"]
-        for row in sorted(found, key=lambda row: unit(0, "perf", row["row_id"]))[: -(-n // len(SOURCES))]:
-            text = encode_text(tokenizer, " ".join(row["responses"]) * 20)
-            prompt = encode_prompt(tokenizer, templates.render(templates.load(TEMPLATES[row["task"]]), row))
-            alone = unit(0, "format", row["row_id"]) >= COT_SHARE
-            size = JUDGMENT if alone else CRITIQUE
-            completions = text[:size], text[size : 2 * size]
-            values = (row["row_id"], row["row_id"], alone, name, "ok", prompt, *completions, len(prompt) + size)
-            rows.append(dict(zip(ENCODED.names, values, strict=True)))
-    rows = rows[:n]
-    pq.write_table(pa.Table.from_pylist(rows, schema=ENCODED), folder / "pairs.parquet")
-    prompts = sum(len(row["prompt_ids"]) for row in rows)
-    distinct = prompts + sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
-    return {"rows": len(rows), "distinct": distinct, "prompt_share": prompts / distinct}
+    encoded: list[dict[str, Any]] = []
+    for row in rows:
+        text = encode_text(tokenizer, " ".join(row["responses"]) * 20)
+        prompt = encode_prompt(tokenizer, templates.render(templates.load(row["template"]), row))
+        alone = unit(0, "format", row["row_id"]) >= COT_SHARE
+        size = JUDGMENT if alone else CRITIQUE
+        completions = text[:size], text[size : 2 * size]
+        values = (row["row_id"], row["row_id"], alone, row["source"], "ok", prompt, *completions, len(prompt) + size)
+        encoded.append(dict(zip(ENCODED.names, values, strict=True)))
+    pq.write_table(pa.Table.from_pylist(encoded, schema=ENCODED), folder / "pairs.parquet")
+    return encoded
 
 
 def threads() -> int:

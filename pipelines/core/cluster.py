@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from pipelines.core import ray_internals, storage
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, unshared
 from pipelines.core.progress import say
 from pipelines.core.storage import Place
 from pipelines.core.yaml_model import Strict
@@ -24,6 +24,10 @@ QUIET = {
     # A warning of Ray's own about a default that changes; nothing a user of ours can act on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# What a stream has asked of a cluster stays its own until it takes that back, which a killed driver never does: the job
+# that goes on in its place would have half of the cluster, and after a few kills none of it, for Ray's three minutes. A
+# living one asks again every ten seconds.
+SOON = {"RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30"}
 # For a cluster of this one machine. Ray Data reads the footers of parquet files in 16 processes of its own, which pays
 # for thousands of files far away; here starting them takes longer than all else a small segment does.
 LOCAL = {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
@@ -81,18 +85,28 @@ def check_shared(folder: Path) -> None:
         look = ray.remote(num_cpus=0)(storage.exists)
         own = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
         seen = {node: look.options(scheduling_strategy=on).remote(note) for node, on in own.items()}
-        blind = [nodes[node] for node, found in seen.items() if not ray.get(found)]
+        blind = [nodes[node] for node, found in seen.items() if not _told(found)]
     finally:
         storage.remove(note)
     if blind:
-        fix = "name a folder that all nodes mount, or a URL such as s3://bucket/run"
-        raise UserError(f"node {blind[0]} does not see this folder", where=f"out_dir {folder}", fix=fix)
+        raise unshared(blind[0], f"out_dir {folder}")
+
+
+def _told(found: Any) -> bool:
+    """What a node says; True of one that has gone meanwhile, as spot machines do."""
+    import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
+
+    try:
+        return bool(ray.get(found))
+    except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+        return True
 
 
 def _join(config: RayConfig) -> None:
     import ray
 
-    for key, value in QUIET.items():
+    for key, value in (QUIET | SOON).items():
         os.environ.setdefault(key, value)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     memory = config.object_store_memory_mb

@@ -7,10 +7,11 @@ Every function here keeps to that order, so that a stop at any point costs at mo
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pyarrow.compute as pc
 
-from pipelines.core import storage
+from pipelines.core import ledger, sql, storage
 from pipelines.core.records import kind
 from pipelines.core.storage import Place
 
@@ -22,8 +23,11 @@ PENDING = ".pending.parquet"
 def heal(folder: Place) -> None:
     """Remove data that does not count, of a segment that nobody works on.
 
-    Ray would do so too. But ids that are committed and still pending, as a stop can leave them where a rename is a copy
-    and a removal, it would keep, and delete their data: here both go, and the rows are computed again.
+    That is data of pending ids, and data without ids: a job that is killed may leave workers on nodes that have not
+    heard of it, or are cut off, and they write what they had in hand.
+
+    Ray would remove the first. But ids that are committed and still pending, as a stop can leave them where a rename
+    is a copy and a removal, it would keep, and delete their data: here both go, and the rows are computed again.
     """
     for pending in storage.files(folder / CHECKPOINT, PENDING):
         stem = pending.name.removesuffix(PENDING)
@@ -31,6 +35,37 @@ def heal(folder: Place) -> None:
         for data in data_of(folder, stem):
             storage.remove(data)
         storage.remove(pending)
+    committed = {ids.stem for ids in storage.files(folder / CHECKPOINT, ".parquet")}
+    for data in storage.files(folder / ROWS, ".parquet"):
+        if data.stem.rpartition("-")[0] not in committed:
+            storage.remove(data)
+
+
+def drop_doubles(folder: Place, id_column: str) -> bool:
+    """Keep one row of each id that two jobs have committed, of a segment that is at its end; both say the same.
+
+    Workers of a killed job may commit rows after the next job has read which ids there are. An id that one job has
+    committed twice is a fault, and stays.
+
+    Returns:
+        Whether there were any.
+    """
+    heal(folder)
+    committed = storage.files(folder / CHECKPOINT, ".parquet")
+    if not committed:
+        return False
+    with sql.connect(ledger.MEMORY, rows=folder / ROWS) as connection:
+        doubled = f"select {id_column} from rows group by 1 having count(*) > 1"
+        twice = {row[0] for row in connection.execute(doubled).fetchall()}
+    job_of: dict[Any, str] = {}
+    found = False
+    for ids in committed if twice else []:
+        job = ids.stem.partition("_")[0]  # Ray's own name for one stream
+        own = twice.intersection(storage.read_table(ids)[id_column].to_pylist())
+        if late := [key for key in own if job_of.setdefault(key, job) != job]:
+            _rewrite(folder, ids, ~pc.field(id_column).isin(late))
+            found = True
+    return found
 
 
 def data_of(folder: Place, stem: str) -> list[Place]:
@@ -48,21 +83,22 @@ def drop_errors(folder: Place) -> None:
     heal(folder)
     for ids in storage.files(folder / CHECKPOINT, ".parquet"):
         if any(map(_errors, data_of(folder, ids.stem))):
-            _without_errors(folder, ids)
+            status = pc.field("status")
+            # null is neither
+            _rewrite(folder, ids, (status == "ok") | pc.starts_with(status, "filtered"))
 
 
 def _errors(path: Place) -> int:
     return sum(kind(status) == "error" for status in storage.read_table(path, ["status"])["status"].to_pylist())
 
 
-def _without_errors(folder: Place, ids: Place) -> None:
+def _rewrite(folder: Place, ids: Place, good: pc.Expression) -> None:
+    """Write the rows of some committed ids again, without those that are no good."""
     old, table = data_of(folder, ids.stem), storage.read_table(ids)
     (column,) = table.column_names
     # From here on the old data does not count.
     storage.write_table(pending := ids.with_name(f"{ids.stem}{PENDING}"), table)
     storage.remove(ids)
-    status = pc.field("status")
-    good = (status == "ok") | pc.starts_with(status, "filtered")  # null is neither
     for path in old:
         kept, stem = storage.read_table(path, keep=good), uuid.uuid4().hex
         if kept.num_rows:

@@ -47,6 +47,12 @@ def unreadable(path: object, what: str, exc: Exception) -> UserError:
     return UserError(f"not a readable {what} file: {one_line(exc)}", where=str(path))
 
 
+def unshared(node: str, where: str) -> UserError:
+    """The error for a node on which a folder of the run is another one: rows would be scattered and lost."""
+    fix = "name a folder that all nodes mount, or a URL such as s3://bucket/run"
+    return UserError(f"node {node} does not see this folder", where=where, fix=fix)
+
+
 def one_line(exc: BaseException) -> str:
     """What an exception of a library says, on one line of bounded length."""
     return " ".join(str(exc).split())[:200]

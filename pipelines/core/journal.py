@@ -4,11 +4,15 @@ Ray starts a worker that died anew and gives it the same rows again, for ever. T
 old ones died of. Rows that have ended `TOGETHER` processes are tried one by one; a row that has ended `ALONE` processes
 by itself is the cause, and becomes an error row. An actor whose processes ended `FRUITLESS` times and finished nothing
 in between is at fault itself, or its device is: it gives its rows back, and the segment has others do them.
+
+A process that ended because its node is gone (a spot machine taken away) speaks against nobody: each note says on
+which node it was left, and those of lost nodes do not count, unless there are `MANY`.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 import traceback
@@ -22,13 +26,17 @@ import pyarrow as pa
 
 from pipelines.core import counts, storage
 from pipelines.core.determinism import digest
-from pipelines.core.errors import RowFailure, SegmentStopped, UserError
+from pipelines.core.errors import RowFailure, SegmentStopped, UserError, unshared
+from pipelines.core.nodes import NOTICED
+from pipelines.core.nodes import live as _live_nodes
+from pipelines.core.nodes import own as _node_id
 from pipelines.core.records import OK, Row, failure
 from pipelines.core.storage import Place
 
 TOGETHER = 2
 ALONE = 2
 FRUITLESS = 4
+MANY = 12  # nodes lost under the same rows: too many for chance
 POLL, QUIET, LONGEST = 0.5, 2.0, 300.0  # seconds: between looks, without work of others, and at most, of holding back
 # How an accelerator says that it is broken.
 DEVICE_ERRORS = ("CUDA error", "CUDA driver error", "HIP error", "NCCL error", "uncorrectable ECC")
@@ -76,12 +84,14 @@ class Part:
         note: where it is noted; None where nothing is.
         alone: nothing else may be in progress in the process.
         seen: notes of processes that ended under these rows.
+        against: those of them that speak against the rows.
     """
 
     rows: list[Row]
     note: Place | None = None
     alone: bool = False
     seen: list[Place] = field(default_factory=list)
+    against: list[Place] = field(default_factory=list)
 
 
 class Worker:
@@ -98,18 +108,22 @@ class Worker:
         self.actor = _actor_id() if journal and actor else ""
         self.proved = not self.actor  # it has finished something
         self.starts: list[Place] = []  # of the actor's processes since one of them finished something
+        self.fruitless = False  # there were too many
         self.idle = False  # the others have no work
-        if journal and self.actor:
-            mine = f"{self.actor}.{uuid.uuid4().hex}"
+        # A node that came after the job had asked all nodes: the folder there is another one, or none.
+        self.blind = journal is not None and _is_blind(journal.folder.parent)
+        if journal and self.actor and not self.blind:
+            mine = f"{self.actor}.start.{_node_id()}.{uuid.uuid4().hex}"
             storage.write_text(journal.folder / "starts" / mine, "")
             self.starts = journal.notes("starts", f"{self.actor}.")
+            self.fruitless = len(_of_live_nodes(self.starts)) > FRUITLESS
             if self.gave_up:
                 self._give_up()
 
     @property
     def gave_up(self) -> bool:
         """Whether the actor is at fault."""
-        return len(self.starts) > FRUITLESS
+        return self.fruitless
 
     def setup_failed(self, exc: Exception) -> None:
         """End the process of an actor that could not set up its stage: Ray starts another.
@@ -118,7 +132,7 @@ class Worker:
         """
         broken = any(said in str(exc) for said in DEVICE_ERRORS)
         if self.journal and self.actor and (broken or len(self.starts) > 1 or storage.exists(self._proof)):
-            self._end(self.journal.folder / "together" / f"setup.{self.actor}.{uuid.uuid4().hex}")
+            self._end(self.journal.folder / "together" / self._name("setup"))
 
     def parts(self, rows: list[Row], batch: pa.Table) -> Iterator[Part]:
         """The rows that are `ok`: together, or in the pieces that what happened before demands.
@@ -129,7 +143,10 @@ class Worker:
 
         Raises:
             SegmentStopped: the step is to stop.
+            UserError: this node does not see the run's folder.
         """
+        if self.journal and self.blind:
+            raise unshared(socket.gethostname(), str(self.journal.folder.parent))
         live = [i for i, row in enumerate(rows) if row["status"] == OK]
         if self.journal is None:
             yield Part([rows[i] for i in live])
@@ -143,11 +160,11 @@ class Worker:
 
     def _parts(self, rows: list[Row]) -> Iterator[Part]:
         together = self._part(rows, "together", [row.get("row_id") for row in rows])
-        if len(together.seen) < TOGETHER:
+        if len(together.against) < TOGETHER:
             yield together
             return
         tried = [self._part([row], "alone", row) for row in rows]
-        culprits, rest = [part for part in tried if part.seen], [part.rows[0] for part in tried if not part.seen]
+        culprits, rest = [part for part in tried if part.against], [part.rows[0] for part in tried if not part.against]
         if not culprits:
             yield from tried
         elif rest:
@@ -155,7 +172,7 @@ class Worker:
         elif not self.proved and storage.exists(self._proof):
             yield self._part(storage.read_table(self._proof).to_pylist(), "together", "proof")
         for part in culprits:
-            if len(part.seen) >= ALONE and self.proved:
+            if len(part.against) >= ALONE and self.proved and len(self._settled(part)) >= ALONE:
                 self._quarantine(part)
             else:
                 yield part
@@ -163,11 +180,25 @@ class Worker:
     def _part(self, rows: list[Row], kind: str, content: Any) -> Part:
         assert self.journal is not None
         key = digest(content)
-        note = self.journal.folder / kind / f"{key}.{self.actor or 'task'}.{uuid.uuid4().hex}"
-        return Part(rows, note, kind == "alone", self.journal.notes(kind, f"{key}."))
+        note, seen = self.journal.folder / kind / self._name(key), self.journal.notes(kind, f"{key}.")
+        return Part(rows, note, kind == "alone", seen, _against(seen))
+
+    def _name(self, key: str) -> str:
+        return f"{key}.{self.actor or 'task'}.{_node_id()}.{uuid.uuid4().hex}"
+
+    def _settled(self, part: Part) -> list[Place]:
+        """What speaks against a row once it is known which nodes are gone: tasks are tried again before."""
+        began, own = time.monotonic(), _node_id()
+        against = part.against
+        while not self.actor and any(_node_of(note) != own for note in against):
+            if time.monotonic() - began > NOTICED or len(against) < ALONE:
+                break
+            time.sleep(POLL)
+            against = _against(part.seen)
+        return against
 
     def _quarantine(self, part: Part) -> None:
-        said = [storage.read_text(note).strip().partition("\n") for note in part.seen]
+        said = [storage.read_text(note).strip().partition("\n") for note in part.against]
         stage, _, last = max(said, key=lambda one: len(one[2]))
         why = last.rpartition("\n")[2] or f"{len(said)} times, without an exception: memory, a signal or an exit"
         (row,) = part.rows
@@ -246,6 +277,26 @@ class Worker:
         """A row that a process of the step has done: one that ends under it is at fault itself."""
         assert self.journal is not None
         return self.journal.folder / "proof.parquet"
+
+
+def _is_blind(folder: Place) -> bool:
+    return storage.is_local(folder) and not storage.exists(folder)
+
+
+def _node_of(note: Place) -> str:
+    return note.name.split(".")[2]
+
+
+def _of_live_nodes(notes: list[Place]) -> list[Place]:
+    """Those notes that were left on nodes which are still there."""
+    live = _live_nodes() if notes else None
+    return [note for note in notes if live is None or _node_of(note) in live]
+
+
+def _against(notes: list[Place]) -> list[Place]:
+    """The notes that speak against rows: all, where so many nodes were lost under them that it is no chance."""
+    kept = _of_live_nodes(notes)
+    return notes if len(notes) - len(kept) >= MANY else kept
 
 
 def _actor_id() -> str:

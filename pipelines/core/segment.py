@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from pipelines.core import counts, step, storage
-from pipelines.core.commits import CHECKPOINT, ROWS, heal
+from pipelines.core import counts, nodes, step, storage
+from pipelines.core.commits import CHECKPOINT, ROWS, drop_doubles, heal
 from pipelines.core.errors import TooManyErrors, WorkersFailed
 from pipelines.core.journal import Journal
 from pipelines.core.ledger import (
@@ -28,6 +28,8 @@ from pipelines.core.storage import Place
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+LIGHT = Stage.num_cpus  # CPUs that reading and writing ask for
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,9 @@ class Segment:
             self._fill(folder, source, total, tally, written)
         elif not total:
             storage.write_empty(rows, check_columns(storage.folder_schema(source), self.stages))
+        # Only where there are some: of 5.8 million ids it takes a while.
+        if storage.row_count(rows) > total and drop_doubles(folder, self.id_column):
+            say(f"{self.name}: workers of an earlier job wrote rows late; they are there once now")
         count_rows(rows, self.id_column)  # each id once
         entry = balance(self.name, rows_in, count_status(rows))
         written.now(counts.entry_statuses(entry), total)
@@ -173,14 +178,22 @@ class Segment:
 
         while left:
             journal.clear()
+            there = nodes.live()
             try:
                 with watch(self.name, total, rows_so_far):
                     self._stream(folder, source, journal)
-            except Exception:
+            except Exception as exc:
                 if why := journal.stopped():
                     raise TooManyErrors(why) from None
-                raise
-            missing, failed = total - storage.row_count(folder / ROWS), journal.notes("gave_up")
+                if not nodes.from_a_lost_node(exc, there):
+                    raise
+                say(f"{self.name}: a node was lost, and the stream with it: going on from what is written")
+                continue
+            failed = journal.notes("gave_up")
+            heal(folder)
+            if failed:
+                drop_doubles(folder, self.id_column)
+            missing = total - storage.row_count(folder / ROWS)
             if not failed or not missing:
                 break  # rows that are missing for another reason are for the ledger to find
             stuck = 0 if missing < left else stuck + 1
@@ -208,7 +221,9 @@ class Segment:
             delete_checkpoint_on_success=False,
         )
         try:
-            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS)
+            # Ray would ask for a whole CPU, which pools that have grown leave nobody on a small cluster: all rows would
+            # be computed before the first one is safe.
+            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS, ray_remote_args={"num_cpus": LIGHT})
         finally:
             context.checkpoint_config = previous
 
@@ -219,7 +234,8 @@ class Segment:
 
         schema = storage.folder_schema(source)
         path, system = storage.for_ray(source)
-        dataset = ray.data.read_parquet(path, filesystem=system).filter(expr=col("status") == "ok")
+        dataset = ray.data.read_parquet(path, filesystem=system, num_cpus=LIGHT)
+        dataset = dataset.filter(expr=col("status") == "ok")
         dataset.set_name(self.name)  # the dashboard and Ray's own metrics show the plan under it
         # Ray merges small files into one read task: without this one actor would work alone, and the
         # checkpoint would commit only at the very end.

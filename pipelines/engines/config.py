@@ -71,9 +71,9 @@ class RewardModelConfig(Strict):
     max_tokens: int = Field(1024, ge=16)
     """Tokens of a conversation."""
     batch_tokens: Annotated[int, OPERATIONAL] = Field(4096, ge=16)
-    """Padded tokens of one forward pass."""
+    """Tokens of one forward pass, with their padding if there is any."""
     rows_per_batch: Annotated[int, OPERATIONAL] = Field(64, ge=1)
-    """Rows sorted by length before they are cut into forward passes."""
+    """Rows that are put in order together before they are cut into forward passes."""
     actors: Annotated[Pool, OPERATIONAL] = (1, 1)
     """Least and most copies of the model."""
     num_cpus: Annotated[float, OPERATIONAL] = Field(1.0, ge=0)

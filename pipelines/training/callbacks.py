@@ -10,8 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipelines.core import storage
 from pipelines.core.storage import Place
+from pipelines.engines.packed.work import Shape
 from pipelines.training import counts, metrics
-from pipelines.training.flops import Shape
 from pipelines.training.settings import HELDOUT_ACCURACY
 
 if TYPE_CHECKING:

@@ -69,6 +69,21 @@ def stored(local: Path, step: int) -> str:
     raise LookupError(f"no checkpoint of step {step} was kept")
 
 
+class BeforeANodeGoes(TrainerCallback):
+    """Saves a checkpoint once a worker's node has been given notice, as spot machines are: no step is lost with it."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # Every rank asks after every step, and all get the same answer: saving needs all of them.
+        notice = ray.train.get_preemption_info()
+        going = set(notice.preempted_node_ids) if notice else set()
+        if going - self.known and state.global_step < state.max_steps:
+            control.should_save = True
+        self.known |= going
+
+
 class HandOver(TrainerCallback):
     """Hands every checkpoint to Ray Train as soon as this worker's part is written."""
 
@@ -100,3 +115,4 @@ class HandOver(TrainerCallback):
             checkpoint_dir_name=folder_of(state.global_step),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
         )
+        self.accuracy = None  # a checkpoint between two evaluations has none, and cannot be the best

@@ -29,7 +29,7 @@ class TrainConfig(Strict):
     model: str = "embedded"
     """`embedded`, a folder, or a hub id."""
     engine: Literal["shared", "trl"] = "shared"
-    """`shared` computes the prompt of each pair once; `trl` is TRL's own DPOTrainer: same loss, slower."""
+    """`shared` computes what pairs begin with once; `trl` is TRL's own DPOTrainer: same loss, slower."""
     learning_rate: float = Field(1e-7, gt=0)
     """Peak of the schedule."""
     alpha: float = Field(1.0, ge=0)
@@ -48,7 +48,7 @@ class TrainConfig(Strict):
     batch_size: int = Field(32, ge=1)
     """Pairs of one optimizer step over all workers."""
     bin_tokens: int = Field(8192, ge=16)
-    """Engine `shared`: tokens of one forward pass; pairs of any length fill it without padding."""
+    """Engine `shared`: distinct tokens of one forward pass; pairs of any length fill it without padding."""
     micro_batch_size: int = Field(4, ge=1)
     """Engine `trl`: pairs of one forward pass."""
     max_length: int = Field(2048, ge=16)

@@ -9,8 +9,9 @@ import trl.trainer.utils as trl_utils
 from datasets import Dataset
 from trl import DPOTrainer
 
+from pipelines.engines.packed.work import Work
 from pipelines.training.diverged import Diverged, FiniteTrainer
-from pipelines.training.flops import Work, needed
+from pipelines.training.flops import needed
 from pipelines.training.order import HashOrder
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
-from pipelines.engines.packed.packing import assign_bins, on_device, pack
+from pipelines.engines.packed.packing import on_device, pack
+from pipelines.engines.packed.planning import pair_item, plan_bins, tokens_of
+from pipelines.engines.packed.work import Shape
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.settings import HELDOUT_ACCURACY
 
@@ -39,11 +42,15 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
     """
     config, device = trainer.config, trainer.args.device
     workers, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-    lengths = [len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows]
+    items = [
+        pair_item(*(np.asarray(row[name], np.int32) for name in ("prompt_ids", "chosen_ids", "rejected_ids")))
+        for row in rows
+    ]
     chosen_tokens = sum(len(row["chosen_ids"]) for row in rows)
     sums = torch.zeros(len(SUMS), dtype=torch.float64)
     model = trainer.model.eval()
-    for chosen in assign_bins(lengths, workers, config.bin_tokens)[rank]:
+    shape = Shape.of(model.config)
+    for chosen in plan_bins(items, workers, config.bin_tokens, shape.forward if shape else tokens_of)[rank]:
         # An empty bin still takes part in what ZeRO-3 gathers.
         some = [rows[i] for i in chosen] or [rows[0]]
         packed = on_device(pack(some), device)
@@ -51,12 +58,11 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
             scores = model(packed)
         policy, tokens = scores.log_probs.view(-1, 2).float(), scores.lengths.view(-1, 2)
         reference = torch.tensor([[r["ref_chosen_logp"], r["ref_rejected_logp"]] for r in some], device=device)
-        prompts = torch.tensor([span.prompt for span in packed["spans"]], device=device)
         terms = pair_loss(
             policy,
             reference,
             tokens,
-            prompts,
+            packed["prompts"],
             Step(len(rows), chosen_tokens),
             config.beta,
             config.label_smoothing,

@@ -62,13 +62,14 @@ class ReferenceScores(PooledStage):
         """Score the rows in packed bins."""
         import torch
 
-        from pipelines.engines.packed.packing import assign_bins, on_device, pack
+        from pipelines.engines.packed.packing import on_device, pack
+        from pipelines.engines.packed.planning import pair_item, plan_bins
 
         if not rows:
             return
-        lengths = [sum(len(row[name]) for name in self.reads) for row in rows]
+        items = [pair_item(*(row[name] for name in self.reads)) for row in rows]
         half = settings.precision(self.config) == "bfloat16_autocast"
-        for chosen in assign_bins(lengths, 1, self.config.bin_tokens)[0]:
+        for chosen in plan_bins(items, 1, self.config.bin_tokens)[0]:
             packed = on_device(pack([rows[i] for i in chosen]), self.device)
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 values = self.model(packed).log_probs.view(-1, 2).tolist()

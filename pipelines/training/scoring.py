@@ -10,19 +10,19 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.core.errors import UserError
-from pipelines.engines.packed import shared_attention
+from pipelines.engines.packed import tree_attention
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
 
 
 @dataclass
 class Scores:
-    """Of every completion of a packed sequence, in the order chosen, rejected, chosen, rejected, ...
+    """Of every completion of a packed trie, in the order chosen, rejected, chosen, rejected, ...
 
     Attributes:
         log_probs: (2N,), summed over the completion's tokens, float32.
         lengths: (2N,), tokens.
-        entropy: scalar, nats, mean over all completion tokens.
+        entropy: scalar, nats, mean over all tokens of all completions.
         hits: scalar, share of the chosen tokens that were the likeliest.
     """
 
@@ -32,7 +32,7 @@ class Scores:
     hits: torch.Tensor
 
 
-def prepare(model: Any, attention: str) -> Any:
+def prepare(model: Any, attention: str, longest: int) -> Any:
     """Make a causal language model's forward pass return the scores of packed pairs.
 
     The model stays what it is (its class, its weights' names), so that saving, DeepSpeed and LoRA need not know.
@@ -40,14 +40,16 @@ def prepare(model: Any, attention: str) -> Any:
     Args:
         model: a `transformers` causal language model, loaded with `attention_name(attention)`.
         attention: split, flex or mask.
+        longest: tokens of the longest sequence.
 
     Returns:
         The model.
 
     Raises:
-        UserError: the model changes its logits after the head, in a way this engine does not support.
+        UserError: the model's attention, or what it does to its logits after the head, is not supported by this engine.
     """
     config = model.config
+    tree_attention.refuse(model, longest, where="train.model", fix="train it with train.engine: trl")
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise UserError(
@@ -62,7 +64,7 @@ def prepare(model: Any, attention: str) -> Any:
 def compile_layers(model: Any) -> None:
     """Compile the parts of each layer that work token by token, for any number of tokens.
 
-    Attention is left out: it works pair by pair, and would be recompiled for every packing.
+    Attention is left out: it works block by block, and would be recompiled for every packing.
     """
     for layer in getattr(model, model.base_model_prefix).layers:
         for name, part in layer.named_children():
@@ -72,33 +74,44 @@ def compile_layers(model: Any) -> None:
 
 def attention_name(attention: str) -> str:
     """The `attn_implementation` to load a model with."""
-    return {"split": shared_attention.register(), "flex": "flex_attention", "mask": "sdpa"}[attention]
+    return {"split": tree_attention.register(), "flex": "flex_attention", "mask": "sdpa"}[attention]
 
 
 def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
-    """One forward pass over a packed sequence of pairs (see `packing.pack`)."""
+    """One forward pass over a packed trie of pairs (see `packing.pack`).
+
+    Raises:
+        UserError: the model keeps from its attention what it is told, and would mix the sequences.
+    """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(causal, causal.base_model_prefix)
-    ids, spans = packed["input_ids"], packed["spans"]
+    ids, tree = packed["input_ids"], packed["tree"]
     how: dict[str, Any] = {}
     if attention == "split":
-        how["pairs"] = shared_attention.layout(spans, ids.device)
+        how["tree"] = tree_attention.Layout(tree, ids.device)
     elif attention == "flex":
-        how["attention_mask"] = shared_attention.block_mask(spans, ids.device)
+        how["attention_mask"] = tree_attention.block_mask(tree, ids.device)
     else:
-        how["attention_mask"] = shared_attention.dense_mask(spans, ids.device)
+        how["attention_mask"] = tree_attention.dense_mask(tree, ids.device)
     hidden = backbone(input_ids=ids, position_ids=packed["position_ids"], use_cache=False, **how).last_hidden_state
+    if attention == "split" and not how["tree"].calls:
+        raise UserError(
+            "the model does not tell its attention which token sees which",
+            where="train.model",
+            fix="set train.attention: mask, or train.engine: trl",
+        )
     log_probs, entropy, hits = token_scores(
         causal.get_output_embeddings(), hidden[0, packed["sources"]], packed["targets"]
     )
-    completions, n = packed["completions"], 2 * len(spans)
-    chosen = completions % 2 == 0
-    zeros = log_probs.new_zeros(n)
+    members, completions = packed["members"], packed["completions"]
+    # A token of several completions was scored once, and counts in each of them.
+    of_each = log_probs[members]
+    zeros = log_probs.new_zeros(2 * len(packed["prompts"]))
     return Scores(
-        log_probs=zeros.index_add(0, completions, log_probs),
-        lengths=zeros.index_add(0, completions, torch.ones_like(log_probs)),
-        entropy=entropy.mean(),
-        hits=hits[chosen].float().mean(),
+        log_probs=zeros.index_add(0, completions, of_each),
+        lengths=zeros.index_add(0, completions, torch.ones_like(of_each)),
+        entropy=entropy[members].mean(),
+        hits=hits[members[completions % 2 == 0]].float().mean(),
     )
 
 

@@ -1,24 +1,27 @@
-"""Engine `shared`: DPO+NLL with each pair's prompt computed once. Imported by the worker only."""
+"""Engine `shared`: DPO+NLL with what pairs begin with computed once. Imported by the worker only."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from pipelines.engines.packed.packing import assign_bins, pack
+from pipelines.engines.packed.packing import pack
+from pipelines.engines.packed.planning import pair_item, plan_bins, tokens_of
+from pipelines.engines.packed.work import Shape, Work
 from pipelines.training import heldout
 from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged, FiniteTrainer
-from pipelines.training.flops import Work, needed
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.order import HashOrder
 
+WORK = ("tokens", "scored", "attended")
+PARTS = ("prompt_ids", "chosen_ids", "rejected_ids")
 # What is summed over the pairs of a step, over all workers, in one vector.
 SUMS = (
     "loss_dpo",
@@ -30,7 +33,7 @@ SUMS = (
     "logps/rejected",
     "entropy",
     "mean_token_accuracy",
-    "tokens",
+    *WORK,
 )
 
 
@@ -44,34 +47,44 @@ class Steps(Dataset[dict[str, Any]]):
         budget: tokens of a bin.
         workers: ranks.
         rank: ours.
+        cost: of some work, by which bins are made alike.
     """
 
-    def __init__(self, rows: Any, order: HashOrder, batch_size: int, budget: int, workers: int, rank: int) -> None:
+    def __init__(
+        self,
+        rows: Any,
+        order: HashOrder,
+        batch_size: int,
+        budget: int,
+        workers: int,
+        rank: int,
+        cost: Callable[[Work], float] = tokens_of,
+    ) -> None:
         self.rows, self.order, self.batch_size, self.budget = rows, order, batch_size, budget
-        self.workers, self.rank = workers, rank
-        prompt, chosen, rejected = (
-            pc.list_value_length(rows.data.column(name)).to_numpy()
-            for name in ("prompt_ids", "chosen_ids", "rejected_ids")
-        )
-        self.parts = list(zip(prompt.tolist(), chosen.tolist(), rejected.tolist(), strict=True))
+        self.workers, self.rank, self.cost = workers, rank, cost
+        # Arrow's own columns: a row of `rows` would become Python lists, which take longer to make than a plan.
+        self.ids = {name: rows.data.column(name) for name in PARTS}
+        prompt, chosen, rejected = (pc.list_value_length(column).to_numpy() for column in self.ids.values())
         self.lengths, self.chosen = prompt + chosen + rejected, chosen
         self._epoch, self._order = -1, list[int]()
 
     def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self.batch_size)
+        return math.ceil(len(self.order) / self.batch_size)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         if self._epoch != self.order.epoch:
             self._epoch, self._order = self.order.epoch, list(self.order)
         batch = self._order[step * self.batch_size : (step + 1) * self.batch_size]
-        bins = assign_bins([int(self.lengths[i]) for i in batch], self.workers, self.budget)[self.rank]
+        parts = [{name: column[i].values.to_numpy() for name, column in self.ids.items()} for i in batch]
+        items = [pair_item(*(each[name] for name in PARTS)) for each in parts]
         micro = []
-        for chosen in bins:
+        for chosen in plan_bins(items, self.workers, self.budget, self.cost)[self.rank]:
             # A worker without a pair still takes part in every collective operation, with weight zero.
-            rows = [self.rows[batch[i]] for i in chosen] or [self.rows[batch[0]]]
+            taken = chosen or [0]
+            rows = [self.rows[batch[i]] for i in taken]
             micro.append(
                 {
-                    "packed": pack(rows),
+                    "packed": pack([parts[i] for i in taken]),
                     "reference": torch.tensor([[r["ref_chosen_logp"], r["ref_rejected_logp"]] for r in rows]),
                     "weight": float(bool(chosen)),
                 }
@@ -79,7 +92,7 @@ class Steps(Dataset[dict[str, Any]]):
         return {
             "micro": micro,
             "step": Step(len(batch), int(sum(self.chosen[i] for i in batch))),
-            "work": sum((needed(*self.parts[i]) for i in batch), Work()),
+            "tokens": int(sum(self.lengths[i] for i in batch)),
             "row_ids": [self.order.row_ids[i] for i in batch],
         }
 
@@ -106,7 +119,9 @@ class SharedTrainer(FiniteTrainer):
         self._window: list[torch.Tensor] = []
         super().__init__(*args, eval_dataset=held, **kwargs)
         workers, rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.steps = Steps(rows, order, config.batch_size, config.bin_tokens, workers, rank)
+        shape = Shape.of(self.model.config)
+        cost = shape.step if shape else tokens_of
+        self.steps = Steps(rows, order, config.batch_size, config.bin_tokens, workers, rank, cost)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One item a step; sharing among workers is done by `Steps`, so accelerate must not do it again."""
@@ -137,8 +152,8 @@ class SharedTrainer(FiniteTrainer):
                 f"the loss became {loss} at step {self.state.global_step + 1}, row_ids {', '.join(inputs['row_ids'])}"
             )
         self.pairs_seen += step.pairs
-        self.work_seen += inputs["work"]
-        self.tokens_seen += round(found["tokens"] * step.pairs)
+        self.tokens_seen += inputs["tokens"]
+        self.work_seen += Work(*(round(found[name] * step.pairs) for name in WORK))
         self._window.append(sums)
         return torch.tensor(loss, device=self.args.device)
 
@@ -147,9 +162,15 @@ class SharedTrainer(FiniteTrainer):
         packed, config = micro["packed"], self.config
         scores = model(packed)
         policy, lengths = scores.log_probs.view(-1, 2), scores.lengths.view(-1, 2)
-        prompts = torch.tensor([span.prompt for span in packed["spans"]], device=policy.device)
         terms = pair_loss(
-            policy, micro["reference"], lengths, prompts, step, config.beta, config.label_smoothing, config.nll
+            policy,
+            micro["reference"],
+            lengths,
+            packed["prompts"],
+            step,
+            config.beta,
+            config.label_smoothing,
+            config.nll,
         )
         total = micro["weight"] * (terms.dpo + config.alpha * terms.nll).sum() / step.pairs
         with torch.no_grad():
@@ -164,10 +185,10 @@ class SharedTrainer(FiniteTrainer):
                     *policy.sum(0),
                     scores.entropy * n,
                     scores.hits * n,
-                    torch.tensor(float(packed["input_ids"].numel()), device=policy.device),
                 ]
-            )
-        return total, micro["weight"] * parts.double()
+            ).double()
+            work = parts.new_tensor([getattr(packed["work"], name) for name in WORK])
+        return total, micro["weight"] * torch.cat([parts, work])
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Judge the held-out pairs; the library keeps the checkpoint with the highest accuracy."""
@@ -181,8 +202,7 @@ class SharedTrainer(FiniteTrainer):
         if self._window and "loss" in logs:
             means = dict(zip(SUMS, torch.stack(self._window).mean(0).tolist(), strict=True))
             means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
-            del means["tokens"]
-            logs |= means
+            logs |= {name: mean for name, mean in means.items() if name not in WORK}
             self._window.clear()
         super().log(logs, *args, **kwargs)
 

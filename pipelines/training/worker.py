@@ -76,6 +76,7 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
     trainer = build(job, local)
     check_ranks(trainer)
     trainer.stored = partial(checkpoints.stored, local)
+    trainer.add_callback(checkpoints.BeforeANodeGoes())
     trainer.add_callback(checkpoints.HandOver())
     checkpoint = ray.train.get_checkpoint()
     start = time.monotonic()
@@ -120,9 +121,9 @@ def build(job: Job, local: Path) -> Any:
     import datasets
     from transformers import PrinterCallback
 
+    from pipelines.engines.packed.work import Shape
     from pipelines.training import checkpoints, heldout
     from pipelines.training.callbacks import EventFiles, MetricsLog, NextOrder, NoLastCheckpoint
-    from pipelines.training.flops import Shape
     from pipelines.training.order import HashOrder
 
     config, seed, work = job.config, job.run.seed, job.run.training
@@ -196,7 +197,7 @@ def load_model(name: str, config: TrainConfig) -> Any:
         return model
     if config.compile:
         scoring.compile_layers(model)
-    return scoring.prepare(model, attention)
+    return scoring.prepare(model, attention, config.max_length)
 
 
 def with_adapters(model: Any, lora: LoraConfig) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.core import ray_internals
+from pipelines.core import cluster, ray_internals
 from pipelines.core.cluster import RayConfig, answers, check_shared, configure_data, connect
 from pipelines.core.errors import UserError
 
@@ -85,6 +86,41 @@ def test_a_folder_that_a_node_does_not_see_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match=r"out_dir .*: node 10\.0\.0\.b2 does not see this folder"):
         check_shared(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_node_that_goes_while_it_is_asked_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import ray
+
+    def get(found: bool) -> bool:
+        if not found:
+            raise ray.exceptions.NodeDiedError("it is gone")
+        return found
+
+    nodes(monkeypatch, {"b2" * 28})
+    monkeypatch.setattr(ray, "get", get)
+    check_shared(tmp_path / "out")
+
+
+@pytest.mark.parametrize("killed", [1, 5])
+def test_a_job_after_killed_ones_has_the_whole_cluster_soon(killed: int) -> None:
+    # Ray's own coordinator, without an actor around it.
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+    from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as autoscaler
+
+    (name,), (seconds,) = cluster.SOON.keys(), cluster.SOON.values()
+    assert f'"{name}"' in inspect.getsource(autoscaler)  # read when it is imported
+    now = 0.0
+    found = [{"Alive": True, "NodeID": "a", "Resources": {"CPU": 4.0}, "Labels": {}}]
+    actor = coordinator._AutoscalingCoordinatorActor(
+        get_current_time=lambda: now, send_resources_request=lambda *_, **__: None, get_cluster_nodes=lambda: found
+    )
+    for driver in range(killed + 1):
+        actor.request_resources(str(driver), [{"CPU": 0.5}] * 4, float(seconds), request_remaining=["CPU"])
+    assert actor.get_reserved_resources(str(killed)).get("a", {}).get("CPU", 0) < 4
+    now = float(seconds) + 1
+    actor.request_resources(str(killed), [{"CPU": 0.5}] * 4, float(seconds), request_remaining=["CPU"])
+    actor._tick()
+    assert actor.get_reserved_resources(str(killed))["a"]["CPU"] == 4
 
 
 def test_ray_tries_again_after_what_passes_by_itself() -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core import commits, storage
-from pipelines.core.commits import CHECKPOINT, PENDING, ROWS, drop_errors, errors_in, heal
+from pipelines.core.commits import CHECKPOINT, PENDING, ROWS, drop_doubles, drop_errors, errors_in, heal
 from pipelines.core.retry import retry_errors
 from pipelines.core.run import Run
 from pipelines.core.step import is_whole, once
@@ -100,6 +100,21 @@ def test_a_stop_between_any_two_of_its_steps_loses_no_row_and_doubles_none(
         if over:
             assert stop > 8
             return
+
+
+def test_what_workers_of_a_killed_job_wrote_late_is_taken_back(tmp_path: Path) -> None:
+    commit(tmp_path, "new_0", {"a": "ok", "b": "ok"})
+    commit(tmp_path, "new_1", {"c": "ok", "d": "ok"})
+    assert not drop_doubles(tmp_path, "row_id")
+    commit(tmp_path, "new_2", {"a": "ok"})
+    assert not drop_doubles(tmp_path, "row_id")  # of one and the same job: a fault, for the ledger to find
+    (tmp_path / CHECKPOINT / "new_2.parquet").unlink()
+    commit(tmp_path, "old_0", {"a": "ok"})
+    commit(tmp_path, "old_1", {"d": "ok", "e": "ok"})
+    (tmp_path / ROWS / "old_2-0.parquet").write_bytes(b"PAR1, and then the power went")
+    (tmp_path / ROWS / "old_3-0.parquet").write_bytes((tmp_path / ROWS / "old_0-0.parquet").read_bytes())
+    assert drop_doubles(tmp_path, "row_id")
+    assert found(tmp_path) == (list("abcde"), list("abcde"))
 
 
 def finished(run: Run, name: str, depends: dict[str, Any], errors: bool = False) -> str:

@@ -115,6 +115,70 @@ def test_a_fault_that_passes_costs_no_row(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["proof.parquet"]
 
 
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The nodes that are there; processes run on the last one."""
+    there = ["node-0"]
+    monkeypatch.setattr(module, "_live_nodes", lambda: set(there))
+    monkeypatch.setattr(module, "_node_id", lambda: there[-1])
+    return there
+
+
+def test_rows_whose_nodes_are_lost_again_and_again_are_not_blamed(tmp_path: Path, nodes: list[str]) -> None:
+    journal = Journal(tmp_path)
+    for n in range(module.MANY - 1):
+        assert life(journal, rows(0, 1), {0}, killed=True) is None
+        nodes[:] = [f"node-{n + 1}"]
+    made = rows(0, 1)
+    assert life(journal, made, set()) == [[0, 1]]  # together, and by the same actor
+    assert [row["status"] for row in made] == ["ok", "ok"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["proof.parquet"]
+
+
+def test_a_row_that_loses_many_nodes_is_blamed(tmp_path: Path, nodes: list[str]) -> None:
+    journal = Journal(tmp_path)
+    life(journal, rows(7), set())
+    for n in range(100):
+        made = rows(0, 1)
+        if life(journal, made, {0}, killed=True) is not None:
+            break
+        nodes[:] = [f"node-{n + 1}"]
+    assert made[0]["status"].startswith("error:stage:killed_its_process") and made[1]["status"] == "ok"
+
+
+def test_a_task_waits_until_it_is_known_which_nodes_are_gone(
+    tmp_path: Path, nodes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, now = Journal(tmp_path), [0.0]
+    monkeypatch.setattr(module, "_actor_id", lambda: "")
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 5:
+            nodes[:] = nodes[-1:]
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "sleep", sleep)
+
+    def task() -> tuple[bool, str]:
+        made, worker = rows(0), Worker(journal, ["stage"])
+        try:
+            for part in worker.parts(made, pa.Table.from_pylist(made, SCHEMA)):
+                with worker.at(part):
+                    raise Died
+        except Died:
+            return False, str(made[0]["status"])
+        return True, str(made[0]["status"])
+
+    for n in range(TOGETHER + ALONE):  # each on a node that is lost, which the cluster has not noticed
+        assert task() == (False, "ok")
+        nodes.append(f"node-{n + 1}")
+    assert task() == (False, "ok") and 5 < now[0] < module.NOTICED
+    for _ in range(TOGETHER + ALONE):  # and now on one that is not
+        over, status = task()
+    assert over and status.startswith("error:stage:killed_its_process")
+
+
 def test_a_user_s_mistake_ends_no_process(tmp_path: Path) -> None:
     worker = Worker(Journal(tmp_path), ["stage"], actor=True)
     (part,) = worker.parts(rows(0), pa.Table.from_pylist(rows(0), SCHEMA))
@@ -131,6 +195,12 @@ def test_a_first_failure_to_set_up_may_be_the_config_s_and_a_device_s_is_tried_a
         worker.setup_failed(RuntimeError("CUDA error: out of order"))
     with pytest.raises(Died):  # it is the second time
         Worker(journal, ["stage"], actor=True).setup_failed(ValueError("no such argument"))
+
+
+def test_a_node_that_does_not_see_the_run_s_folder_ends_the_job_before_it_writes_anything(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not see this folder"):
+        life(Journal(tmp_path / "work" / "journal"), rows(0), set())
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_stop_before_their_next_rows(tmp_path: Path) -> None:

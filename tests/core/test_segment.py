@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core import job_metrics, step, storage
+from pipelines.core.commits import CHECKPOINT
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.records import EXAMPLE, Row
 from pipelines.core.segment import ROWS, Rows, Segment, ledger_of
@@ -50,8 +51,15 @@ def written(tmp_path: Path, *statuses: str, share: float = 1.0) -> tuple[Segment
     columns = {"row_id": ids, "source": ["a"] * len(ids)}
     for folder, found in ((tmp_path / "in", ["ok"] * len(ids)), (tmp_path / "work" / "s" / ROWS, list(statuses))):
         folder.mkdir(parents=True)
-        pq.write_table(pa.table({**columns, "status": found, "tokens": [2] * len(ids)}), folder / "0.parquet")
+        pq.write_table(pa.table({**columns, "status": found, "tokens": [2] * len(ids)}), folder / "job_0-0.parquet")
+    commit(tmp_path / "work" / "s", "job_0", ids)
     return Segment("s", [], max_error_share=share, token_columns=["tokens"]), Rows(tmp_path / "in", "before")
+
+
+def commit(folder: Path, stem: str, ids: list[str]) -> None:
+    """The ids of some rows, as Ray notes them."""
+    (folder / CHECKPOINT).mkdir(exist_ok=True)
+    pq.write_table(pa.table({"row_id": ids}), folder / CHECKPOINT / f"{stem}.parquet")
 
 
 def test_finished_segment_is_not_run_again(tmp_path: Path) -> None:
@@ -126,7 +134,8 @@ def test_rows_that_come_are_counted_by_what_became_of_them(
 
     def stream(self: Segment, folder: Path, *_: Any) -> None:
         late = columns | {"status": ["ok", "filtered:x", "error:y"]}
-        pq.write_table(pa.table({"row_id": ["x", "y", "z"], **late}), folder / ROWS / "1.parquet")
+        pq.write_table(pa.table({"row_id": ["x", "y", "z"], **late}), folder / ROWS / "job_1-0.parquet")
+        commit(folder, "job_1", ["x", "y", "z"])
 
     monkeypatch.setattr(Segment, "_stream", stream)
     segment = replace(done, name="judge-base")
@@ -149,6 +158,16 @@ def test_too_many_errors_end_the_segment_without_a_marker(tmp_path: Path) -> Non
 def test_a_row_written_twice_ends_the_segment(tmp_path: Path) -> None:
     done, before = written(tmp_path, "ok")
     rows = tmp_path / "work" / "s" / ROWS
-    (rows / "1.parquet").write_bytes((rows / "0.parquet").read_bytes())
+    (rows / "job_1-0.parquet").write_bytes((rows / "job_0-0.parquet").read_bytes())
+    commit(rows.parent, "job_1", ["0"])
     with pytest.raises(LedgerError, match="2 rows but 1 distinct"):
         done.run(tmp_path / "work", before)
+
+
+def test_a_row_that_workers_of_a_killed_job_wrote_late_is_there_once(tmp_path: Path) -> None:
+    done, before = written(tmp_path, "ok", "ok")
+    rows = tmp_path / "work" / "s" / ROWS
+    (rows / "old_0-0.parquet").write_bytes((rows / "job_0-0.parquet").read_bytes())
+    commit(rows.parent, "old_0", ["0", "1"])
+    found = done.run(tmp_path / "work", before)
+    assert storage.read_table(found.folder)["row_id"].to_pylist() == ["0", "1"]

@@ -10,7 +10,8 @@ import pytest
 from perf.rounds import add_rounds, compared, interleaved
 
 PERF = Path(__file__).parents[2] / "perf"
-ARITHMETIC = {"train_flops", "rounds", "clients", "coverage"}  # nothing is timed, so nothing is repeated
+# Nothing is timed there, so nothing is repeated.
+ARITHMETIC = {"train_flops", "rounds", "clients", "coverage", "chaos", "tree"}
 
 
 def test_the_order_turns_round_and_the_first_way_begins() -> None:

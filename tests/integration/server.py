@@ -19,13 +19,13 @@ import yaml
 from serve.access.keys import OwnLimits, changing, make
 
 ROOT = Path(__file__).parents[2]
-# Five critiques of a story, which this model writes at length: more than 200 tokens.
+# Five critiques of a story, which this model writes to the end of the room they have.
 STORY: dict[str, Any] = {
     "instruction": "Tell the story of the sea.",
     "response": "Once upon a time.",
     "template": "absolute_compact",
     "criteria": [{"name": str(number), "rubric": f"{number}. Is it good?"} for number in range(5)],
-    "max_tokens": 96,
+    "max_tokens": 32,
 }
 
 
@@ -48,7 +48,9 @@ class Server:
                 "max_tokens": 96,
                 "keys": str(self.keys),
                 "queue": 12,
-                "timeout": 20,
+                # Nothing here is to fail for a slow machine.
+                "timeout": 200,
+                "drain": 200,
                 "body_bytes": 20_000,
                 **service,
             },
@@ -92,7 +94,7 @@ class Server:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
         content = {"content": body} if isinstance(body, Iterator) else {"json": body}
         headers |= {"content-type": "application/json"}
-        return httpx.post(f"{self.url}{path}", headers=headers, timeout=60, **content, **options)  # type: ignore[arg-type]
+        return httpx.post(f"{self.url}{path}", headers=headers, timeout=240, **content, **options)  # type: ignore[arg-type]
 
     def get(self, path: str) -> dict[str, object]:
         """Arguments of httpx.get."""

@@ -46,6 +46,7 @@ def read(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow  # test_constrained.py compares probabilities with transformers, too
 def test_one_token_has_the_probabilities_that_transformers_computes(judged: Judged) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

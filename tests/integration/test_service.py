@@ -77,7 +77,7 @@ def test_a_batch_costs_a_bad_line_only(server: Server) -> None:
         f"{server.url}/v1/judge/batch",
         content=body,
         headers={"authorization": f"Bearer {server.key}", "content-type": "application/x-ndjson"},
-        timeout=60,
+        timeout=240,
     )
     found = {line["id"]: line for line in map(json.loads, answer.text.splitlines())}
     assert found["a"]["result"]["results"][0]["verdict"] in ("A", "B")
@@ -166,8 +166,8 @@ def test_a_client_that_hangs_up_frees_its_slot(server: Server, stream: bool) -> 
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(head.encode() + body)
-        server.until(lambda: server.running() > 0, 10)
-    server.until(lambda: server.running() == 0, 10)
+        server.until(lambda: server.running() > 0, 60)
+    server.until(lambda: server.running() == 0, 60)
     # How long it took is the machine's; how much was written is not.
     assert server.written() - before - undisturbed < 0.8 * undisturbed
 
@@ -214,17 +214,17 @@ def test_sigterm_answers_what_is_under_way_and_refuses_the_rest(server: Server) 
 
     def held() -> Iterator[bytes]:
         yield b" "
-        finish.wait(30)
+        finish.wait(120)
         yield json.dumps(SHORT).encode()
 
     with ThreadPoolExecutor(3) as pool:
         slow = pool.submit(server.post, "/v1/judge/pairwise", held())
         under_way = [pool.submit(server.post, "/v1/judge/absolute", STORY) for _ in range(2)]
-        server.until(lambda: server.running() > len(STORY["criteria"]), 10)  # of both
+        server.until(lambda: server.running() > len(STORY["criteria"]), 60)  # of both
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         late = server.post("/v1/judge/pairwise", SHORT)
         finish.set()
         assert late.status_code == 503 and code_of(late) == "draining" and "retry-after" in late.headers
         assert [one.result().status_code for one in (slow, *under_way)] == [200] * 3
-    server.process.wait(60)
+    server.process.wait(240)

@@ -108,7 +108,7 @@ def test_a_pair_is_judged_through_the_proxy_and_its_client_may_leave(url: str) -
     assert httpx.get(f"{url}/readyz").json() == {"status": "ready", "model": "judge"}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/judge/absolute", json={**STORY, "max_tokens": 48}, timeout=0.3)
-    assert httpx.post(f"{url}/v1/judge/pairwise", json={**PAIR, "max_tokens": 4}, timeout=30).status_code == 200
+    assert httpx.post(f"{url}/v1/judge/pairwise", json={**PAIR, "max_tokens": 4}, timeout=150).status_code == 200
 
 
 @pytest.mark.slow

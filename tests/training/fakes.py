@@ -33,6 +33,7 @@ class Judge:
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.logps = {pair["prompt_ids"][0]: pair["logps"] for pair in pairs}
+        self.config = SimpleNamespace()  # of no known shape
         self.tokens: list[int] = []
         self.autocast: list[bool] = []
 
@@ -43,12 +44,11 @@ class Judge:
         return self
 
     def __call__(self, packed: dict[str, Any]) -> Scores:
-        spans = packed["spans"]
-        numbers = [int(packed["input_ids"][0, span.start]) for span in spans]
+        numbers = [int(packed["tree"].ids[path[0]]) for path in packed["tree"].paths[::2]]
         self.tokens.append(packed["input_ids"].numel())
         self.autocast.append(torch.is_autocast_enabled("cpu"))
         log_probs = torch.tensor([value for number in numbers for value in self.logps[number]], requires_grad=True)
-        lengths = torch.tensor([float(n) for span in spans for n in (span.chosen, span.rejected)])
+        lengths = torch.bincount(packed["completions"]).float()
         return Scores(log_probs, lengths, torch.tensor(0.5), torch.tensor(0.25))
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipelines.core import job_metrics
+from pipelines.engines.packed.work import Shape, Work
 from pipelines.training import metrics
 from pipelines.training.callbacks import MetricsLog, NextOrder, NoLastCheckpoint
-from pipelines.training.flops import Shape, Work
 from tests.counted import Counted
 
 SHAPE = Shape(layers=1, hidden=1, query=0, key=0, ffn=0, vocab=1)  # 2 FLOPs forward for each token that is scored

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import ray.train
-from ray.train import Checkpoint
+from ray.train import Checkpoint, PreemptionInfo
 
 from pipelines.training import checkpoints
 
@@ -53,7 +53,9 @@ def test_the_score_is_the_accuracy_and_the_earlier_of_two_equals_wins(tmp_path: 
         hand_over.on_evaluate(args, state, None, {"eval_heldout_accuracy": accuracy})  # type: ignore[arg-type]
         assert (tmp_path / f"checkpoint-{step}").is_dir()  # on every rank, before the library looks for it
         hand_over.on_save(args, state, None)  # type: ignore[arg-type]
-    scores = {call[1]["step"]: call[1]["score"] for call in reported if call[0] == "report"}
+    hand_over.on_save(args, SimpleNamespace(global_step=9), None)  # type: ignore[arg-type]  # before a node goes
+    assert reported[-1][1] == {"step": 9}  # without the accuracy of step 8
+    scores = {call[1]["step"]: call[1]["score"] for call in reported[:-1] if call[0] == "report"}
     assert max(scores, key=scores.__getitem__) == 4
     assert scores == pytest.approx({2: 0.5, 4: 0.75, 6: 0.75, 8: 0.74}, abs=1e-6)
     assert checkpoints.stored(tmp_path, 4) == "/store/checkpoint-4"
@@ -75,3 +77,19 @@ def test_two_workers_of_a_machine_write_apart_and_an_earlier_attempt_leaves_noth
 def test_the_step_stands_in_the_name() -> None:
     assert checkpoints.step_of(Checkpoint("/x/dpo/checkpoint-120")) == 120
     assert checkpoints.step_of(None) == 0
+
+
+def test_notice_of_a_node_s_end_saves_once_for_each_node_and_not_after_the_last_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    going: list[Any] = [None]
+    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: going[0])
+    callback, saved = checkpoints.BeforeANodeGoes(), []
+    notices = [(), ("a",), ("a",), ("a", "b"), ("a", "b"), ("c",)]
+    for step, nodes in enumerate(notices, 1):
+        going[0] = PreemptionInfo(None, {node: [0] for node in nodes}) if nodes else None
+        control: Any = SimpleNamespace(should_save=False)
+        state: Any = SimpleNamespace(global_step=step, max_steps=len(notices))
+        callback.on_step_end(None, state, control)  # type: ignore[arg-type]
+        saved += [step] if control.should_save else []
+    assert saved == [2, 4]

@@ -9,7 +9,10 @@ import pytest
 from transformers import AutoConfig, MixtralConfig
 
 from perf.train_flops import count_shared, count_stock
-from pipelines.training.flops import Shape, Work, needed, shared, stock
+from perf.tree import count as count_tokens
+from perf.tree import planned
+from pipelines.engines.packed.work import Shape, Work, pair_work, stretch
+from pipelines.training.flops import needed, stock
 
 LENGTHS = [(300, 40, 31), (180, 90, 55)]
 
@@ -51,10 +54,22 @@ def test_work_adds_up() -> None:
 def test_the_pairs_by_hand() -> None:
     # Prompt of 2, chosen 1, rejected 2: keys seen are 1 + 2, then 3, then 3 + 4.
     assert needed(2, 1, 2) == Work(tokens=5, scored=3, attended=13)
-    assert shared(2, 1, 2) == Work(tokens=5, scored=3, attended=9 + 8)
+    assert pair_work(2, 1, 2) == Work(tokens=3, scored=3, attended=3 + 7)
+    # With a first token in common, 2 and 3 tokens take 3 for it, then 4, and 4 + 5.
+    assert pair_work(2, 2, 3, shared=1) == Work(tokens=4, scored=4, attended=3 + 4 + 9)
+    assert stretch(2, 3) == Work(tokens=3, scored=0, attended=3 + 4 + 5)
     assert stock([(2, 1, 2), (1, 1, 1)]) == Work(tokens=16, scored=16, attended=64)
 
 
 def test_a_model_that_is_not_dense_has_no_shape(tiny_model: Path) -> None:
     assert Shape.of(AutoConfig.from_pretrained(tiny_model)) == Shape(2, 32, 32, 16, 64, 259)
     assert Shape.of(MixtralConfig()) is None
+
+
+def test_distinct_tokens_are_counted_in_batches_and_as_planned() -> None:
+    pairs = [{"prompt_ids": [7] * 10 + [i], "chosen_ids": [1], "rejected_ids": [2, 3]} for i in range(8)]
+    found = count_tokens(pairs)
+    assert (found["pairs"], found["two_sequences"], found["pair_shared"]) == (8, 8 * 25, 8 * 14)
+    assert found["batch_4"] == pytest.approx(4 * 14 / (10 + 4 * 4)) and found["all"] == pytest.approx(112 / 42)
+    assert found["planned_1x8192"] == found["batch_8"] == found["all"] > found["planned_8x8192"] == 1
+    assert planned(pairs, 4, 2, 8192).tokens == 2 * 2 * (10 + 2 * 4)

@@ -106,7 +106,7 @@ def test_the_best_checkpoint_becomes_the_model(
     weights: list[torch.Tensor] = []
 
     def judged(trainer: Any, held: Any) -> dict[str, float]:
-        assert len(held) + len(trainer.steps.lengths) == len(rows) and held
+        assert len(held) + len(trainer.steps.order) == len(rows) and held
         weights.append(next(trainer.model.parameters()).detach().clone())
         return {"heldout_accuracy": next(accuracies)}
 

@@ -40,7 +40,9 @@ def test_only_adapters_are_trained_and_the_merged_model_scores_the_same(
         torch.testing.assert_close(frozen[layer if layer in frozen else name], weight, rtol=0, atol=0)
     trained = log_probs(trainer.model, rows)
     save(trainer, tmp_path / "model")
-    written = scoring.prepare(AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32), "mask")
+    written = scoring.prepare(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32), "mask", 256
+    )
     torch.testing.assert_close(log_probs(written, rows), trained, rtol=1e-5, atol=1e-4)
     assert (trained - log_probs(load_model(str(tiny_model), config()), rows)).abs().max() > 0.1
     assert not list((tmp_path / "model").glob("adapter*"))

@@ -11,10 +11,11 @@ import torch
 
 from pipelines.core.errors import UserError
 from pipelines.engines.packed.packing import pack
+from pipelines.engines.packed.work import Work
 from pipelines.training import scoring
 from pipelines.training.diverged import Diverged, FiniteTrainer
 from pipelines.training.dpo import score_completions_only, work_of
-from pipelines.training.flops import Work, needed
+from pipelines.training.flops import needed
 
 # Logits are the logarithms of these, so that the probabilities are 1/4, 1/4, 1/2 and 1/8, 1/2, 3/8.
 WEIGHTS = torch.tensor([[1.0, 1.0, 2.0], [1.0, 4.0, 3.0]])
@@ -59,8 +60,10 @@ class Model:
 @pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "in adapters"])
 @pytest.mark.parametrize("attention", ["split", "flex", "mask"])
 def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("layout", "block_mask", "dense_mask"):
-        monkeypatch.setattr(scoring.shared_attention, name, lambda spans, device, name=name: name)
+    layout = SimpleNamespace(calls=1)
+    monkeypatch.setattr(scoring.tree_attention, "Layout", lambda tree, device: layout)
+    for name in ("block_mask", "dense_mask"):
+        monkeypatch.setattr(scoring.tree_attention, name, lambda tree, device, name=name: name)
     inner = Model()
     model = SimpleNamespace(get_base_model=lambda: inner) if wrapped else inner
     scores = scoring.score(model, attention, pack(PAIRS))
@@ -73,21 +76,33 @@ def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypat
     assert (
         inner.asked
         == {
-            "split": {"pairs": "layout"},
+            "split": {"tree": layout},
             "flex": {"attention_mask": "block_mask"},
             "mask": {"attention_mask": "dense_mask"},
         }[attention]
     )
 
 
+def test_a_token_of_both_completions_counts_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring.tree_attention, "dense_mask", lambda tree, device: None)
+    packed = pack([{"prompt_ids": [0, 1], "chosen_ids": [0, 2], "rejected_ids": [0, 1]}])
+    scores = scoring.score(Model(), "mask", packed)
+    # Both have the 0 after the 1, of 1/8, and then a 2 of 1/2 or a 1 of 1/4.
+    assert scores.log_probs.tolist() == pytest.approx([math.log(1 / 16), math.log(1 / 32)])
+    bits = 1.5 + 1 / 8 * 3 + 1 / 2 * 1 + 3 / 8 * math.log2(8 / 3)
+    assert scores.entropy.item() == pytest.approx(math.log(2) * bits / 2)
+    assert scores.hits.item() == 1 / 2
+    assert len(packed["sources"]) == 3
+
+
 @pytest.mark.parametrize(("value", "refused"), [(None, False), (1, False), (1.0, False), (0.5, True), (0, True)])
 def test_scaled_logits_are_refused_and_a_scale_of_one_is_none(value: float | None, refused: bool) -> None:
-    model = SimpleNamespace(config=SimpleNamespace(logit_scale=value))
+    model = SimpleNamespace(config=SimpleNamespace(logit_scale=value), named_parameters=list)
     if refused:
         with pytest.raises(UserError, match="logit_scale"):
-            scoring.prepare(model, "mask")
+            scoring.prepare(model, "mask", 10)
     else:
-        assert scoring.prepare(model, "mask") is model
+        assert scoring.prepare(model, "mask", 10) is model
 
 
 def test_all_of_a_layer_but_attention_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

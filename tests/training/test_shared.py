@@ -9,11 +9,14 @@ import datasets
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
-from pipelines.engines.packed import shared_attention
-from pipelines.engines.packed.packing import pack
+from pipelines.engines.packed import tree_attention
+from pipelines.engines.packed.packing import SIDES, pack
+from pipelines.engines.packed.work import Shape, Work
 from pipelines.training import scoring
 from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged
@@ -74,29 +77,89 @@ def plain_log_probs(model: Any, prompt: list[int], completion: list[int]) -> tor
     return F.log_softmax(logits, -1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("short", [0, 256], ids=["fused", "plain"])
-@pytest.mark.parametrize("attention", ["split", "mask"])
-def test_log_probs_and_gradients_equal_two_separate_sequences(
-    attention: str, short: int, tiny_model: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_attention, "SHORT", short)
-    model = load_model(str(tiny_model), config(attention=attention))
-    disturb(model)
-    scores = model(pack(rows))
+def equal_separate_sequences(model: Any, rows: Rows) -> int:
+    """Check log-probabilities and gradients of packed pairs; returns how many tokens were saved."""
+    packed = pack(rows)
+    scores = model(packed)
     expected = torch.stack(
-        [
-            plain_log_probs(model, row["prompt_ids"], row[side]).sum()
-            for row in rows
-            for side in ("chosen_ids", "rejected_ids")
-        ]
+        [plain_log_probs(model, row["prompt_ids"], row[side]).sum() for row in rows for side in SIDES]
     )
     torch.testing.assert_close(scores.log_probs, expected, rtol=1e-5, atol=0)
     weights = torch.randn(len(expected), generator=torch.Generator().manual_seed(2))
     parameters = list(model.parameters())
     ours = torch.autograd.grad((scores.log_probs * weights).sum(), parameters)
     theirs = torch.autograd.grad((expected * weights).sum(), parameters)
+    whole = torch.stack([gradient.norm() for gradient in theirs]).norm()  # some single gradients are zero
     for a, b in zip(ours, theirs, strict=True):
-        assert near(a, b, 1e-4)
+        assert (a - b).norm() <= 1e-4 * b.norm() + 1e-7 * whole
+    return sum(len(row["prompt_ids"] + row[side]) for row in rows for side in SIDES) - packed["input_ids"].numel()
+
+
+@pytest.mark.parametrize("small", [0, 400, 256**2], ids=["fused", "both", "plain"])
+@pytest.mark.parametrize("attention", ["split", "mask"])
+def test_log_probs_and_gradients_equal_separate_sequences(
+    attention: str, small: int, tiny_model: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_attention, "SMALL", small)
+    model = load_model(str(tiny_model), config(attention=attention))
+    disturb(model)
+    assert equal_separate_sequences(model, rows) > len(rows)
+
+
+def row(prompt: list[int], chosen: list[int], rejected: list[int]) -> dict[str, list[int]]:
+    return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+
+
+LABEL, PROMPT = [40, 41, 42], [7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("small", [0, 256**2], ids=["fused", "plain"])
+@pytest.mark.parametrize(
+    ("some", "saved"),
+    [
+        ([row([*PROMPT, 5], [6, 2], [5, 2]), row([*PROMPT, 4], [6, 2], [5, 2])], 3 * 5 + 2),
+        ([row(PROMPT, [6, 2], [5, 2]), row(PROMPT, [6, 3, 2], [5, 2])], 3 * 5 + 1 + 2),
+        ([row(PROMPT, [6, 2], [5, 2]), row([*PROMPT, 6], [2, 3], [5])], 3 * 5 + 1 + 2),
+        ([row(PROMPT, [*LABEL, 6, 2], [*LABEL, 5, 2])], 5 + 3),
+        ([row(PROMPT, [6, 2], [6, 2, 2])], 5 + 2),
+        ([row(PROMPT, [6, 2], [6, 2])], 5 + 2),
+        ([row([5], [6], [7]), row([4], [6], [7])], 2),
+    ],
+    ids=[
+        "prompts that differ in one token",
+        "equal prompts",
+        "a prompt that another begins with",
+        "completions that begin alike",
+        "a completion that the other begins with",
+        "equal completions",
+        "nothing shared between pairs",
+    ],
+)
+def test_what_is_shared_is_scored_as_if_it_were_not(small: int, some: Rows, saved: int, tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), config())
+    disturb(model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_attention, "SMALL", small)
+        assert equal_separate_sequences(model, some) == saved
+
+
+TOKENS = st.lists(st.integers(3, 5), min_size=1, max_size=6)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.builds(row, TOKENS, TOKENS, TOKENS), min_size=1, max_size=4), st.sampled_from([0, 20, 256**2]))
+def test_any_pairs_are_scored_as_if_they_shared_nothing(disturbed: Any, some: Rows, small: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_attention, "SMALL", small)
+        patch.setattr(tree_attention, "LONGEST", 2)
+        equal_separate_sequences(disturbed, some)
+
+
+@pytest.fixture(scope="module")
+def disturbed(tiny_model: Path) -> Any:
+    model = load_model(str(tiny_model), config())
+    disturb(model)
+    return model
 
 
 @pytest.mark.slow
@@ -128,7 +191,10 @@ def test_long_batches_never_have_their_full_logits(
     monkeypatch.setattr(scoring, "CHUNK", 259 * 5)
     packed = pack(rows)
     model(packed)
-    assert max(seen) == 5 and sum(seen) == len(packed["targets"]) < packed["input_ids"].numel()
+    tokens = {
+        tuple(row["prompt_ids"] + row[side][: n + 1]) for row in rows for side in SIDES for n in range(len(row[side]))
+    }
+    assert max(seen) == 5 and sum(seen) == len(tokens) < packed["input_ids"].numel()
 
 
 def test_the_reference_is_the_untrained_model(tiny_model: Path, rows: Rows) -> None:
@@ -167,7 +233,7 @@ def test_loss_equals_trls_on_the_same_batch(tiny_model: Path, rows: Rows, tmp_pa
 @pytest.mark.parametrize("nll", ["sequence", "sequence_with_prompt", "token"])
 def test_any_packing_gives_the_same_step(nll: str, tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
     results = []
-    for budget in (20, 220, 5000):
+    for budget in (20, 130, 5000):
         trainer = trainer_for(config(bin_tokens=budget, nll=nll), tiny_model, tmp_path / str(budget), rows)
         disturb(trainer.model)
         step = trainer.steps[0]
@@ -186,6 +252,10 @@ def near(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
     return bool((a - b).norm() <= tolerance * b.norm())
 
 
+def bins(trainer: SharedTrainer) -> list[dict[str, Any]]:
+    return [micro for i in range(len(trainer.steps)) for micro in trainer.steps[i]["micro"]]
+
+
 def losses(trainer: SharedTrainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
@@ -196,8 +266,29 @@ def test_workers_share_a_step_without_overlap(rows: Rows) -> None:
     for workers in (1, 2, 3):
         steps = [Steps(data, order, 4, 90, workers, rank)[0] for rank in range(workers)]
         assert len({len(step["micro"]) for step in steps}) == 1
-        weights = [m["weight"] * len(m["packed"]["spans"]) for step in steps for m in step["micro"]]
+        weights = [m["weight"] * len(m["packed"]["prompts"]) for step in steps for m in step["micro"]]
         assert sum(weights) == 4 and {step["step"] for step in steps} == {steps[0]["step"]}
+
+
+def test_bins_are_alike_in_the_operations_of_a_step(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    trainer, work = trainer_for(config(), tiny_model, tmp_path, rows), Work(3, 2, 1)
+    assert trainer.steps.cost(work) == Shape.of(trainer.model.config).step(work) != work.tokens
+
+
+def test_any_number_of_workers_takes_the_same_step(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    trainer = trainer_for(config(batch_size=6), tiny_model, tmp_path, rows)
+    disturb(trainer.model)
+    data = datasets.Dataset.from_list(rows)
+    results = []
+    for workers, budget in ((1, 5000), (2, 130), (3, 90), (8, 5000)):
+        steps = [Steps(data, trainer.order, 6, budget, workers, rank)[0] for rank in range(workers)]
+        losses = [trainer.bin_loss(trainer.model, micro, step["step"]) for step in steps for micro in step["micro"]]
+        loss = torch.stack([loss for loss, _ in losses]).sum()
+        gradients = torch.autograd.grad(loss, list(trainer.model.parameters()))
+        results.append((loss, *gradients))
+        assert sum(parts[0] for _, parts in losses).item() > 0
+    for other in results[1:]:
+        assert all(near(a, b, 1e-5) for a, b in zip(other, results[0], strict=True))
 
 
 def test_a_worker_without_a_pair_adds_nothing(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
@@ -214,7 +305,9 @@ def test_the_last_step_of_an_epoch_divides_by_its_own_pairs(tiny_model: Path, ro
     trainer = trainer_for(config(batch_size=6), tiny_model, tmp_path, rows)
     assert [trainer.steps[i]["step"].pairs for i in range(len(trainer.steps))] == [6, 2]
     trainer.train()
-    assert trainer.pairs_seen == 8 and trainer.tokens_seen == sum(trainer.steps.lengths)
+    assert trainer.pairs_seen == 8
+    computed = sum(micro["packed"]["input_ids"].numel() for micro in bins(trainer))
+    assert trainer.tokens_seen == sum(trainer.steps.lengths) > trainer.work_seen.tokens == computed
 
 
 def test_the_two_losses_are_logged_apart(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
@@ -254,7 +347,7 @@ def test_a_model_that_scales_its_logits_is_refused(tiny_model: Path) -> None:
     model = load_model(str(tiny_model), config())
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(UserError, match="final_logit_softcapping"):
-        scoring.prepare(model, "split")
+        scoring.prepare(model, "split", 256)
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:

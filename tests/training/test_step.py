@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
+from pipelines.engines.packed.work import Work
 from pipelines.training.diverged import Diverged
-from pipelines.training.flops import needed
 from pipelines.training.order import HashOrder
 from pipelines.training.shared import SUMS, SharedTrainer, Steps
 from tests.training.fakes import Accelerator, Pair, pair, trainer_of
@@ -29,7 +29,7 @@ def stepper(pairs: list[Pair], accelerator: Accelerator, **config: Any) -> Any:
     arguments = (trainer.config.batch_size, trainer.config.bin_tokens, accelerator.num_processes)
     trainer.steps = Steps(rows, order, *arguments, accelerator.process_index)
     trainer.pairs_seen = trainer.tokens_seen = 0
-    trainer.work_seen = needed(0, 0, 0)
+    trainer.work_seen = Work()
     trainer._window = []
     trainer._prepare_inputs = lambda inputs: inputs
     return trainer
@@ -55,10 +55,12 @@ def test_a_step_by_hand() -> None:
             "entropy": 0.5,
             "mean_token_accuracy": 0.25,
             "tokens": 6.0,
+            "scored": 3.0,
+            "attended": 1 + 2 + 3 + 4 + 5 + 4,
         }
     )
     assert (trainer.pairs_seen, trainer.tokens_seen) == (3, 18)
-    assert trainer.work_seen == needed(3, 2, 1) + needed(3, 2, 1) + needed(3, 2, 1)
+    assert trainer.work_seen == Work(tokens=18, scored=9, attended=3 * 19)
 
 
 def test_gradients_are_exchanged_after_the_last_bin_only_and_as_a_mean_over_workers() -> None:
@@ -103,12 +105,12 @@ def test_an_epoch_is_cut_into_steps_in_its_own_order() -> None:
     rows = datasets.Dataset.from_list(pairs)
     order = HashOrder(rows["row_id"], 0)
     steps = Steps(rows, order, 2, 100, 1, 0)
-    assert len(steps) == 3 and steps.lengths.tolist() == [5, 6, 7, 8, 9]
+    assert len(steps) == 3
     seen = [row_id for i in range(3) for row_id in steps[i]["row_ids"]]
     assert seen == [f"r{i}" for i in order] and [steps[i]["step"].pairs for i in range(3)] == [2, 2, 1]
     assert sum(steps[i]["step"].chosen_tokens for i in range(3)) == 15
     packed = steps[0]["micro"][0]["packed"]
-    assert sorted(int(packed["input_ids"][0, span.start]) for span in packed["spans"]) == sorted(list(order)[:2])
+    assert sorted(int(packed["tree"].ids[path[0]]) for path in packed["tree"].paths[::2]) == sorted(list(order)[:2])
     order.epoch = 1
     assert [row_id for i in range(3) for row_id in steps[i]["row_ids"]] == [f"r{i}" for i in order] != seen
 

@@ -77,7 +77,7 @@ def test_a_worker_trains_saves_and_reports(tmp_path: Path, ranks: list[Any], mon
         "tokens": 900,
         "best": {"step": 6, "heldout_accuracy": 0.75},
     }
-    assert trainer.asked == ["HandOver", None] and ranks == [tmp_path / "model"]
+    assert trainer.asked == ["BeforeANodeGoes", "HandOver", None] and ranks == [tmp_path / "model"]
     assert not (tmp_path / "local-1").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_worker_goes_on_from_the_checkpoint_that_ray_hands_it(
     monkeypatch.setattr(ray.train, "get_checkpoint", lambda: kept)
     monkeypatch.setattr(worker, "build", lambda job, local: trainer)
     result = worker.train_worker({"job": job(tmp_path, deepspeed={})})
-    assert result["resumed_from"] == 6 and trainer.asked == ["HandOver", str(folder)]
+    assert result["resumed_from"] == 6 and trainer.asked == ["BeforeANodeGoes", "HandOver", str(folder)]
     assert ranks == ["deepspeed", tmp_path / "model"]
 
 
@@ -192,8 +192,8 @@ def test_adapters_are_put_on_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("changes", "attention", "made"),
     [
-        ({}, "of split", ["prepared for split"]),
-        ({"compile": True}, "of split", ["compiled", "prepared for split"]),
+        ({}, "of split", ["prepared for split, 2048 tokens"]),
+        ({"compile": True}, "of split", ["compiled", "prepared for split, 2048 tokens"]),
         ({"engine": "trl", "nll": "token", "attention": "eager"}, "eager", []),
     ],
 )
@@ -205,7 +205,10 @@ def test_a_model_is_loaded_for_its_engine(
     done, told = list[str](), dict[str, Any]()
     monkeypatch.setattr("pipelines.training.scoring.attention_name", "of {}".format)
     monkeypatch.setattr("pipelines.training.scoring.compile_layers", lambda model: done.append("compiled"))
-    monkeypatch.setattr("pipelines.training.scoring.prepare", lambda model, name: done.append(f"prepared for {name}"))
+    monkeypatch.setattr(
+        "pipelines.training.scoring.prepare",
+        lambda model, name, longest: done.append(f"prepared for {name}, {longest} tokens"),
+    )
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda name, **given: told.update(given))
     worker.load_model("org/model", TrainConfig.model_validate(changes))
     assert told == {"dtype": torch.float32, "attn_implementation": attention} and done == made

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel, initiali
 
 from pipelines.core.errors import UserError
 from pipelines.engines.models import quiet_transformers
-from pipelines.engines.packed import shared_attention
+from pipelines.engines.packed import tree_attention
 
 # In the order of the checkpoint's outputs (model card); a config without `objectives` means these.
 OBJECTIVES = (
@@ -107,8 +107,8 @@ class ArmoRM(LlamaPreTrainedModel):
             input_ids: (B, T). No attention mask: under causal attention no token sees the padding after it.
             last: (B,) position of the last token that is not padding.
             gate: (B,) position from which the gating reads the prompt, see `find_gate`.
-            packed: `position_ids` (1, T) and `pairs` (see `shared_attention`) of one sequence (1, T) that holds N
-                conversations; `last` and `gate` are then (N,) places in it. Needs a model loaded with `shared`.
+            packed: `position_ids` (1, T) and `tree` (see `tree_attention`) of one trie (1, T) of N conversations;
+                `last` and `gate` are then (N,) places in it. Needs a model loaded with `shared`.
         """
         hidden, prompt = self.features(input_ids, last, gate, **packed)
         return self.head(hidden, prompt)
@@ -150,7 +150,7 @@ def load(folder: str, dtype: str = "float32", shared: bool = False) -> ArmoRM:
     Raises:
         UserError: the folder cannot be read, or keys are missing, unexpected or of another shape.
     """
-    more = {"attn_implementation": shared_attention.register()} if shared else {}
+    more = {"attn_implementation": tree_attention.register()} if shared else {}
     model, report = read_checkpoint(ArmoRM, folder, dtype, **more)
     check_keys(folder, report)
     return model.eval()

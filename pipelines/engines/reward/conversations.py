@@ -1,8 +1,8 @@
-"""Conversations for a reward model: the texts of a row as token ids, and which of them share a forward pass."""
+"""Conversations for a reward model: the texts of a row as token ids, and padded batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,33 +72,6 @@ class Encoder:
         if room < min(1, len(user)):
             raise RowProblem("response_too_long")
         return Encoded([*before, *user[max(0, len(user) - room) :], *between], response)
-
-
-def share_prompts(encoded: Mapping[int, Encoded]) -> list[list[int]]:
-    """Keys in groups of one or two with the same prompt, which is then computed once."""
-    waiting: dict[tuple[int, ...], list[int]] = {}
-    groups: list[list[int]] = []
-    for key, found in encoded.items():
-        prompt = tuple(found.prompt)
-        if prompt in waiting:
-            waiting.pop(prompt).append(key)
-        else:
-            groups.append([key])
-            waiting[prompt] = groups[-1]
-    return groups
-
-
-def budget_bins(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Cut sequences, in order, into bins of at most `batch_tokens` tokens; a longer one gets a bin of its own."""
-    bins: list[list[int]] = []
-    room = 0
-    for index, length in enumerate(lengths):
-        if not bins or length > room:
-            bins.append([])
-            room = batch_tokens
-        bins[-1].append(index)
-        room -= length
-    return bins
 
 
 def budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -13,15 +13,16 @@ from pipelines.core.records import SCORED, Row, failure
 from pipelines.core.stage import PooledStage
 from pipelines.engines import counts, models
 from pipelines.engines.config import RewardModelConfig
+from pipelines.engines.packed.planning import Item, plan_bins, tokens_of
+from pipelines.engines.packed.trie import build
+from pipelines.engines.packed.work import Shape, stretch
 from pipelines.engines.reward.conversations import (
     Conversation,
     Encoded,
     Encoder,
     RowProblem,
     budget_batches,
-    budget_bins,
     conversations,
-    share_prompts,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class BatchedModel(ABC):
 class ArmoScorer(BatchedModel):
     """ArmoRM; the gate pattern is the config's `gate_pattern`, else the chat template's own.
 
-    Conversations are packed into one sequence without padding, and a prompt that two of them share is computed once, as
+    Conversations are packed into one trie without padding, so that what several of them begin with is computed once, as
     in training.
     """
 
@@ -113,7 +114,8 @@ class ArmoScorer(BatchedModel):
         from pipelines.engines.reward.armorm import find_gate
 
         super().__init__(model, tokenizer, config, name)
-        self.objectives = model.objectives
+        self.objectives, shape = model.objectives, Shape.of(model.config)
+        self.cost = shape.forward if shape else tokens_of
         self.pattern = list(getattr(model.config, "gate_pattern", None) or self.encode.frame.between)
         if find_gate(self.encode.frame.between, self.pattern) is None:
             raise UserError(
@@ -130,43 +132,27 @@ class ArmoScorer(BatchedModel):
         return encoded
 
     def forward(self, encoded: dict[int, Encoded]) -> Iterator[tuple[int, Score]]:
-        groups = share_prompts(encoded)
-        sizes = [len(encoded[group[0]].prompt) + sum(len(encoded[k].response) for k in group) for group in groups]
-        for batch in budget_bins(sizes, self.batch_tokens):
-            taken = [groups[i] for i in batch]
-            found = self.packed([[encoded[key] for key in group] for group in taken])
-            yield from zip((key for group in taken for key in group), found, strict=True)
+        keys = list(encoded)
+        items = [Item(found.prompt, stretch(len(found.prompt), len(found.response))) for found in encoded.values()]
+        for chosen in filter(None, plan_bins(items, 1, self.batch_tokens, self.cost)[0]):
+            taken = [keys[i] for i in chosen]
+            yield from zip(taken, self.packed([encoded[key] for key in taken]), strict=True)
 
-    def packed(self, groups: Sequence[Sequence[Encoded]]) -> list[Score]:
-        """Scores of groups of one or two conversations, each group with one prompt."""
+    def packed(self, conversations: Sequence[Encoded]) -> list[Score]:
+        """Scores of conversations in one forward pass."""
         import torch
 
-        from pipelines.engines.packed.packing import on_device, pack
-        from pipelines.engines.packed.shared_attention import layout
+        from pipelines.engines.packed.tree_attention import Layout
         from pipelines.engines.reward.armorm import find_gate
 
-        rows = [
-            {
-                "prompt_ids": group[0].prompt,
-                "chosen_ids": group[0].response,
-                "rejected_ids": group[1].response if len(group) > 1 else [],
-            }
-            for group in groups
-        ]
-        whole = on_device(pack(rows), self.device)
-        last: list[int] = []
-        gate: list[int] = []
-        for group, row, span in zip(groups, rows, whole["spans"], strict=True):
-            opened = span.start + (find_gate(row["prompt_ids"], self.pattern) or 0)
-            ends = (span.start + span.prompt + span.chosen - 1, span.start + span.tokens - 1)
-            last += ends[: len(group)]
-            gate += [opened] * len(group)
+        tree = build([found.ids for found in conversations])
+        gates = [find_gate(found.prompt, self.pattern) or 0 for found in conversations]
         found = self.model(
-            whole["input_ids"],
-            torch.tensor(last, device=self.device),
-            torch.tensor(gate, device=self.device),
-            position_ids=whole["position_ids"],
-            pairs=layout(whole["spans"], self.device),
+            torch.from_numpy(tree.ids)[None].to(self.device),
+            torch.tensor([int(path[-1]) for path in tree.paths], device=self.device),
+            torch.tensor([int(path[gate]) for path, gate in zip(tree.paths, gates, strict=True)], device=self.device),
+            position_ids=torch.from_numpy(tree.positions)[None].to(self.device),
+            tree=Layout(tree, self.device),
         )
         return [
             Score(float(score), [float(x) for x in rewards])

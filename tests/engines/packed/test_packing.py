@@ -1,51 +1,54 @@
-"""Packing: every pair once, few tokens a bin, the same number of bins for every worker."""
+"""Packing: every distinct token once, and every completion's tokens scored where they are predicted."""
 
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.engines.packed.packing import Span, assign_bins, pack
+from pipelines.engines.packed.packing import pack
+from pipelines.engines.packed.work import Work
 
-lengths_of_pairs = st.lists(st.integers(1, 900), min_size=1, max_size=40)
-
-
-@given(lengths_of_pairs, st.integers(1, 5), st.integers(1, 3000))
-def test_every_pair_once_and_as_many_bins_for_each_worker(lengths: list[int], workers: int, budget: int) -> None:
-    plan = assign_bins(lengths, workers, budget)
-    assert len(plan) == workers and len({len(bins) for bins in plan}) == 1
-    assert sorted(i for bins in plan for chosen in bins for i in chosen) == list(range(len(lengths)))
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=5)
+ROWS = st.lists(
+    st.fixed_dictionaries({"prompt_ids": TOKENS, "chosen_ids": TOKENS, "rejected_ids": TOKENS}), min_size=1, max_size=5
+)
 
 
-@given(lengths_of_pairs, st.integers(1, 5), st.integers(1, 3000))
-def test_a_bin_keeps_to_the_budget_unless_one_pair_is_longer(lengths: list[int], workers: int, budget: int) -> None:
-    limit = max(budget, *lengths)
-    loads = [sum(lengths[i] for i in chosen) for bins in assign_bins(lengths, workers, budget) for chosen in bins]
-    assert max(loads) <= limit
-
-
-@given(lengths_of_pairs, st.integers(2, 4))
-def test_bins_that_meet_differ_by_less_than_the_longest_pair(lengths: list[int], workers: int) -> None:
-    for together in zip(*assign_bins(lengths, workers, 2000), strict=True):
-        loads = [sum(lengths[i] for i in chosen) for chosen in together]
-        assert max(loads) - min(loads) <= max(lengths)
-
-
-def test_one_bin_where_all_fits() -> None:
-    assert assign_bins([5, 9, 7], 1, 100) == [[[1, 2, 0]]]
-
-
-def test_a_packed_sequence_by_hand() -> None:
+def test_a_packed_trie_by_hand() -> None:
     rows = [
-        {"prompt_ids": [10, 11, 12], "chosen_ids": [20, 21], "rejected_ids": [30]},
-        {"prompt_ids": [13], "chosen_ids": [22], "rejected_ids": [31, 32]},
+        {"prompt_ids": [10, 11, 12], "chosen_ids": [20, 21], "rejected_ids": [20, 30]},
+        {"prompt_ids": [10, 13], "chosen_ids": [22], "rejected_ids": [31, 32]},
     ]
     packed = pack(rows)
     assert packed["input_ids"].tolist() == [[10, 11, 12, 20, 21, 30, 13, 22, 31, 32]]
-    assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 4, 3, 0, 1, 1, 2]]
-    assert packed["sources"].tolist() == [2, 3, 2, 6, 6, 8]
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 4, 4, 1, 2, 2, 3]]
+    assert packed["sources"].tolist() == [2, 3, 3, 6, 6, 8]
     assert packed["targets"].tolist() == [20, 21, 30, 22, 31, 32]
-    assert packed["completions"].tolist() == [0, 0, 1, 2, 3, 3]
-    assert packed["spans"] == [Span(0, 3, 2, 1), Span(6, 1, 1, 2)]
+    assert packed["members"].tolist() == [0, 1, 0, 2, 3, 4, 5]  # the 20 counts in both completions
+    assert packed["completions"].tolist() == [0, 0, 1, 1, 2, 3, 3]
+    assert packed["prompts"].tolist() == [3, 2]
+    assert packed["work"] == Work(tokens=10, scored=6, attended=1 + 2 + 3 + 4 + 5 + 5 + 2 + 3 + 3 + 4)
     assert packed["input_ids"].dtype == torch.int64
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_every_token_of_every_completion_is_predicted_after_the_tokens_before_it(
+    rows: list[dict[str, list[int]]],
+) -> None:
+    packed = pack(rows)
+    ids, parents = packed["input_ids"][0].tolist(), packed["tree"].parents.tolist()
+    found: dict[int, list[tuple[list[int], int]]] = {}
+    for member, completion in zip(packed["members"].tolist(), packed["completions"].tolist(), strict=True):
+        place, before = packed["sources"][member].item(), []
+        while place >= 0:
+            before.append(ids[place])
+            place = parents[place]
+        found.setdefault(completion, []).append((before[::-1], packed["targets"][member].item()))
+    expected = [
+        [(row["prompt_ids"] + row[side][:n], row[side][n]) for n in range(len(row[side]))]
+        for row in rows
+        for side in ("chosen_ids", "rejected_ids")
+    ]
+    assert [found[completion] for completion in range(2 * len(rows))] == expected

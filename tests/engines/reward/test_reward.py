@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,14 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import EXAMPLE, SCORED, Row
 from pipelines.core.stage import PooledActor, check_columns
 from pipelines.curation.config import RewardConfig
-from pipelines.engines.packed import shared_attention
+from pipelines.engines.packed import tree_attention
 from pipelines.engines.reward.conversations import (
     Conversation,
     Encoded,
     Encoder,
     RowProblem,
     budget_batches,
-    budget_bins,
     conversations,
-    share_prompts,
     user_text,
 )
 from pipelines.engines.reward.stage import RewardStage, load_reward, resolve_reward
@@ -187,12 +183,13 @@ def test_a_reward_that_is_not_finite_is_a_problem_of_that_row_only(
     assert [str(score.problem) for score in model.score(TALKS)] == ["None", "None", "not_finite", "None"]
 
 
-@pytest.mark.parametrize("short", [0, 10_000])
-def test_two_responses_to_one_prompt_cost_its_tokens_once(
-    armorm_folder: Path, monkeypatch: pytest.MonkeyPatch, short: int
+@pytest.mark.parametrize("small", [0, 100_000], ids=["fused", "plain"])
+def test_what_conversations_begin_with_costs_its_tokens_once(
+    armorm_folder: Path, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
-    monkeypatch.setattr(shared_attention, "SHORT", short)
-    talks = [Conversation("Say it again and again.", text) for text in ("it", "it it it", "that")]
+    monkeypatch.setattr(tree_attention, "SMALL", small)
+    talks = [Conversation("Say it again and again.", text) for text in ("it", "it it it", "that", "it")]
+    talks.append(Conversation("Say it again.", "it"))
     model: Any = load_reward(config(armorm_folder))
     seen: list[int] = []
     forward = model.model.forward
@@ -203,31 +200,13 @@ def test_two_responses_to_one_prompt_cost_its_tokens_once(
 
     monkeypatch.setattr(model.model, "forward", counted)
     scores = model.score(talks)
-    encoded = [model.encode(talk) for talk in talks]
-    # The third stands alone: a group is at most two.
-    assert seen == [2 * len(encoded[0].prompt) + sum(len(found.response) for found in encoded)]
+    encoded = [model.encode(talk).ids for talk in talks]
+    assert seen == [len({tuple(ids[: n + 1]) for ids in encoded for n in range(len(ids))})]
     for talk, score in zip(talks, scores, strict=True):
         (alone,) = model.score([talk])
         assert score.reward == pytest.approx(alone.reward, abs=1e-5)
         assert score.objectives == pytest.approx(alone.objectives, abs=1e-5)
-
-
-@given(st.lists(st.integers(0, 4), max_size=30))
-def test_groups_hold_every_conversation_once_and_only_equal_prompts(prompts: list[int]) -> None:
-    encoded = {key: Encoded([prompt], [key]) for key, prompt in enumerate(prompts)}
-    groups = share_prompts(encoded)
-    assert sorted(key for group in groups for key in group) == list(encoded)
-    assert all(len({prompts[key] for key in group}) == 1 and len(group) <= 2 for group in groups)
-    alone = Counter(prompts[group[0]] for group in groups if len(group) == 1)
-    assert all(count == 1 for count in alone.values())  # no two that could have shared
-
-
-@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000))
-def test_bins_keep_the_order_and_the_budget(lengths: list[int], budget: int) -> None:
-    bins = budget_bins(lengths, budget)
-    assert [k for one in bins for k in one] == list(range(len(lengths)))
-    assert all(len(one) == 1 or sum(lengths[k] for k in one) <= budget for one in bins)
-    assert all(sum(lengths[k] for k in one) + lengths[after[0]] > budget for one, after in pairwise(bins))
+    assert model.score([]) == []
 
 
 def test_the_gate_pattern_of_the_config_decides(armorm_folder: Path, tokenizer: Any) -> None:

@@ -1,0 +1,148 @@
+"""Attention over a packed trie: every implementation against the definition."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config
+
+from pipelines.core.errors import UserError
+from pipelines.engines.packed import tree_attention as attention
+from pipelines.engines.packed.trie import build
+from tests.engines.packed.tries import SEQUENCES, prefixes, sees
+
+CPU = torch.device("cpu")
+Sequences = list[list[int]]
+# Two pairs of one template, one whose completions begin alike, and one that shares nothing.
+PAIRS = [[1, 2, 3, 4, 5], [1, 2, 3, 4, 6, 7], [1, 2, 8, 9], [1, 2, 8, 7], [4, 4, 4, 1, 2], [4, 4, 4, 1, 3]]
+LONG = [[1] * 90 + [2] * 90 + [3] * 40, [1] * 90 + [2] * 90 + [4] * 60, [1] * 90 + [5, 6, 5], [7, 7]]
+
+
+def qkv(length: int, heads: int = 4, groups: int = 2) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(1, n, length, 8, generator=generator, dtype=torch.float64).requires_grad_()
+        for n in (heads, groups, groups)
+    ]
+
+
+def by_hand(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: list[list[bool]]) -> torch.Tensor:
+    """(1, T, H, D), with scores of all queries and keys."""
+    repeat = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return (scores.masked_fill(~torch.tensor(seen), -math.inf).softmax(-1) @ v).transpose(1, 2)
+
+
+def check(sequences: Sequences) -> None:
+    """The attention of a trie and its gradients are those of the definition."""
+    tree = build(sequences)
+    inputs = qkv(len(tree.ids))
+    out, _ = attention.split_attention(SimpleNamespace(), *inputs, None, tree=attention.Layout(tree, CPU))
+    expected = by_hand(*inputs, sees(prefixes(tree, sequences)))
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    weights = torch.randn(out.shape, dtype=torch.float64)
+    ours = torch.autograd.grad((out * weights).sum(), inputs)
+    theirs = torch.autograd.grad((expected * weights).sum(), inputs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("small", [0, 100, 256**2], ids=["fused", "both", "plain"])
+@pytest.mark.parametrize("sequences", [PAIRS, LONG], ids=["short", "long"])
+def test_split_attention_and_its_gradients(small: int, sequences: Sequences, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "SMALL", small)
+    check(sequences)
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEQUENCES, st.sampled_from([0, 12, 256**2]), st.sampled_from([2, 256]))
+def test_split_attention_of_any_trie(sequences: Sequences, small: int, longest: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "SMALL", small)
+        patch.setattr(attention, "LONGEST", longest)
+        check(sequences)
+
+
+def test_the_dense_mask_is_the_definition() -> None:
+    tree = build(PAIRS)
+    assert attention.dense_mask(tree, CPU)[0, 0].tolist() == sees(prefixes(tree, PAIRS))
+
+
+def test_the_block_mask_is_the_definition() -> None:
+    from torch.nn.attention.flex_attention import create_mask
+
+    tree = build(PAIRS)
+    rule, length = attention.block_mask(tree, CPU).mask_mod, len(tree.ids)
+    found = create_mask(rule, None, None, length, length, device="cpu")[0, 0]
+    assert found.tolist() == sees(prefixes(tree, PAIRS))
+
+
+def test_no_mask_is_larger_than_a_block() -> None:
+    """Work between sequences that share nothing is not done, not even masked."""
+    layout = attention.Layout(build([[i] * 300 for i in range(5)]), CPU)
+    assert layout.masks == [None] * 5 and [block.keys for block in layout.cut.blocks] == [300] * 5
+
+
+def test_without_a_tree_it_is_causal_attention() -> None:
+    q, k, v = qkv(6)
+    out, _ = attention.split_attention(SimpleNamespace(), q, k, v, None)
+    torch.testing.assert_close(out, by_hand(q, k, v, [[j <= i for j in range(6)] for i in range(6)]))
+
+
+@pytest.mark.parametrize("more", [{"dropout": 0.1}, {"softcap": 30.0}, {"s_aux": torch.zeros(4)}, {"position_bias": 1}])
+def test_what_a_layer_asks_for_and_split_cannot_do_is_refused(more: dict[str, Any]) -> None:
+    q, k, v = qkv(6)
+    with pytest.raises(ValueError, match=next(iter(more))):
+        attention.split_attention(SimpleNamespace(), q, k, v, None, **more)
+    attention.split_attention(SimpleNamespace(), q, k, v, None, position_ids=torch.zeros(1), softcap=None)
+
+
+def model_of(config: Any, *parameters: str) -> Any:
+    return SimpleNamespace(config=config, named_parameters=lambda: [(name, None) for name in parameters])
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        (
+            model_of(MistralConfig(sliding_window=16)),
+            "looks back 16 tokens in some layers, and sequences have up to 17",
+        ),
+        (
+            model_of(Qwen2Config(use_sliding_window=True, sliding_window=16, max_window_layers=1)),
+            "looks back 16 tokens",
+        ),
+        (
+            model_of(SimpleNamespace(layer_types=["linear_attention", "full_attention"])),
+            "other kinds .linear_attention",
+        ),
+        (model_of(SimpleNamespace(layer_types=["sliding_attention"])), "other kinds .sliding_attention"),
+        (model_of(Gemma2Config(sliding_window=17)), "caps its attention scores"),
+        (model_of(LlamaConfig(), "model.layers.0.self_attn.sinks"), "attention sinks"),
+    ],
+)
+def test_models_whose_attention_is_more_than_the_rule_are_refused(model: Any, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        attention.refuse(model, 17, where="train.model", fix="choose another")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(),
+        MistralConfig(sliding_window=17),
+        MistralConfig(sliding_window=None),
+        Qwen2Config(sliding_window=16),
+        Qwen2Config(use_sliding_window=True, sliding_window=17, max_window_layers=1),
+        SimpleNamespace(sliding_window=16, layer_types=["full_attention"]),
+    ],
+)
+def test_a_window_that_hides_nothing_is_none(config: Any) -> None:
+    attention.refuse(model_of(config, "lm_head.weight"), 17, where="train.model", fix="choose another")
