@@ -105,7 +105,10 @@ def start_engine(config: EngineConfig, *, closing: bool = False) -> EngineAsk:
     try:
         engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))
     except Exception as exc:  # vLLM raises a dozen types, and the cause may be in what it has printed
-        raise start_error(exc, printed.text(), config.model) from exc
+        found = start_error(exc, printed.text(), config.model)
+        if found is exc:
+            raise
+        raise found from exc
     return EngineAsk(engine, tokenizer, config.max_model_len, thinking)
 
 

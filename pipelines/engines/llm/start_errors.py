@@ -28,12 +28,15 @@ class Printed:
         self.start = found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def text(self) -> str:
-        """All of it; nothing where standard error is a terminal or a pipe."""
+        """All of it; nothing where standard error is a terminal or a pipe, or has no name in /proc."""
         if self.start is None:
             return ""
-        with open("/proc/self/fd/2", "rb") as file:  # by its name here: as it is opened, it may be written only
-            file.seek(self.start)
-            return file.read().decode("utf-8", "replace")
+        try:
+            with open("/proc/self/fd/2", "rb") as file:  # by its name here: as it is opened, it may be written only
+                file.seek(self.start)
+                return file.read().decode("utf-8", "replace")
+        except OSError:  # the engine's own error is the one to tell of
+            return ""
 
 
 def start_error(exc: Exception, printed: str, model: str) -> Exception:
