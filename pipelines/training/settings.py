@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.engines.arithmetic import fast_arithmetic
+from pipelines.training import recipes
 from pipelines.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def validate(config: TrainConfig) -> None:
         UserError: naming the keys.
     """
     attention(config)
+    recipes.validate(config)
     deepspeed = deepspeed_config(config)
     if config.min_workers is not None:
         if config.min_workers > config.workers:
@@ -82,9 +84,9 @@ def describe(config: TrainConfig, run: Run) -> list[str]:
     deepspeed = "on" if config.deepspeed else "off"
     return [
         f"train {config.model} with {config.engine} on {config.workers} worker(s), DeepSpeed {deepspeed}",
-        f"  lr {config.learning_rate}, alpha {config.alpha}, beta {config.beta}, {config.epochs} epoch(s), "
-        f"{precision(config)}",
+        f"  lr {config.learning_rate}, {recipes.loss(config)}, {config.epochs} epoch(s), {precision(config)}",
         f"  batch {config.batch_size}: {batches}",
+        *recipes.describe(config, run),
         f"  {run.pairs} -> {run.model}",
     ]
 
