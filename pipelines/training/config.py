@@ -31,7 +31,7 @@ class TrainConfig(Strict):
     """`embedded`, a folder, or a hub id."""
     recipe: Recipe = "dpo_nll"
     """`dpo_nll` is the paper's loss on pairs. `rs_sft` (rejection-sampling SFT) keeps the judge's own critiques that
-    come to the right verdict, and trains on them by the NLL alone; it looks at no `alpha`, `beta`, `label_smoothing`."""
+    come to the right verdict, and trains on them by the NLL alone; `alpha` and `beta` have no meaning then."""
     own_critiques: OwnCritiquesConfig = OwnCritiquesConfig()
     engine: Literal["shared", "trl"] = "shared"
     """`shared` computes what pairs begin with once; `trl` is TRL's own DPOTrainer: same loss, slower."""
