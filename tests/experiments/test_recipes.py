@@ -78,7 +78,7 @@ def test_the_cut_leaves_what_is_held_out_and_is_done_once(tmp_path: Path) -> Non
     table = storage.read_table(found.pairs)
     kept = set(table["row_id"].to_pylist())
     assert len(kept) == 4 and {"row-0004", "row-0005"} < kept and kept - {"row-0004", "row-0005"} == sizes.within(25, 0)
-    assert table.column_names == ["row_id", "status", "prompt", "chosen", "rejected"] and found.model == "model"
+    assert table.column_names == ["row_id", "prompt", "chosen", "rejected", "status"] and found.model == "model"
     assert cut(given, sizes, 25, run) == found and found.made_from != given.made_from
     with pytest.raises(UserError, match="changed: tokens"):
         cut(given, sizes, 35, run)
@@ -129,7 +129,7 @@ def results() -> Results:
 
     def gap(against: str, value: float, model: str | None = None) -> Comparison:
         found: dict[str, Any] = {"n": 60, "metric": "accuracy", "shown": "", "sentence": f"{model}: {value}"}
-        entry = Difference(difference=value, ci_low=value - 0.05, ci_high=value + 0.05, **found)
+        entry = Difference(difference=value, ci_low=value - 0.0625, ci_high=value + 0.0625, **found)
         return Comparison(model=model, against=against, benchmarks={}, tasks={"pairwise": entry})
 
     return Results.model_construct(
@@ -154,18 +154,18 @@ def test_the_table_has_a_line_a_model_with_its_cost_and_its_differences(tmp_path
     assert (base["model"], base["rows"], base["pairwise"]) == ("base", "", "0.5")
     assert (dpo["tokens"], dpo["answers"], dpo["pairwise_minus_base"]) == ("9000", "0", "0.25")
     assert dpo["pairwise_minus_dpo_nll"] == ""
-    assert (sft["pairwise_minus_dpo_nll"], sft["pairwise_minus_dpo_nll_low"]) == ("-0.125", "-0.175")
+    assert (sft["pairwise_minus_dpo_nll"], sft["pairwise_minus_dpo_nll_low"]) == ("-0.125", "-0.1875")
     assert (sft["sampled_output_tokens"], sft["sampling_seconds"], sft["sampling_resumed"]) == ("1500", "7.25", "True")
     assert (sft["earlier_rounds_tokens"], sft["rows"], sft["training_seconds"]) == ("500", "50", "11.0")
 
 
 def test_the_terminal_shows_the_same_side_by_side() -> None:
     said = shown(TRAINED, results())
-    lines = {line.split("  ")[0].strip(): line for line in said.splitlines()}
-    assert "rs_sft − dpo_nll" in said.splitlines()[0] and "base" in said.splitlines()[0]
+    lines = {line.strip().split("  ")[0]: line for line in said.splitlines()}
+    assert said.splitlines()[0].split() == ["base", "dpo_nll", "rs_sft"]
     pairwise = next(line for name, line in lines.items() if name.startswith("pairwise"))
-    assert "0.62 (0.53, 0.72)" in pairwise and "-0.12 (-0.17, -0.08)" in pairwise
-    assert lines["right answers"].split()[-3:] == ["90", "of", "200"]
+    assert pairwise.endswith("0.62 (0.53, 0.72)") and lines["− dpo_nll"].endswith("  -0.12 (-0.19, -0.06)")
+    assert lines["right answers"].split()[2:] == ["–", "–", "90", "of", "200"]
     assert lines["sampling, s"].endswith("at least 7") and lines["rounds before, tokens"].endswith("500")
     assert said.splitlines()[-1] == "rs_sft: -0.125"
     alone = {"dpo_nll": TRAINED["dpo_nll"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,48 +92,52 @@ def comparisons_of(model: str, results: Results) -> Iterator[Comparison]:
 
 
 def shown(trained: Mapping[str, Trained], results: Results) -> str:
-    """The same in the terminal: a column a model, and one for each recipe's difference from the first recipe."""
+    """The same in the terminal: a column a model; below each task's values the differences from the first recipe."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     first = next(iter(trained))
-    gaps = [one for one in results.other_comparisons if one.against == first]
+    gaps = {str(one.model): one for one in results.other_comparisons if one.against == first}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("", *results.models, *(f"{one.model} − {one.against}" for one in gaps)):
-        table.add_column(Text(title), justify="right" if title else "left")
+    for title in ("", *results.models):
+        table.add_column(Text(title), justify="right" if title else "left", no_wrap=True)
     for task, entry in next(iter(results.tasks.values())).items():
+        per_model = (per[task] for per in results.tasks.values())
         table.add_row(
-            f"{task}, {label_of(entry.metric)}",
-            *(cell(per[task].value, per[task].ci_low, per[task].ci_high) for per in results.tasks.values()),
-            *(cell(g.tasks[task].difference, g.tasks[task].ci_low, g.tasks[task].ci_high, "+") for g in gaps),
+            f"{task}, {label_of(entry.metric)}", *(cell(one.value, one.ci_low, one.ci_high) for one in per_model)
         )
+        found = {model: gap.tasks[task] for model, gap in gaps.items()}
+        told = {model: cell(one.difference, one.ci_low, one.ci_high, "+") for model, one in found.items()}
+        table.add_row(f"  − {first}", *(told.get(model, "") for model in results.models))
     for title, values in rows_of(trained).items():
-        table.add_row(title, *(values.get(model, "–") for model in results.models), *("" for _ in gaps))
+        table.add_row(title, *(values.get(model, "–") for model in results.models))
     file = io.StringIO()
     Console(file=file, width=WIDTH, highlight=False).print(table)
     lines = [line.rstrip() for line in file.getvalue().splitlines() if line.strip()]
-    return "\n".join([*lines, *(one.sentence for gap in gaps for one in gap.tasks.values())])
+    return "\n".join([*lines, *(one.sentence for gap in gaps.values() for one in gap.tasks.values())])
 
 
 def rows_of(trained: Mapping[str, Trained]) -> dict[str, dict[str, str]]:
     """Title -> recipe -> what it trained on and cost, as texts."""
 
-    def of(text: Any) -> dict[str, str]:
-        return {name: text(one) for name, one in trained.items()}
+    def of(text: Callable[[Trained], str], some: Callable[[Trained], Any] = bool) -> dict[str, str]:
+        return {name: text(one) for name, one in trained.items() if some(one)}
+
+    def asked(one: Trained) -> int:
+        return one.cost.answers
 
     found = {
         "rows": of(lambda one: f"{one.rows}"),
         "tokens an epoch": of(lambda one: f"{one.tokens}"),
         "training, s": of(lambda one: f"{one.seconds:.0f}"),
-        "right answers": of(lambda one: f"{one.cost.right} of {one.cost.answers}"),
-        "tokens read": of(lambda one: f"{one.cost.prompt_tokens}"),
-        "tokens written": of(lambda one: f"{one.cost.output_tokens}"),
+        "right answers": of(lambda one: f"{one.cost.right} of {one.cost.answers}", asked),
+        "tokens read": of(lambda one: f"{one.cost.prompt_tokens}", asked),
+        "tokens written": of(lambda one: f"{one.cost.output_tokens}", asked),
         # Of a segment that was resumed, the seconds of its last attempt are known.
-        "sampling, s": of(lambda one: f"{'at least ' if one.cost.resumed else ''}{one.cost.seconds:.0f}"),
+        "sampling, s": of(lambda one: f"{'at least ' if one.cost.resumed else ''}{one.cost.seconds:.0f}", asked),
+        "rounds before, tokens": of(lambda one: f"{one.cost.trained_tokens}", lambda one: one.cost.trained_tokens),
+        "rounds before, s": of(lambda one: f"{one.cost.training_seconds:.0f}", lambda one: one.cost.trained_tokens),
     }
-    if any(one.cost.trained_tokens for one in trained.values()):
-        found["rounds before, tokens"] = of(lambda one: f"{one.cost.trained_tokens}")
-        found["rounds before, training s"] = of(lambda one: f"{one.cost.training_seconds:.0f}")
-    return found
+    return {title: values for title, values in found.items() if values}
