@@ -97,7 +97,7 @@ def test_a_round_may_go_on_training_the_model_of_the_round_before(
 ) -> None:
     pairs, run, trained = write_pairs(tmp_path / "pairs", curated()), Run(tmp_path / "out"), list[Any]()
     given = own_rows(config(tiny_model, rounds=3, start="last"), pairs, run, fit_into(trained))
-    assert [one.model for one, _ in trained] == [None, asked[1]] and given.model == asked[2]
+    assert [*(one.model for one, _ in trained), given.model] == asked == [str(tiny_model), asked[1], asked[2]]
 
 
 def test_one_round_trains_nothing_before_its_end(tmp_path: Path, tiny_model: Path, asked: list[str]) -> None:
