@@ -67,8 +67,8 @@ def own_rows(config: TrainConfig, pairs: Place, run: Run, fit: Fit) -> Material:
         What the last round has kept, to be trained on.
 
     Raises:
-        UserError: the pairs are not those of a curation, the model cannot be asked, no row is left, or the run holds
-            the rounds of another config.
+        UserError: the pairs are not those of a curation, the model cannot be asked, none of its critiques is right, or
+            the run holds the rounds of another config.
     """
     from pipelines.engines.models import everywhere
     from pipelines.engines.tokenizer_facts import require_chat
@@ -89,7 +89,7 @@ def own_rows(config: TrainConfig, pairs: Place, run: Run, fit: Fit) -> Material:
         result = kept.keep(sampled, this, config.holdout)
         start = asked if own.start == "last" else None
         material = Material(this.pairs, result["fingerprint"], start)
-        if not result["rows"]:
+        if not any(tally["with_a_right_answer"] for tally in result["sources"].values()):
             raise UserError(
                 "no row has a right critique of the model's own",
                 where=str(sampled.folder),
@@ -104,10 +104,10 @@ def segment(config: TrainConfig, asked: str, run: Run, number: int, pairs: Place
     from pipelines.engines.llm.vllm_stage import PromptStage
 
     own = config.own_critiques
-    step_ = OwnCritiques(config, run.seed, number, kept.templates_in(pairs))
+    sampling = OwnCritiques(config, run.seed, number, kept.templates_in(pairs))
     return Segment(
         SEGMENT,
-        [PromptStage(SEGMENT, own.engine.model_copy(update={"model": asked}), [step_])],
+        [PromptStage(SEGMENT, own.engine.model_copy(update={"model": asked}), [sampling])],
         rows_per_block=own.rows_per_block,
         max_error_share=run.max_error_share,
         token_columns=["own_prompt_tokens", "own_output_tokens"],

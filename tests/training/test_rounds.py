@@ -127,7 +127,7 @@ def test_a_model_that_is_never_right_is_one_clear_line(
 ) -> None:
     monkeypatch.setattr(rounds, "segment", lambda config, model, run, number, pairs: Sampled(model, number, 0))
     with pytest.raises(UserError, match="no row has a right critique of the model's own"):
-        pairs = write_pairs(tmp_path / "pairs", curated())
+        pairs = write_pairs(tmp_path / "pairs", [*curated(3), {**curated(4)[3], "format": "judgment_only"}])
         own_rows(config(tiny_model), pairs, Run(tmp_path / "out"), fit_into([]))
 
 
