@@ -35,6 +35,7 @@ class OwnCritiques(PromptStep):
     """
 
     name = "own_critiques"
+    seeded = True
     reads = ("row_id", "group_id", "prompt", "verdict", "allowed", "template", "format")
     adds = (pa.field("own_completions", TEXTS), *(pa.field(name, pa.int64()) for name in COUNTS))
 

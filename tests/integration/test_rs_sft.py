@@ -26,7 +26,7 @@ from pipelines.training.rounds import SEGMENT, round_of
 from .conftest import LOCAL, ROOT
 
 pytestmark = pytest.mark.slow
-BLOCK = 4
+BLOCK = 8
 SAMPLES = 6
 
 
@@ -37,7 +37,8 @@ def start(out: Path) -> subprocess.Popen[bytes]:
         "train.recipe=rs_sft",
         "train.epochs=1",
         f"train.own_critiques={{rounds: 2, samples: {SAMPLES}, max_tokens: 48, rows_per_block: {BLOCK}}}",
-        f"train.own_critiques.engine={{max_model_len: 1024, batch_size: {BLOCK}, concurrent_batches: 1}}",
+        # Prompts of all rows at once are more tokens than an engine takes in one step.
+        f"train.own_critiques.engine={{max_model_len: 1024, batch_size: {BLOCK}, concurrent_batches: 4}}",
     ]
     log = (out.parent / f"{out.name}.log").open("ab")
     return subprocess.Popen(
