@@ -41,7 +41,7 @@ class Trained:
 def write_table(place: Place, trained: Mapping[str, Trained], results: Results) -> None:
     """Write one line a model, the base first: its rows and cost, and for each task its value and its differences."""
     lines = [{"model": model, **costs(trained.get(model)), **figures(model, results)} for model in results.models]
-    names = dict.fromkeys(name for line in lines for name in line)
+    names = dict.fromkeys(name for line in reversed(lines) for name in line)  # the last has all: the base has fewest
     text = io.StringIO()
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
