@@ -1,4 +1,4 @@
-"""Recipe rs_sft on real engines: two rounds that start from a small judge, killed while it samples, and resumed to the end."""
+"""Recipe rs_sft on real engines: two rounds from a small judge, killed while it samples, and resumed to the end."""
 
 from __future__ import annotations
 
