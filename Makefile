@@ -40,7 +40,7 @@ test: lint ## lint, types and every test that needs no GPU and is not slow; cove
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not integration and not slow and not gpu" --cov --cov-report=
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
 
-test-fast: $(STAMP) ## unit tests alone (about two minutes)
+test-fast: $(STAMP) ## unit tests alone (about a minute and a half)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not integration and not slow and not gpu"
 
 test-all: lint ## as test, with the slow tests
