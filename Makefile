@@ -37,11 +37,11 @@ demo: $(STAMP) ## install, then curate, train, benchmark and report on the embed
 	$(BIN)/python ray_jobs/pipeline.py --config ray_jobs/configs/local.yaml
 
 test: lint ## lint, types and every test that needs no GPU and is not slow; coverage of pipelines/ >= 85%
-	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu" --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not integration and not slow and not gpu" --cov --cov-report=
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
 
-test-fast: $(STAMP) ## unit tests alone (about two minutes)
-	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu"
+test-fast: $(STAMP) ## unit tests alone (about a minute and a half)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not integration and not slow and not gpu"
 
 test-all: lint ## as test, with the slow tests
 	$(BIN)/python -m pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85 --durations=20
