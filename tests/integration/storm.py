@@ -37,6 +37,7 @@ class Storm:
         every: least and most seconds between two losses of a node.
         lives: least and most seconds that a driver is left alone once it has said a word, as the machine may be slow to
             start it; None never kills one.
+        most: kills after which it is over, and the job may end in peace; None is no end.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class Storm:
     cpus: int = 2
     every: tuple[float, float] = (3.0, 7.0)
     lives: tuple[float, float] | None = (15.0, 30.0)
+    most: int | None = None
     kills: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
@@ -89,7 +91,9 @@ class Storm:
                     assert code == 0, f"the driver ended with {code}:\n{log.read_text()[-5000:]}"
                     return
                 assert now < began + limit, f"not done after {limit:.0f} s:\n{log.read_text()[-3000:]}"
-                if now > end:
+                if self.over:
+                    time.sleep(0.1)
+                elif now > end:
                     driver.kill()
                     driver.wait()
                     driver = None
@@ -103,6 +107,11 @@ class Storm:
             if driver is not None and driver.poll() is None:
                 driver.kill()
                 driver.wait()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has spent itself."""
+        return self.most is not None and self.kills.total() >= self.most
 
     def gust(self, cluster: Any, draw: random.Random) -> None:
         """Take one or two nodes away, or none, and bring new ones, or not."""
