@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs=2, default=(57_700, 577_000), help="of the two sizes")
     add_rounds(parser)
     parser.add_argument("--words", type=int, default=60, help="mean words of a row")
-    parser.add_argument("--folder", type=Path, help="where to write")
+    parser.add_argument("--folder", type=lambda text: Path(text).resolve(), help="where to write")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="whose job is compared with this one's")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -181,9 +181,9 @@ def side_by_side(other: Path, rows: int, rounds: int, folder: Path) -> dict[str,
 def child(name: str, given: dict[str, Any], root: Path = ROOT) -> dict[str, Any]:
     """What a part of this script, or of the same one of another checkout, run in a process of its own, prints last."""
     command = [sys.executable, str(root / "perf" / Path(__file__).name), "--child", name]
-    variables = {**os.environ, "PYTHONPATH": str(root)}  # what is installed may be the code of a third checkout
-    given_as = json.dumps(given)
-    done = subprocess.run(command, input=given_as, stdout=subprocess.PIPE, text=True, check=True, env=variables)
+    # What is installed may be the code of a third checkout, and Ray's workers look in the driver's folder first.
+    own: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(root)}, "cwd": root}
+    done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True, **own)
     printed = [line for line in done.stdout.splitlines() if line.startswith("{")]  # Ray may say goodbye after it
     found: dict[str, Any] = json.loads(printed[-1])
     return found
