@@ -1,31 +1,19 @@
-"""The implementations of attention over a packed trie by name: which one a device gets, and what each is told.
+"""The implementations of attention over a packed trie by name, and what each is told.
 
 `split` runs anywhere and is quickest on a CPU; `varlen` and `flex` are for GPUs; `mask` is slow, and the reference.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from pipelines.engines.packed import flex, tree_attention, varlen
+from pipelines.engines.packed.choice import Backend
 from pipelines.engines.packed.trie import Trie
 
-Backend = Literal["split", "varlen", "flex", "mask"]
 MASK_NAME = "prefix_tree_mask"
-
-
-def choose(gpu: bool, half: bool) -> Backend:
-    """The quickest of a device, by arithmetic only for GPUs (docs/performance.md).
-
-    Args:
-        gpu: whether the device is one.
-        half: whether it computes in 16 bits, all that `varlen`'s kernel does.
-    """
-    if not gpu:
-        return "split"
-    return "varlen" if half else "flex"
 
 
 def implementation(backend: Backend) -> str:
