@@ -137,7 +137,7 @@ def test_the_best_checkpoint_is_fetched_from_where_it_is_kept(
 
     trainer.stored = stored
     trainer.train()
-    assert (tmp_path / "kept" / "model.safetensors").exists()
+    assert (tmp_path / "kept" / ".metadata").exists()
     assert best(trainer.state) == {"step": 2, "heldout_accuracy": 0.9}
 
 

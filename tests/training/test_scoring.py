@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,8 +54,8 @@ class Model:
         self.asked = how
         return SimpleNamespace(last_hidden_state=torch.eye(2)[(input_ids != 0).long()])
 
-    def get_output_embeddings(self) -> torch.nn.Linear:
-        return head()
+    def get_output_embeddings(self) -> Any:
+        return partial(scoring.token_scores, head())
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "in adapters"])
@@ -97,7 +98,9 @@ def test_a_token_of_both_completions_counts_in_both(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("value", "refused"), [(None, False), (1, False), (1.0, False), (0.5, True), (0, True)])
 def test_scaled_logits_are_refused_and_a_scale_of_one_is_none(value: float | None, refused: bool) -> None:
-    model = SimpleNamespace(config=SimpleNamespace(logit_scale=value), named_parameters=list)
+    model = SimpleNamespace(
+        config=SimpleNamespace(logit_scale=value), named_parameters=list, get_output_embeddings=head
+    )
     if refused:
         with pytest.raises(UserError, match="logit_scale"):
             scoring.prepare(model, "mask", 10)
@@ -154,6 +157,7 @@ def test_the_best_checkpoint_is_looked_for_where_it_is(kept: bool, monkeypatch: 
         "transformers.Trainer._load_best_model", lambda self: loaded.append(self.state.best_model_checkpoint)
     )
     trainer = object.__new__(FiniteTrainer)
+    trainer.is_deepspeed_enabled = True  # whose checkpoints the library reads
     trainer.state = SimpleNamespace(best_model_checkpoint="local", best_global_step=6)
     if kept:
         trainer.stored = "storage/checkpoint-{}".format
