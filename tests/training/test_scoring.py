@@ -42,6 +42,23 @@ def test_token_scores_by_hand(chunk: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert hits.tolist() == [True, False]
 
 
+def test_a_bias_counts_and_without_targets_the_head_is_as_ever() -> None:
+    biased = torch.nn.Linear(2, 3)
+    biased.weight.data, biased.bias.data = WEIGHTS.log().T.contiguous(), torch.tensor([0.0, 0.0, math.log(3.0)])
+    log_probs, _, _ = scoring.token_scores(biased, torch.eye(2), torch.tensor([2, 0]))
+    assert log_probs.tolist() == pytest.approx([math.log(6 / 8), math.log(1 / 14)])
+    torch.testing.assert_close(scoring.token_scores(biased, torch.eye(2)), biased(torch.eye(2)))
+
+
+@pytest.mark.parametrize(("logits", "expected"), [(3 * 300, [256, 144]), (3 * 100, [100, 100, 100, 100])])
+def test_chunks_are_whole_tiles(logits: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, chunk_scores = list[int](), scoring.chunk_scores
+    monkeypatch.setattr(scoring, "CHUNK", logits)
+    monkeypatch.setattr(scoring, "chunk_scores", lambda h, *more: (seen.append(len(h)), chunk_scores(h, *more))[1])
+    scoring.token_scores(head(), torch.ones(400, 2), torch.zeros(400, dtype=torch.long))
+    assert seen == expected
+
+
 class Model:
     """A causal language model whose hidden state is the first axis after a 0, else the second."""
 

@@ -159,16 +159,6 @@ def test_what_is_trained_is_float32_and_the_reference_computes_as_training_does(
     assert settings.autocast(config) == autocast
 
 
-def test_fsdp_averages_gradients_in_float32_and_leaves_the_scores_alone(tmp_path: Path) -> None:
-    config = TrainConfig(workers=2, gpus_per_worker=1, reshard_after_forward=False, precision="bfloat16_autocast")
-    plugin = settings.arguments(config, tmp_path, seed=0).fsdp_plugin_args
-    assert plugin["fsdp_version"] == 2 and plugin["reshard_after_forward"] is False
-    policy = plugin["mixed_precision_policy"]
-    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32) and policy.output_dtype is None
-    whole = config.model_copy(update={"precision": "float32"})
-    assert "mixed_precision_policy" not in settings.arguments(whole, tmp_path, seed=0).fsdp_plugin_args
-
-
 def test_each_engine_has_a_default_attention() -> None:
     assert settings.attention(TrainConfig()) == "split"
     assert settings.attention(TrainConfig(engine="trl")) == "sdpa"
@@ -209,10 +199,19 @@ class Told(dict[str, Any]):
         self.fsdp_plugin_args = dict[str, Any]()
 
 
-def values_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def told_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Told:
     """What the library is told, without the library, which would look for devices."""
+    from transformers import TrainingArguments  # at the first import of a name the module puts another in its place
+
+    assert TrainingArguments
     monkeypatch.setattr("transformers.TrainingArguments", Told)
-    return dict(settings.arguments(config, Path("checkpoints"), 0))  # type: ignore[call-overload]
+    told: Any = settings.arguments(config, Path("checkpoints"), 0)
+    assert isinstance(told, Told)
+    return told
+
+
+def values_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return dict(told_of(config, monkeypatch))
 
 
 def test_precision_and_device_are_deepspeeds_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +228,19 @@ def test_precision_and_device_are_deepspeeds_where_it_is_used(monkeypatch: pytes
     assert told(precision="bfloat16_autocast", strategy="fsdp") == (True, True, False, True)
     assert told(gpus_per_worker=1, workers=2) == (True, False, False, False)
     assert told(deepspeed={}, gpus_per_worker=1) == (False, False, True, True)
+
+
+def test_fsdp_averages_gradients_in_float32_and_leaves_the_scores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"workers": 2, "gpus_per_worker": 1, "reshard_after_forward": False}
+    half, whole = (
+        told_of(TrainConfig.model_validate({**values, "precision": name}), monkeypatch)
+        for name in ("bfloat16_autocast", "float32")
+    )
+    assert half["fsdp"] and half["fsdp_config"]["version"] == 2
+    assert half["fsdp_config"]["reshard_after_forward"] is False
+    policy = half.fsdp_plugin_args["mixed_precision_policy"]
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32) and policy.output_dtype is None
+    assert whole.fsdp_plugin_args == {}
 
 
 def test_held_out_pairs_are_judged_at_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
