@@ -294,7 +294,7 @@ def write(trainer: Any, job: Job, state: dict[str, Any], folder: Path) -> None:
     Args:
         trainer: has the model.
         job: says which model training started from, and the type of the weights.
-        state: all weights of the trainer's model, in float32; emptied.
+        state: all weights of the trainer's model.
         folder: where they go.
     """
     import json
@@ -303,6 +303,7 @@ def write(trainer: Any, job: Job, state: dict[str, Any], folder: Path) -> None:
     from transformers import GenerationConfig
 
     from pipelines.judging.chat import end_of_turn
+    from pipelines.training.sharded import once
 
     tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
     dtype = getattr(torch, job.config.save_dtype)
@@ -316,8 +317,10 @@ def write(trainer: Any, job: Job, state: dict[str, Any], folder: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     model.config.use_cache = True
-    for name in state:
-        state[name] = state[name].to(dtype) if state[name].is_floating_point() else state[name]
+    # Of another type, two names of one weight would be two weights.
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in once(model, state).items()
+    }
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
