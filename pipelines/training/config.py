@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -78,6 +79,13 @@ class TrainConfig(Strict):
     gpus_per_worker: Annotated[float, OPERATIONAL] = Field(0, ge=0)
     """GPUs of a worker."""
     placement: Annotated[Placement, OPERATIONAL] = Placement()
+    strategy: Literal["auto", "ddp", "fsdp", "deepspeed"] = "auto"
+    """How workers share the training. `ddp`: each has all of the model. `fsdp`: each keeps a part of weights, gradients
+    and optimizer in float32 and gathers the weights layer by layer (FSDP2). `deepspeed`: as `deepspeed` says. `auto` is
+    deepspeed where that is set; else fsdp for engine `shared` on several GPUs without adapters; else ddp."""
+    reshard_after_forward: Annotated[bool, OPERATIONAL] = True
+    """Strategy `fsdp`: free a layer's gathered weights after its forward pass, and gather them again in the backward
+    pass. False keeps them: one gathering less, and all weights on each device at `precision`."""
     deepspeed: dict[str, Any] | None = None
     """A DeepSpeed config; null trains without it."""
     lora: LoraConfig | None = None
@@ -94,6 +102,11 @@ class TrainConfig(Strict):
     """Engine `trl`: compute the reference's log-probabilities before the first step instead of in every step."""
     checkpoint_steps: Annotated[int, OPERATIONAL] = Field(50, ge=1)
     """Optimizer steps between checkpoints."""
+    checkpoint_staging: Annotated[Path | None, OPERATIONAL] = None
+    """Folder on a disk of each worker's machine, where its part of a checkpoint is until it has been copied to the run.
+    Null is the system's folder for temporary files; it must hold two parts."""
+    save_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights of the model that is written. Training keeps float32."""
     max_failures: Annotated[int, OPERATIONAL] = Field(1, ge=0)
     """Restarts from the last checkpoint before the job fails."""
     logging_steps: Annotated[int, OPERATIONAL] = Field(1, ge=1)

@@ -90,7 +90,8 @@ def depends_on(config: TrainConfig, pairs: Place, model: str, seed: int) -> step
     Raises:
         UserError: the pairs cannot be read.
     """
-    return {**config.identity(), "precision": settings.precision(config), "seed": seed, **source_of(pairs, model)}
+    resolved = {"precision": settings.precision(config), "strategy": settings.strategy(config)}
+    return {**config.identity(), **resolved, "seed": seed, **source_of(pairs, model)}
 
 
 def source_of(pairs: Place, model: str) -> step.Depends:
