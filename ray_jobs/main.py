@@ -20,6 +20,7 @@ JOBS = {
     "benchmark": "benchmark",
     "judge": "judge",
     "sweep": "sweep",
+    "recipes": "recipes",
     "map": "data_map",
     "plan": "plan",
     "fetch": "fetch",

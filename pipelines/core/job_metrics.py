@@ -9,8 +9,21 @@ from __future__ import annotations
 from pipelines.core.metrics import counter, gauge, seconds
 
 # Names of steps and stages; of one with a name after a dash, such as `judge-base`, the part before it.
-STEPS = ("ingest", "prepare", "select", "synthesize", "mix", "reference", "train", "judge", "check", "requests", "map")
-STAGES = ("reward", "synthesize", "reference", "judge", "check", "embed", "light")
+STEPS = (
+    "ingest",
+    "prepare",
+    "select",
+    "synthesize",
+    "mix",
+    "own_critiques",
+    "reference",
+    "train",
+    "judge",
+    "check",
+    "requests",
+    "map",
+)
+STAGES = ("reward", "synthesize", "own_critiques", "reference", "judge", "check", "embed", "light")
 STATUSES = ("ok", "filtered", "error")
 PARSED = ("ok", "completed", "no_verdict", "not_allowed", "thoughts_cut")
 TRUTHS = ("true", "false")

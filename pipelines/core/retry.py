@@ -29,8 +29,8 @@ def retry_errors(run: Run) -> list[Place]:
         say(f"made from error rows, and so made again: {folder}")
         storage.remove(folder / step.DONE)  # first: from here on it is a draft
         storage.remove(folder)
-        if folder == run.training:
-            storage.remove(run.model)
+        for model in _models(run, [folder]):
+            storage.remove(model)
     for folder in (folder for folder in segments if storage.exists(folder)):
         say(f"{folder.name}: {commits.errors_in(folder)} error rows are tried again")
         storage.remove(folder / step.DONE)
@@ -49,9 +49,14 @@ def _made_from(run: Run, segments: list[Place], claims: dict[Place, Any]) -> lis
     ]:
         made += more
         marks |= {claims[folder]["fingerprint"] for folder in more}
-        if run.training in more and storage.exists(run.model):
-            marks.add(storage.content_digest(run.model))  # judges know a model by its content
+        # Judges know a model by its content.
+        marks |= {storage.content_digest(model) for model in _models(run, more) if storage.exists(model)}
     return sorted(made, key=lambda folder: -len(folder.parts))
+
+
+def _models(run: Run, folders: list[Place]) -> list[Place]:
+    """What those of some steps that are trainings have trained: the run's own, and those of runs within it."""
+    return [folder.parent / run.model.name for folder in folders if folder.name == run.training.name]
 
 
 def _names(depends: Any, marks: set[str]) -> bool:
@@ -65,5 +70,5 @@ def _names(depends: Any, marks: set[str]) -> bool:
 
 def _reads(run: Run, folder: Place, made: list[Place]) -> bool:
     """Whether a step reads the curated pairs, which it knows by their content, and they are made again."""
-    places = (run.reference, run.training, run.sweep, run.work / "map-rows")
+    places = (run.reference, run.training, run.rounds, run.sweep, run.recipes, run.work / "map-rows")
     return run.curated in made and any(place == folder or place in folder.parents for place in places)

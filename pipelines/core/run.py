@@ -79,6 +79,11 @@ class Run:
         return self.curated / "reference"
 
     @property
+    def rounds(self) -> Place:
+        """Of recipe `rs_sft`, a run for each round: what was sampled, what was kept, and the models between."""
+        return self.out / "rounds"
+
+    @property
     def judged(self) -> Place:
         """The products of the batch judge, unless its config names another folder."""
         return self.out / "judged"
@@ -112,3 +117,8 @@ class Run:
     def sweep(self) -> Place:
         """A folder for each training of a sweep, and what compares them."""
         return self.out / "sweep"
+
+    @property
+    def recipes(self) -> Place:
+        """A run for each recipe that is compared, and what compares them."""
+        return self.out / "recipes"

@@ -33,6 +33,7 @@ class ConsistencyCheck(PromptStep):
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:
         self.config, self.seed, self.critique = config, seed, Critique(config, seed)
+        self.seeded = config.attempts > 1  # it writes again, at retry_temperature
 
     def depends(self) -> dict[str, Any]:
         return self.critique.depends() | {"templates": identity(f"check_{self.config.check_mode}")}

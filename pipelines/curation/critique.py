@@ -91,6 +91,7 @@ class Critique(PromptStep):
 
     def __init__(self, config: CritiqueConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+        self.seeded = config.temperature > 0
 
     def depends(self) -> dict[str, Any]:
         config = self.config.identity()

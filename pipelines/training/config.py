@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pipelines.core.placement import Placement
 from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
+from pipelines.training.own_critiques_config import OwnCritiquesConfig, Recipe
 
 
 class LoraConfig(Strict):
@@ -29,6 +30,10 @@ class TrainConfig(Strict):
 
     model: str = "embedded"
     """`embedded`, a folder, or a hub id."""
+    recipe: Recipe = "dpo_nll"
+    """`dpo_nll` is the paper's loss on pairs. `rs_sft` (rejection-sampling SFT) keeps the judge's own critiques that
+    come to the right verdict, and trains on them by the NLL alone; `alpha` and `beta` have no meaning then."""
+    own_critiques: OwnCritiquesConfig = OwnCritiquesConfig()
     engine: Literal["shared", "trl"] = "shared"
     """`shared` computes what pairs begin with once; `trl` is TRL's own DPOTrainer: same loss, slower."""
     learning_rate: float = Field(1e-7, gt=0)

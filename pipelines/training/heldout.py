@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
 from pipelines.engines.packed.packing import on_device, pack
 from pipelines.engines.packed.planning import pair_item, plan_bins, tokens_of
 from pipelines.engines.packed.work import Shape
 from pipelines.training import settings
-from pipelines.training.loss import Step, pair_loss
+from pipelines.training.loss import Step, pair_loss, reference_of
+from pipelines.training.pairs import is_held_out
 from pipelines.training.settings import HELDOUT_ACCURACY
 
 SUMS = ("pairs", "right", "alone", "alone_right", "loss_dpo", "loss_nll")
@@ -26,7 +26,7 @@ def split(groups: Sequence[str], share: float, seed: int) -> tuple[list[int], li
     Raises:
         UserError: one of the two is empty.
     """
-    held = {group for group in set(groups) if unit(seed, "held out", group) < share}
+    held = {group for group in set(groups) if is_held_out(group, share, seed)}
     parts = [i for i, g in enumerate(groups) if g not in held], [i for i, g in enumerate(groups) if g in held]
     if not all(parts):
         fix = "choose another share, or 0 to train on all"
@@ -60,7 +60,7 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             scores = model(packed)
         policy, tokens = scores.log_probs.view(-1, 2).float(), scores.lengths.view(-1, 2)
-        reference = torch.tensor([[r["ref_chosen_logp"], r["ref_rejected_logp"]] for r in some], device=device)
+        reference = reference_of(some, device)
         terms = pair_loss(
             policy,
             reference,
@@ -78,5 +78,5 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
     total = trainer.accelerator.reduce(sums.to(device), reduction="sum").tolist()
     pairs, right_, alone_, alone_right, dpo, nll = total
     judged, correct = (alone_, alone_right) if alone_ else (pairs, right_)
-    result = {HELDOUT_ACCURACY: correct / judged, "heldout_judged": judged}
-    return {**result, "heldout_loss_dpo": dpo / pairs, "heldout_loss_nll": nll / pairs}
+    result = {HELDOUT_ACCURACY: correct / judged, "heldout_judged": judged, "heldout_loss_nll": nll / pairs}
+    return result if config.recipe == "rs_sft" else {**result, "heldout_loss_dpo": dpo / pairs}

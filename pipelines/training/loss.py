@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,16 @@ class PairLoss:
     rejected_rewards: torch.Tensor
 
 
+def reference_of(rows: Sequence[dict[str, Any]], device: torch.device | None = None) -> torch.Tensor | None:
+    """The reference's log-probabilities of some rows (N, 2); None where the rows come without."""
+    if "ref_chosen_logp" not in rows[0]:
+        return None
+    return torch.tensor([[row["ref_chosen_logp"], row["ref_rejected_logp"]] for row in rows], device=device)
+
+
 def pair_loss(
     policy: torch.Tensor,
-    reference: torch.Tensor,
+    reference: torch.Tensor | None,
     lengths: torch.Tensor,
     prompts: torch.Tensor,
     step: Step,
@@ -43,7 +51,7 @@ def pair_loss(
 
     Args:
         policy: (N, 2), log-probability of the chosen and of the rejected completion.
-        reference: (N, 2), the same of the frozen model.
+        reference: (N, 2), the same of the frozen model; None leaves out what needs it, which is then 0.
         lengths: (N, 2), tokens of the completions.
         prompts: (N,), tokens of the prompts.
         step: totals of the optimizer step.
@@ -53,9 +61,13 @@ def pair_loss(
             arXiv 2404.19733, eq. 1); `sequence_with_prompt`, those and the prompt's (SFR-Judge, arXiv 2409.14664);
             `token`, the mean chosen tokens of a pair in the step, which makes all chosen tokens count the same.
     """
-    rewards = beta * (policy - reference)
-    margin = rewards[:, 0] - rewards[:, 1]
-    dpo = -F.logsigmoid(margin) * (1 - label_smoothing) - F.logsigmoid(-margin) * label_smoothing
+    if reference is None:
+        rewards = torch.zeros_like(policy)
+        dpo = rewards[:, 0]
+    else:
+        rewards = beta * (policy - reference)
+        margin = rewards[:, 0] - rewards[:, 1]
+        dpo = -F.logsigmoid(margin) * (1 - label_smoothing) - F.logsigmoid(-margin) * label_smoothing
     divisor: torch.Tensor | float
     if normalization == "sequence":
         divisor = lengths[:, 0]

@@ -102,7 +102,8 @@ def left(step: Step) -> float:
 
 def line(step: Step) -> str:
     """A step in words."""
+    preferred = f"preferred {step['rewards/accuracies']:.2f}, " if "rewards/accuracies" in step else ""
     return (
-        f"  train: step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, "
-        f"preferred {step['rewards/accuracies']:.2f}, {step['pairs_per_second']:.2f} pairs/s, ETA {clock(left(step))}"
+        f"  train: step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, {preferred}"
+        f"{step['pairs_per_second']:.2f} pairs/s, ETA {clock(left(step))}"
     )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core import step, storage
+from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
 from pipelines.core.records import OK
 from pipelines.core.segment import ROWS, Rows
@@ -34,8 +35,13 @@ ENCODED = pa.schema(
 SHOWN = 5  # row ids named in an error
 
 
-def pair_files(folder: Place) -> list[Place]:
-    """The parquet files of a folder of pairs.
+def is_held_out(group: str, share: float, seed: int) -> bool:
+    """Whether the rows of a group are held out, by its hash."""
+    return unit(seed, "held out", group) < share
+
+
+def pair_files(folder: Place, columns: Sequence[str] = COLUMNS) -> list[Place]:
+    """The parquet files of a folder of pairs, each of which must have these columns.
 
     Raises:
         UserError: the folder has none, one cannot be read, or a column is missing.
@@ -45,23 +51,23 @@ def pair_files(folder: Place) -> list[Place]:
         raise UserError("no parquet files to train on", where=str(folder), fix="run ray_jobs/curate.py first")
     for path in paths:
         names = storage.folder_schema(path).names
-        missing = [name for name in COLUMNS if name not in names]
+        missing = [name for name in columns if name not in names]
         if missing:
             raise UserError(f"missing column(s): {', '.join(missing)}", where=str(path))
     return paths
 
 
-def pairs_fingerprint(folder: Place) -> str:
-    """Hash of the pairs as a set: the same for any order and any split into files.
+def pairs_fingerprint(folder: Place, columns: Sequence[str] = COLUMNS) -> str:
+    """Hash of these columns of the pairs, as a set: the same for any order and any split into files.
 
     Raises:
         UserError: a file cannot be read, or there are no pairs.
     """
     total = rows = 0
-    for path in pair_files(folder):
+    for path in pair_files(folder, columns):
         for group in range(storage.row_groups(path)):
-            for values in zip(*_texts(path, group).values(), strict=True):
-                line = "\x1f".join(value or "" for value in values).encode("utf-8", "surrogatepass")
+            for values in zip(*_texts(path, group, columns).values(), strict=True):
+                line = "\x1f".join(_joined(value) for value in values).encode("utf-8", "surrogatepass")
                 total += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "big")
                 rows += 1
     if not rows:
@@ -69,7 +75,9 @@ def pairs_fingerprint(folder: Place) -> str:
     return f"{rows}-{total % 2**128:032x}"
 
 
-def encode_pairs(pairs: Place, work: Place, model: str, source: step.Depends) -> tuple[Rows, step.Result]:
+def encode_pairs(
+    pairs: Place, work: Place, model: str, source: step.Depends, *, paired: bool = True
+) -> tuple[Rows, step.Result]:
     """Encode every pair once, by one Ray task per row group.
 
     Args:
@@ -77,9 +85,10 @@ def encode_pairs(pairs: Place, work: Place, model: str, source: step.Depends) ->
         work: gets a folder named by what the encoded rows depend on, so that refused pairs block no others.
         model: that of the tokenizer, by a name that every node knows.
         source: the fingerprint of the pairs and the digest of the model.
+        paired: whether each row must have a rejected completion; that of a row without one has no tokens.
 
     Returns:
-        The encoded rows, and their `rows` and `tokens` (of prompt + chosen and prompt + rejected together).
+        The encoded rows, and their `rows`, `sequences` (prompt + chosen, prompt + rejected) and the `tokens` of these.
 
     Raises:
         UserError: a text is missing, or the tokenizer cannot be loaded.
@@ -92,12 +101,12 @@ def encode_pairs(pairs: Place, work: Place, model: str, source: step.Depends) ->
         # Outside the placement group of a sweep's trial, which has no CPU for it.
         task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(encode_group)
         jobs = [
-            task.remote(path, group, target / f"{i:05d}-{group:05d}.parquet", model)
+            task.remote(path, group, target / f"{i:05d}-{group:05d}.parquet", model, paired)
             for i, path in enumerate(pair_files(pairs))
             for group in range(storage.row_groups(path))
         ]
         parts = _results(jobs)
-        return {name: sum(part[name] for part in parts) for name in ("rows", "tokens")}
+        return {name: sum(part[name] for part in parts) for name in ("rows", "sequences", "tokens")}
 
     depends = {**source, "columns": ENCODED.names}
     folder = work / step.fingerprint(depends)
@@ -105,7 +114,7 @@ def encode_pairs(pairs: Place, work: Place, model: str, source: step.Depends) ->
     return Rows(folder / ROWS, result["fingerprint"]), result
 
 
-def encode_group(path: Place, group: int, target: Place, model: str) -> dict[str, int]:
+def encode_group(path: Place, group: int, target: Place, model: str, paired: bool = True) -> dict[str, int]:
     """Encode one row group of a parquet file into a separate file.
 
     Raises:
@@ -117,19 +126,20 @@ def encode_group(path: Place, group: int, target: Place, model: str) -> dict[str
     rows = []
     columns = _texts(path, group, (*COLUMNS, *KNOWN)).values()
     for row_id, prompt, chosen, rejected, instruction, form in zip(*columns, strict=True):
-        if not (row_id and prompt and chosen and rejected):
+        if not (row_id and prompt and chosen and (rejected or not paired)):
             raise UserError(f"row '{row_id}' lacks prompt, chosen or rejected", where=str(path))
         ids = (
             encode_prompt(tokenizer, prompt),
             encode_completion(tokenizer, chosen),
-            encode_completion(tokenizer, rejected),
+            encode_completion(tokenizer, rejected) if rejected else [],
         )
         length = len(ids[0]) + max(len(ids[1]), len(ids[2]))
         about = (row_id, instruction or row_id, form == "judgment_only")
         rows.append(dict(zip(ENCODED.names, (*about, "pairs", OK, *ids, length), strict=True)))
     storage.write_table(target, pa.Table.from_pylist(rows, schema=ENCODED))
-    tokens = sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows)
-    return {"rows": len(rows), "tokens": tokens}
+    sides = [(row["prompt_ids"], row[side]) for row in rows for side in ("chosen_ids", "rejected_ids") if row[side]]
+    tokens = sum(len(prompt) + len(completion) for prompt, completion in sides)
+    return {"rows": len(rows), "sequences": len(sides), "tokens": tokens}
 
 
 def load_tokenizer(model: str) -> Any:
@@ -172,7 +182,12 @@ def refuse_long(encoded: Place, max_length: int, where: str) -> None:
         )
 
 
-def _texts(path: Place, group: int, wanted: Sequence[str] = COLUMNS) -> dict[str, list[str | None]]:
+def _joined(value: Any) -> str:
+    """A column's value as a text: of a list, its texts."""
+    return "\x1e".join(value) if isinstance(value, list) else value or ""
+
+
+def _texts(path: Place, group: int, wanted: Sequence[str] = COLUMNS) -> dict[str, list[Any]]:
     names = storage.folder_schema(path).names
     present = [name for name in (*wanted, "status") if name in names]
     table = storage.read_row_group(path, group, present)

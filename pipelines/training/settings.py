@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.engines.arithmetic import fast_arithmetic
+from pipelines.training import recipes
 from pipelines.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def validate(config: TrainConfig) -> None:
         UserError: naming the keys.
     """
     attention(config)
+    recipes.validate(config)
     deepspeed = deepspeed_config(config)
     refuse_strategy(config)
     if config.checkpoint_staging is not None and not config.checkpoint_staging.is_absolute():
@@ -88,9 +90,9 @@ def describe(config: TrainConfig, run: Run) -> list[str]:
         batches = f"in bins of at most {config.bin_tokens} tokens on each worker"
     return [
         f"train {config.model} with {config.engine} on {config.workers} worker(s), {strategy(config)}",
-        f"  lr {config.learning_rate}, alpha {config.alpha}, beta {config.beta}, {config.epochs} epoch(s), "
-        f"{precision(config)}",
+        f"  lr {config.learning_rate}, {recipes.loss(config)}, {config.epochs} epoch(s), {precision(config)}",
         f"  batch {config.batch_size}: {batches}",
+        *recipes.describe(config, run),
         f"  {run.pairs} -> {run.model}",
     ]
 

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from pipelines.engines.packed.packing import pack
 from pipelines.engines.packed.planning import pair_item, plan_bins, tokens_of
 from pipelines.engines.packed.work import Shape, Work
-from pipelines.training import heldout
+from pipelines.training import heldout, recipes
 from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged, FiniteTrainer
-from pipelines.training.loss import Step, pair_loss
+from pipelines.training.loss import Step, pair_loss, reference_of
 from pipelines.training.order import HashOrder
 
 WORK = ("tokens", "scored", "attended")
@@ -85,7 +85,7 @@ class Steps(Dataset[dict[str, Any]]):
             micro.append(
                 {
                     "packed": pack([parts[i] for i in taken]),
-                    "reference": torch.tensor([[r["ref_chosen_logp"], r["ref_rejected_logp"]] for r in rows]),
+                    "reference": reference_of(rows),
                     "weight": float(bool(chosen)),
                 }
             )
@@ -204,7 +204,8 @@ class SharedTrainer(FiniteTrainer):
         if self._window and "loss" in logs:
             means = dict(zip(SUMS, torch.stack(self._window).mean(0).tolist(), strict=True))
             means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
-            logs |= {name: mean for name, mean in means.items() if name not in WORK}
+            left_out = (*WORK, *recipes.unlogged(self.config))
+            logs |= {name: mean for name, mean in means.items() if name not in left_out}
             self._window.clear()
         super().log(logs, *args, **kwargs)
 

@@ -11,10 +11,11 @@ from pipelines.core.progress import clock, say
 from pipelines.core.run import Run
 from pipelines.core.segment import Rows
 from pipelines.core.storage import Place
-from pipelines.training import metrics, settings
+from pipelines.training import metrics, recipes, settings
 from pipelines.training.config import TrainConfig
 from pipelines.training.pairs import encode_pairs, pairs_fingerprint, refuse_long
 from pipelines.training.reference import reference_log_probs
+from pipelines.training.rounds import Material, own_rows
 from pipelines.training.worker import CACHE, Job, train_worker
 
 RAY, NAME = "ray", "dpo"  # Ray Train's own storage of the run, where the checkpoints are
@@ -36,11 +37,26 @@ def train(config: TrainConfig, pairs: Place, run: Run) -> step.Result:
         UserError: a setting does not add up, a pair is too long, the loss is no longer a number, or the run holds
             the training of another config.
     """
+    return train_on(config, material(config, pairs, run), run)
+
+
+def material(config: TrainConfig, pairs: Place, run: Run) -> Material:
+    """What the recipe trains on: the pairs, or what `rs_sft` keeps of the judge's own answers, which is made first.
+
+    Raises:
+        UserError: as `train`.
+    """
+    settings.validate(config)
+    return Material(pairs) if config.recipe == "dpo_nll" else own_rows(config, pairs, run, train_on)
+
+
+def train_on(config: TrainConfig, given: Material, run: Run) -> step.Result:
+    """`train`, on what the recipe has made of the pairs."""
     from pipelines.engines.models import everywhere
 
-    model = everywhere(config.model, "train.model")
+    pairs, model = given.pairs, everywhere(given.model or config.model, "train.model")
     settings.validate(config)
-    depends = depends_on(config, pairs, model, run.seed)
+    depends = depends_on(config, pairs, model, run.seed) | ({"made_from": given.made_from} if given.made_from else {})
     if done := step.finished(run.training, depends, resumes=True):
         if storage.exists(run.model):
             clean(run.training)
@@ -49,9 +65,9 @@ def train(config: TrainConfig, pairs: Place, run: Run) -> step.Result:
         storage.remove(run.training / step.DONE)
     # The folder is not claimed yet: a refused input leaves it free for a better config.
     rows, encoded = with_reference(config, pairs, model, run.training / ENCODED, config.reference or run.reference)
-    say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['rows'] / 2:.0f} tokens a sequence")
+    say(f"train: {encoded['rows']} pairs, {encoded['tokens'] / encoded['sequences']:.0f} tokens a sequence")
     start = time.monotonic()
-    job = Job(config, model, rows.folder, run)
+    job = Job(recipes.settled(config), model, rows.folder, run)
     result = step.once(run.training, depends, lambda _: summary(encoded, follow_fit(job), run), resumes=True)
     clean(run.training)
     speed = f"{result['pairs_per_second']:.2f} pairs/s"
@@ -77,9 +93,10 @@ def with_reference(
     Raises:
         UserError: a pair is too long, or the reference gives it no finite log-probability.
     """
-    encoded, counts = encode_pairs(pairs, work, model, source_of(pairs, model))
+    paired = config.recipe == "dpo_nll"
+    encoded, counts = encode_pairs(pairs, work, model, source_of(pairs, model), paired=paired)
     refuse_long(encoded.folder, config.max_length, str(pairs))
-    if config.engine == "trl":
+    if config.engine == "trl" or not paired:
         return encoded, counts
     return reference_log_probs(config, model, encoded, reference), counts
 
@@ -91,7 +108,7 @@ def depends_on(config: TrainConfig, pairs: Place, model: str, seed: int) -> step
         UserError: the pairs cannot be read.
     """
     resolved = {"precision": settings.precision(config), "strategy": settings.strategy(config)}
-    return {**config.identity(), **resolved, "seed": seed, **source_of(pairs, model)}
+    return {**recipes.identity(config), **resolved, "seed": seed, **source_of(pairs, model)}
 
 
 def source_of(pairs: Place, model: str) -> step.Depends:

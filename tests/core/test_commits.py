@@ -147,6 +147,23 @@ def test_what_was_made_from_error_rows_is_made_again_and_nothing_else(tmp_path: 
     assert retry_errors(run) == []
 
 
+def test_models_between_count_too(tmp_path: Path) -> None:
+    """Two rounds of rejection sampling, the first of which has an error row: the second one asks another model."""
+    run = Run(tmp_path)
+    curated = once(run.curated, {"before": "x"}, lambda folder: None)["fingerprint"]
+    one, two = Run(run.rounds / "1"), Run(run.rounds / "2")
+    kept = finished(one, "own_critiques", {"before": curated}, errors=True)
+    made_from = once(one.curated, {"sampled": kept}, lambda folder: None)["fingerprint"]
+    once(one.training, {"made_from": made_from}, lambda folder: storage.write_text(one.model / "weights", "w"))
+    asked = storage.content_digest(one.model)
+    kept = finished(two, "own_critiques", {"engine": {"model": asked}})
+    once(run.training, {"made_from": kept}, lambda folder: storage.write_text(run.model / "weights", "w"))
+    assert retry_errors(run) == [one.work / "own_critiques"]
+    left = sorted(path.parent.relative_to(tmp_path).as_posix() for path in storage.find(tmp_path, "depends.json"))
+    assert left == ["curated", "rounds/1/work/own_critiques"]
+    assert not one.model.exists() and not run.model.exists()
+
+
 def test_where_no_row_failed_nothing_is_made_again(tmp_path: Path) -> None:
     run = Run(tmp_path)
     finished(run, "prepare", {"before": "0"})

@@ -62,6 +62,11 @@ def test_recomputing_activations_costs_a_third_more() -> None:
     assert with_it / without == pytest.approx(8 / 6)
 
 
+def test_the_cost_of_sampling_is_not_guessed() -> None:
+    with pytest.raises(UserError, match=r"train\.recipe: only the cost of dpo_nll is known"):
+        stages(config("train.recipe=rs_sft"))
+
+
 def test_trl_computes_the_prompt_twice() -> None:
     shared = stages(config())["train"].tokens
     trl = stages(config("train.engine=trl", "train.nll=token", "train.micro_batch_size=1", "train.attention=sdpa"))

@@ -95,3 +95,11 @@ def test_the_twins_have_the_same_node_types() -> None:
     aws, gcp = (yaml.safe_load(path.read_text())["available_node_types"] for path in CLUSTERS)
     for key in ("labels", "max_workers", "priority"):
         assert {name: node.get(key) for name, node in aws.items()} == {n: node.get(key) for n, node in gcp.items()}
+
+
+def test_engines_that_sample_are_a_role() -> None:
+    engine = "{num_gpus: 1, placement: {labels: {openselene/role: judge}}}"
+    overrides = ["train.recipe=rs_sft", f"train.own_critiques.engine={engine}"]
+    nodes = [need.what for need in needs(load_config(H100, overrides)) if need.kind == "node"]
+    assert [what for what in nodes if what.startswith("sampler, 1 to 1 workers")]
+    assert not [need for need in needs(load_config(H100)) if "sampler" in need.what]

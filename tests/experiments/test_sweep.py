@@ -60,6 +60,8 @@ def test_a_sweep_that_could_not_choose_is_refused(tmp_path: Path) -> None:
         describe(config(tmp_path, sweep={"alpha": [1, 1.0]}))
     with pytest.raises(UserError, match=r"train\.attention"):
         describe(config(tmp_path, train={"holdout": 0.2, "attention": "sdpa"}))
+    with pytest.raises(UserError, match=r"train\.recipe: the grid varies alpha, which rs_sft does not have"):
+        describe(config(tmp_path, train={"holdout": 0.2, "recipe": "rs_sft"}))
     assert len(describe(config(tmp_path))) == 1 + 12
 
 

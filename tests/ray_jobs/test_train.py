@@ -12,7 +12,7 @@ from pipelines.config import Config
 from pipelines.core import step, storage
 from pipelines.core.errors import UserError
 from pipelines.training import train as training
-from ray_jobs import data_map, sweep, train
+from ray_jobs import data_map, recipes, sweep, train
 from tests.training.tiny import pair_rows, write_pairs
 
 
@@ -21,12 +21,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     raw = {"out_dir": tmp_path, "evaluation": {"benchmarks": []}, "train": {"holdout": 0.2}, "seed": 4}
     made = Config.model_validate(raw)
     write_pairs(made.run.pairs, pair_rows(3))
-    for job in (train, sweep, data_map):
+    for job in (train, sweep, recipes, data_map):
         monkeypatch.setattr(job, "connect", lambda *_: None)
     return made
 
 
-@pytest.mark.parametrize("job", [train.train, sweep.sweep, data_map.data_map])
+@pytest.mark.parametrize("job", [train.train, sweep.sweep, recipes.recipes, data_map.data_map])
 def test_a_curated_set_that_is_not_whole_is_refused(job: Callable[[Config], None], config: Config) -> None:
     storage.write_json(config.run.curated / step.CLAIM, {"fingerprint": "x", "depends": {}})
     with pytest.raises(UserError, match=r"curated: was not written to its end \(run ray_jobs/curate.py again"):

@@ -111,7 +111,7 @@ def test_workers_share_the_held_out_pairs_and_one_without_a_pair_adds_nothing() 
 
 
 def test_a_group_at_the_edge_of_the_share_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.training.heldout.unit", lambda seed, purpose, group: float(group))
+    monkeypatch.setattr("pipelines.training.pairs.unit", lambda seed, purpose, group: float(group))
     assert split(["0.25", "0.2", "0.25"], 0.25, seed=0) == ([0, 2], [1])
 
 

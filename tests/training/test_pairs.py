@@ -59,6 +59,28 @@ def test_missing_files_columns_and_rows_are_named(tmp_path: Path) -> None:
         pair_files(tmp_path / "c")
 
 
+def test_other_columns_may_count_also_lists(tmp_path: Path) -> None:
+    found = set()
+    for name, allowed in (("a", ["A", "B"]), ("b", ["AB"]), ("c", ["A"]), ("d", None)):
+        folder = write_pairs(tmp_path / name, [{**row, "allowed": allowed} for row in pair_rows(2)])
+        found.add(pairs_fingerprint(folder, (*COLUMNS, "allowed")))
+        assert pairs_fingerprint(folder) == pairs_fingerprint(tmp_path / "a")
+    assert len(found) == 4
+    with pytest.raises(UserError, match=r"missing column\(s\): allowed"):
+        pairs_fingerprint(write_pairs(tmp_path / "e", pair_rows(2)), (*COLUMNS, "allowed"))
+
+
+def test_a_row_may_come_without_a_rejected_completion_where_that_is_asked_for(tmp_path: Path, tiny_model: Path) -> None:
+    rows = [{**pair_rows(1)[0], "rejected": None}]
+    source, target = write_pairs(tmp_path / "pairs", rows) / "part-0.parquet", tmp_path / "out.parquet"
+    counts = encode_group(source, 0, target, str(tiny_model), paired=False)
+    (encoded,) = pq.read_table(target).to_pylist()
+    assert encoded["rejected_ids"] == []
+    assert encoded["tokens"] == len(encoded["prompt_ids"]) + len(encoded["chosen_ids"]) == counts["tokens"]
+    with pytest.raises(UserError, match="row 'row-0000' lacks"):
+        encode_group(source, 0, target, str(tiny_model))
+
+
 def test_special_tokens_in_the_data_are_plain_text(tmp_path: Path, tiny_model: Path) -> None:
     row = {"row_id": "1", "prompt": "a<|im_end|>b", "chosen": "c<|im_end|>", "rejected": "d", "status": "ok"}
     source = write_pairs(tmp_path / "pairs", [row]) / "part-0.parquet"
@@ -71,7 +93,7 @@ def test_special_tokens_in_the_data_are_plain_text(tmp_path: Path, tiny_model: P
     assert encoded["chosen_ids"].count(2) == 1 and encoded["chosen_ids"][-1] == 2
     lengths = [len(encoded[f"{part}_ids"]) for part in ("prompt", "chosen", "rejected")]
     assert encoded["tokens"] == lengths[0] + max(lengths[1:])
-    assert counts == {"rows": 1, "tokens": 2 * lengths[0] + lengths[1] + lengths[2]}
+    assert counts == {"rows": 1, "sequences": 2, "tokens": 2 * lengths[0] + lengths[1] + lengths[2]}
 
 
 def test_an_empty_text_is_refused(tmp_path: Path, tiny_model: Path) -> None:

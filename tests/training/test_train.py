@@ -41,9 +41,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         jobs.append(told)
         return OUTCOME
 
-    counts = {"rows": 8, "tokens": 100, "fingerprint": "x"}
+    counts = {"rows": 8, "sequences": 16, "tokens": 100, "fingerprint": "x"}
     monkeypatch.setattr(job, "fit", fit)
-    monkeypatch.setattr(job, "encode_pairs", lambda pairs, work, *_: (Rows(work / "encoded-rows", "x"), counts))
+    monkeypatch.setattr(job, "encode_pairs", lambda pairs, work, *_, paired: (Rows(work / "encoded-rows", "x"), counts))
     monkeypatch.setattr(job, "refuse_long", lambda *_: None)
     monkeypatch.setattr(job, "reference_log_probs", lambda config, model, rows, folder: Rows(folder / "rows", "y"))
     return jobs

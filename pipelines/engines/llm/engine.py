@@ -38,13 +38,15 @@ if TYPE_CHECKING:
 FULL = 1.1
 
 
-def engine_arguments(engine: EngineConfig, *, closing: bool = False) -> dict[str, Any]:
+def engine_arguments(engine: EngineConfig, *, closing: bool = False, seeded: bool = False) -> dict[str, Any]:
     """Arguments of vLLM's engine; on a CPU and on GPUs the same but for the devices.
 
     Args:
         engine: of the config.
         closing: it will be asked to hold answers to their ending. Only then has it a logits processor: with one, vLLM
             0.29 leaves its newer model runner on GPUs.
+        seeded: it will be asked to sample with seeds. On a CPU it then takes prompts whole: of one that is cut over two
+            steps vLLM 0.29 takes the generator back by an offset, which a CPU's has not, and the engine dies.
 
     Raises:
         UserError: the engine is to hold answers and to speculate, which vLLM does not do together.
@@ -70,6 +72,8 @@ def engine_arguments(engine: EngineConfig, *, closing: bool = False) -> dict[str
     else:
         arguments["enforce_eager"] = True  # nothing to capture without a GPU
         arguments["block_size"] = 32  # the CPU default of 128 tokens is longer than a short row's shared prefix
+        if seeded:
+            arguments["enable_chunked_prefill"] = False
     return {**arguments, **engine.engine_args}
 
 
@@ -84,12 +88,13 @@ def engine_environment(engine: EngineConfig) -> dict[str, str]:
     return environment
 
 
-def start_engine(config: EngineConfig, *, closing: bool = False) -> EngineAsk:
+def start_engine(config: EngineConfig, *, closing: bool = False, seeded: bool = False) -> EngineAsk:
     """Load the model into an engine of this process.
 
     Args:
         config: of the engine.
         closing: as for `engine_arguments`.
+        seeded: likewise.
 
     Raises:
         UserError: there is no such model, its chat template is not usable, or the engine cannot be as it is asked for.
@@ -100,7 +105,11 @@ def start_engine(config: EngineConfig, *, closing: bool = False) -> EngineAsk:
     model = resolve(config.model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     thinking = thinking_of(config.reasoning, tokenizer)  # first: an unusable chat template is found at once
-    arguments = {"enable_log_requests": False, "runner": "generate", **engine_arguments(config, closing=closing)}
+    arguments = {
+        "enable_log_requests": False,
+        "runner": "generate",
+        **engine_arguments(config, closing=closing, seeded=seeded),
+    }
     printed = Printed()
     try:
         engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))

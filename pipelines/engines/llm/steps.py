@@ -27,6 +27,8 @@ class PromptStep(ABC):
     adds: tuple[pa.Field, ...] = ()
     closes: bool = False
     """It asks for answers that are held to their ending."""
+    seeded: bool = False
+    """It samples, with seeds."""
 
     def depends(self) -> dict[str, Any]:
         """The settings and template texts that its result depends on."""

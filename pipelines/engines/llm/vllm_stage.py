@@ -37,4 +37,5 @@ class PromptStage(StepStage):
         return engine_environment(self.engine)
 
     def connect(self) -> Ask:
-        return start_engine(self.engine, closing=any(step.closes for step in self.steps))
+        closing, seeded = any(step.closes for step in self.steps), any(step.seeded for step in self.steps)
+        return start_engine(self.engine, closing=closing, seeded=seeded)

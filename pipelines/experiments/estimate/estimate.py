@@ -105,8 +105,10 @@ def estimate(
         on: the devices, and how many judgments each model makes.
 
     Raises:
-        UserError: a device or a model is not known.
+        UserError: a device or a model is not known, or the recipe's cost.
     """
+    if train.recipe != "dpo_nll":
+        raise UserError("only the cost of dpo_nll is known", where="train.recipe", fix="estimate that one")
     for option, name in (("--curation", on.curation), ("--training", on.training)):
         if name not in constants.devices:
             raise UserError(f"no device '{name}'", where=option, fix=f"known: {', '.join(constants.devices)}")

@@ -18,7 +18,7 @@ class Role:
     """Workers of one kind.
 
     Attributes:
-        name: reader, reward, generator, checker, trainer or judge.
+        name: reader, reward, generator, checker, sampler, trainer or judge.
         cpus: of one worker.
         gpus: of one worker.
         least: workers at the start.
@@ -52,6 +52,8 @@ def roles(ray: RayConfig, curation: CurationConfig, train: TrainConfig, evaluati
     if reward.enabled:
         found.append(Role("reward", reward.num_cpus, reward.num_gpus, *reward.actors, reward.placement))
     found += [_engine("generator", generator), _engine("checker", generator)]
+    if train.recipe == "rs_sft":
+        found.append(_engine("sampler", train.own_critiques.engine))
     least = train.min_workers or train.workers
     found.append(Role("trainer", train.cpus_per_worker, train.gpus_per_worker, least, train.workers, train.placement))
     return [*found, _engine("judge", evaluation.engine)]

@@ -31,8 +31,12 @@ def validate(train: TrainConfig, sweep: SweepConfig) -> None:
     """Refuse a sweep that could not choose.
 
     Raises:
-        UserError: nothing is held out, a value of the grid comes twice, or the training's settings do not fit together.
+        UserError: nothing is held out, a value of the grid comes twice, the recipe is not the grid's, or the training's
+            settings do not fit together.
     """
+    if train.recipe != "dpo_nll":
+        fix = "openselene recipes compares recipes"
+        raise UserError(f"the grid varies alpha, which {train.recipe} does not have", where="train.recipe", fix=fix)
     if not train.holdout:
         raise UserError("nothing is held out to choose by", where="train.holdout", fix="set it to 0.05, say")
     for name in VARIED:

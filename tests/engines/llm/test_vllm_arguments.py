@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.curation.config import CritiqueConfig
+from pipelines.curation.consistency import ConsistencyCheck
+from pipelines.curation.critique import Critique
 from pipelines.engines.config import EngineConfig
 from pipelines.engines.llm import vllm_stage
 from pipelines.engines.llm.constrained import ConstrainedJudge
@@ -17,6 +20,8 @@ from pipelines.engines.llm.steps import PromptStep
 from pipelines.engines.llm.verdict_rule import PROCESSOR
 from pipelines.engines.llm.vllm_stage import PromptStage
 from pipelines.judge_job.both_orders import BothOrders
+from pipelines.training.config import TrainConfig
+from pipelines.training.own_critiques import OwnCritiques
 
 VLLM = "vllm.v1.sample.logits_processor"
 
@@ -39,11 +44,29 @@ def test_an_engine_has_the_processor_where_a_step_asks_for_held_answers(monkeypa
     assert "logits_processors" not in engine_arguments(EngineConfig())
     assert engine_arguments(EngineConfig(), closing=True)["logits_processors"] == [PROCESSOR]
     started: list[bool] = []
-    monkeypatch.setattr(vllm_stage, "start_engine", lambda engine, *, closing: started.append(closing))
+    monkeypatch.setattr(vllm_stage, "start_engine", lambda engine, *, closing, seeded: started.append(closing))
     judges: list[PromptStep] = [Wordy(1), ConstrainedJudge(8), BothOrders(ConstrainedJudge(8), True)]
     for judge in judges:
         PromptStage("s", EngineConfig(), [judge]).connect()
     assert started == [False, True, True]
+
+
+def test_a_cpu_engine_takes_prompts_whole_where_a_step_samples_with_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "enable_chunked_prefill"
+    assert engine_arguments(EngineConfig(), seeded=True)[name] is False
+    assert name not in engine_arguments(EngineConfig()) | engine_arguments(EngineConfig(num_gpus=1), seeded=True)
+    started: list[bool] = []
+    monkeypatch.setattr(vllm_stage, "start_engine", lambda engine, *, closing, seeded: started.append(seeded))
+    sampling = CritiqueConfig(temperature=0.7)
+    again = CritiqueConfig(attempts=2)
+    for steps in (
+        [Critique(CritiqueConfig(), 0), ConsistencyCheck(CritiqueConfig(), 0)],
+        [Critique(sampling, 0), ConsistencyCheck(sampling, 0)],
+        [Critique(again, 0), ConsistencyCheck(again, 0)],
+        [OwnCritiques(TrainConfig(), 0, 1, ())],
+    ):
+        PromptStage("s", EngineConfig(), steps).connect()
+    assert started == [False, True, True, True]
 
 
 def test_an_engine_that_speculates_is_refused_where_answers_are_held() -> None:
