@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pipelines.core.placement import Placement
 from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
+from pipelines.training.kernels import Kernels
 from pipelines.training.own_critiques_config import OwnCritiquesConfig, Recipe
 
 
@@ -71,9 +72,10 @@ class TrainConfig(Strict):
     precision: Literal["auto", "float32", "bfloat16_autocast"] = "auto"
     """Of the forward passes; weights are float32 in all: a step at lr 1e-7 is below half a bfloat16 ulp. `auto` is
     bfloat16, or float32 on a CPU that would emulate it."""
-    attention: Literal["split", "flex", "mask", "sdpa", "eager", "flash_attention_2"] | None = None
-    """Engine `shared`: `split` (default; any device), `flex` (one compiled kernel, GPUs) or `mask` (dense, slow, the
-    reference). Engine `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""
+    attention: Literal["split", "varlen", "flex", "mask", "sdpa", "eager", "flash_attention_2"] | None = None
+    """Engine `shared`: `split` (any device; default on CPUs), `varlen` (PyTorch's kernel, GPUs in 16 bits; default
+    there), `flex` (one compiled kernel; default on GPUs in float32) or `mask` (dense, slow, the reference). Engine
+    `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""
     workers: int = Field(1, ge=1)
     """Processes that train together."""
     min_workers: Annotated[int | None, OPERATIONAL] = Field(None, ge=1)
@@ -95,6 +97,9 @@ class TrainConfig(Strict):
     """A DeepSpeed config; null trains without it."""
     lora: LoraConfig | None = None
     """Null trains all weights."""
+    kernels: Annotated[Kernels, OPERATIONAL] = "auto"
+    """Engine `shared`: `liger` puts Liger's norms, rotation and gated layer in place of the model's own; `auto` does so
+    on GPUs where they are installed (extra `gpu`) and know the model; `none` never."""
     compile: Annotated[bool, OPERATIONAL] = False
     """Engine `shared`: compile the norms and the gated layer of each block, which fuses their element-wise operations.
     Takes a minute at the start and, on a CPU, a C++ compiler."""

@@ -72,7 +72,7 @@ def use_float8(model: Any, emulate: bool = False) -> int:
     import torch
 
     if importlib.util.find_spec("torchao") is None:
-        raise UserError("torchao is not installed", where="train.float8", fix="pip install 'openselene[float8]'")
+        raise UserError("torchao is not installed", fix="pip install 'openselene[float8]'")
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
     head, changed = model.get_output_embeddings(), 0

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.core.errors import UserError
-from pipelines.engines.packed import tree_attention
+from pipelines.engines.packed import backends, tree_attention
+from pipelines.engines.packed.choice import Backend
+from pipelines.training.head_logprobs import head_scores
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
 TILE = 128  # rows of a matrix product on a GPU: a chunk of whole tiles leaves no part of a wave idle
@@ -34,14 +36,14 @@ class Scores:
     hits: torch.Tensor
 
 
-def prepare(model: Any, attention: str, longest: int) -> Any:
+def prepare(model: Any, attention: Backend, longest: int) -> Any:
     """Make a causal language model's forward pass return the scores of packed pairs.
 
     The model stays what it is (its class, its weights' names), so that saving, DeepSpeed and LoRA need not know.
 
     Args:
-        model: a `transformers` causal language model, loaded with `attention_name(attention)`.
-        attention: split, flex or mask.
+        model: a `transformers` causal language model, loaded with `backends.implementation(attention)`.
+        attention: how it is computed.
         longest: tokens of the longest sequence.
 
     Returns:
@@ -78,12 +80,7 @@ def compile_layers(model: Any) -> None:
                 part.compile(dynamic=True)
 
 
-def attention_name(attention: str) -> str:
-    """The `attn_implementation` to load a model with."""
-    return {"split": tree_attention.register(), "flex": "flex_attention", "mask": "sdpa"}[attention]
-
-
-def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
+def score(model: Any, attention: Backend, packed: dict[str, Any]) -> Scores:
     """One forward pass over a packed trie of pairs (see `packing.pack`).
 
     Raises:
@@ -92,15 +89,9 @@ def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(causal, causal.base_model_prefix)
     ids, tree = packed["input_ids"], packed["tree"]
-    how: dict[str, Any] = {}
-    if attention == "split":
-        how["tree"] = tree_attention.Layout(tree, ids.device)
-    elif attention == "flex":
-        how["attention_mask"] = tree_attention.block_mask(tree, ids.device)
-    else:
-        how["attention_mask"] = tree_attention.dense_mask(tree, ids.device)
+    how = backends.told(attention, tree, ids.device)
     hidden = backbone(input_ids=ids, position_ids=packed["position_ids"], use_cache=False, **how).last_hidden_state
-    if attention == "split" and not how["tree"].calls:
+    if "tree" in how and not how["tree"].calls:
         raise UserError(
             "the model does not tell its attention which token sees which",
             where="train.model",
@@ -132,6 +123,9 @@ def token_scores(head: Any, hidden: torch.Tensor, targets: torch.Tensor | None =
     weight, bias = head.weight, head.bias
     if targets is None:
         return F.linear(hidden, weight, bias)
+    if hidden.is_cuda or not torch.is_autocast_enabled("cpu"):
+        return head_scores(hidden, weight, targets, bias, CHUNK)
+    # PyTorch has no product of bfloat16 into float32 on CPUs, and one in float32 takes half as long again.
     rows = max(1, CHUNK // len(weight))
     if rows > TILE:
         rows -= rows % TILE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.engines.arithmetic import fast_arithmetic
+from pipelines.engines.packed.choice import choose
 from pipelines.training import recipes
 from pipelines.training.config import TrainConfig
 
@@ -23,8 +24,8 @@ OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumula
 
 HELDOUT_ACCURACY = "heldout_accuracy"
 SCORE = "score"  # by which Ray Train selects the best checkpoint
-# engine -> the attention it supports, its default first.
-ATTENTION = {"shared": ("split", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
+# engine -> the attention it supports. The default of `shared` is chosen by device, that of `trl` is the first.
+ATTENTION = {"shared": ("split", "varlen", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
 
 
 def validate(config: TrainConfig) -> None:
@@ -34,6 +35,9 @@ def validate(config: TrainConfig) -> None:
         UserError: naming the keys.
     """
     attention(config)
+    if config.kernels == "liger" and (config.engine == "trl" or not config.gpus_per_worker):
+        what = "Liger's kernels are for engine 'shared' on GPUs"
+        raise UserError(what, where="train.kernels", fix="set it to auto or none")
     recipes.validate(config)
     deepspeed = deepspeed_config(config)
     refuse_strategy(config)
@@ -145,7 +149,13 @@ def attention(config: TrainConfig) -> str:
             where="train.attention",
             fix=f"choose {', '.join(known)}",
         )
-    return config.attention or known[0]
+    if config.attention is not None:
+        return config.attention
+    return (
+        choose(config.gpus_per_worker > 0, precision(config) == "bfloat16_autocast")
+        if config.engine == "shared"
+        else known[0]
+    )
 
 
 def accumulation(config: TrainConfig) -> int:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
@@ -23,6 +23,8 @@ from pipelines.training.pairs import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
+
+    from pipelines.engines.packed.choice import Backend
 
 CACHE = "cache"  # of the library `datasets`: the rows as it maps them into memory, shared by all workers
 QUIET = {
@@ -193,21 +195,23 @@ def load_model(name: str, config: TrainConfig, dtype: torch.dtype | None = None)
     attention = settings.attention(config)
     shared = config.engine == "shared"
     if shared:
-        from pipelines.training import scoring
+        from pipelines.engines.packed import backends
+        from pipelines.training import kernels, scoring
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
             here(name),
             dtype=dtype or getattr(torch, settings.stored(config)),
-            attn_implementation=scoring.attention_name(attention) if shared else attention,
+            attn_implementation=backends.implementation(cast("Backend", attention)) if shared else attention,
         )
     except (OSError, ValueError, ImportError) as exc:  # ImportError: attention kernels that are not installed
         raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=name) from None
     if not shared:
         return model
+    kernels.fuse(model, config.kernels, config.gpus_per_worker > 0)
     if config.compile:
         scoring.compile_layers(model)
-    return scoring.prepare(model, attention, config.max_length)
+    return scoring.prepare(model, cast("Backend", attention), config.max_length)
 
 
 def with_adapters(model: Any, config: TrainConfig) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipelines.core.errors import UserError
+from pipelines.engines.packed.choice import Backend
 from pipelines.engines.packed.packing import pack
 from pipelines.engines.packed.work import Work
 from pipelines.training import scoring
@@ -55,7 +56,8 @@ def test_chunks_are_whole_tiles(logits: int, expected: list[int], monkeypatch: p
     seen, chunk_scores = list[int](), scoring.chunk_scores
     monkeypatch.setattr(scoring, "CHUNK", logits)
     monkeypatch.setattr(scoring, "chunk_scores", lambda h, *more: (seen.append(len(h)), chunk_scores(h, *more))[1])
-    scoring.token_scores(head(), torch.ones(400, 2), torch.zeros(400, dtype=torch.long))
+    with torch.autocast("cpu", torch.bfloat16):  # in float32 `head_scores` cuts by itself
+        scoring.token_scores(head(), torch.ones(400, 2), torch.zeros(400, dtype=torch.long))
     assert seen == expected
 
 
@@ -76,12 +78,13 @@ class Model:
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "in adapters"])
-@pytest.mark.parametrize("attention", ["split", "flex", "mask"])
-def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", ["split", "varlen", "flex", "mask"])
+def test_completions_are_summed_by_hand(attention: Backend, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = SimpleNamespace(calls=1)
     monkeypatch.setattr(scoring.tree_attention, "Layout", lambda tree, device: layout)
-    for name in ("block_mask", "dense_mask"):
-        monkeypatch.setattr(scoring.tree_attention, name, lambda tree, device, name=name: name)
+    monkeypatch.setattr(scoring.backends.varlen, "Rows", lambda tree, device: layout)
+    monkeypatch.setattr(scoring.backends.flex, "block_mask", lambda tree, device: "block_mask")
+    monkeypatch.setattr(scoring.tree_attention, "dense_mask", lambda tree, device: "dense_mask")
     inner = Model()
     model = SimpleNamespace(get_base_model=lambda: inner) if wrapped else inner
     scores = scoring.score(model, attention, pack(PAIRS))
@@ -95,6 +98,7 @@ def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypat
         inner.asked
         == {
             "split": {"tree": layout},
+            "varlen": {"tree": layout},
             "flex": {"attention_mask": "block_mask"},
             "mask": {"attention_mask": "dense_mask"},
         }[attention]

@@ -102,7 +102,7 @@ def test_arguments_of_trl_carry_the_config_too(tmp_path: Path) -> None:
     [
         (
             {"attention": "eager"},
-            r"train.attention: attention 'eager' is not one of engine 'shared'.*split, flex, mask",
+            r"train.attention: attention 'eager' is not one of engine 'shared'.*split, varlen, flex, mask",
         ),
         ({"engine": "trl", "nll": "token", "attention": "split"}, "'split' is not one of engine 'trl'"),
         ({"engine": "trl"}, "nll 'sequence' is not what TRL computes"),
@@ -271,3 +271,24 @@ def test_the_description_says_engine_batch_and_folders(tmp_path: Path) -> None:
 def test_the_folder_of_the_reference_is_absolute_for_the_workers() -> None:
     assert TrainConfig.model_validate({"reference": "kept"}).reference == Path.cwd() / "kept"
     assert TrainConfig().reference is None
+
+
+@pytest.mark.parametrize("given", [{}, {"engine": "trl", "gpus_per_worker": 1}], ids=["on CPUs", "TRL"])
+def test_ligers_kernels_are_refused_where_they_do_nothing(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="Liger") as refused:
+        settings.validate(TrainConfig(kernels="liger", **given))
+    assert refused.value.where == "train.kernels"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "precision", "given", "found"),
+    [
+        (0, "bfloat16_autocast", None, "split"),
+        (1, "bfloat16_autocast", None, "varlen"),
+        (1, "float32", None, "flex"),
+        (1, "bfloat16_autocast", "mask", "mask"),
+    ],
+)
+def test_attention_follows_the_device(gpus: int, precision: str, given: str | None, found: str) -> None:
+    config = TrainConfig.model_validate({"gpus_per_worker": gpus, "precision": precision, "attention": given})
+    assert settings.attention(config) == found

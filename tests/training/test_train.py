@@ -86,6 +86,7 @@ def test_how_a_run_is_run_may_change(finished: tuple[TrainConfig, Path, Run], tm
         "cpus_per_worker": 2.0,
         "gpus_per_worker": 1.0,
         "gradient_checkpointing": True,
+        "kernels": "none",
         "logging_steps": 3,
         "max_failures": 4,
         "min_workers": 1,

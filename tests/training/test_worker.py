@@ -232,7 +232,7 @@ def test_a_model_is_loaded_for_its_engine(
     import torch
 
     done, told = list[str](), dict[str, Any]()
-    monkeypatch.setattr("pipelines.training.scoring.attention_name", "of {}".format)
+    monkeypatch.setattr("pipelines.engines.packed.backends.implementation", "of {}".format)
     monkeypatch.setattr("pipelines.training.scoring.compile_layers", lambda model: done.append("compiled"))
     monkeypatch.setattr(
         "pipelines.training.scoring.prepare",

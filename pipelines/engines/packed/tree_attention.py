@@ -185,10 +185,3 @@ def dense_mask(tree: Trie, device: torch.device) -> torch.Tensor:
     """(1, 1, T, T), true where a query (row) sees a key (column)."""
     places = torch.arange(len(tree.ids), device=device)
     return visible(torch.from_numpy(tree.last).to(device), places[:, None], places[None, :])[None, None]
-
-
-def block_mask(tree: Trie, device: torch.device) -> Any:
-    """See `flex.block_mask`."""
-    from pipelines.engines.packed import flex
-
-    return flex.block_mask(tree, device)
