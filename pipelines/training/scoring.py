@@ -124,7 +124,7 @@ def token_scores(head: Any, hidden: torch.Tensor, targets: torch.Tensor | None =
     if targets is None:
         return F.linear(hidden, weight, bias)
     if hidden.is_cuda or not torch.is_autocast_enabled("cpu"):
-        return head_scores(hidden, weight, targets, bias, CHUNK)
+        return tuple(head_scores(hidden, weight, targets, bias, CHUNK))
     # PyTorch has no product of bfloat16 into float32 on CPUs, and one in float32 takes half as long again.
     rows = max(1, CHUNK // len(weight))
     if rows > TILE:

@@ -93,7 +93,7 @@ def train(case: dict[str, Any], rank: int, ranks: int, folder: Path) -> dict[str
     from accelerate.state import AcceleratorState
 
     from pipelines.core.run import Run
-    from pipelines.training import scoring, worker
+    from pipelines.training import head_logprobs, scoring, worker
     from pipelines.training.config import TrainConfig
 
     # A worker trains once; here what the libraries keep of the training before has to go.
@@ -105,15 +105,29 @@ def train(case: dict[str, Any], rank: int, ranks: int, folder: Path) -> dict[str
     scoring.CHUNK = case.get("chunk", 2**25)
     seen: dict[str, list[str]] = {"train": [], "eval": []}
     chunks: list[int] = []
-    chunk_scores = scoring.chunk_scores
+    products: list[Any] = []
+    head_logprobs.TILE = 1 if "chunk" in case else 128  # or the few tokens of a test are one chunk
+    kept = scoring.chunk_scores, scoring.head_scores, head_logprobs.logits
 
-    def watched(hidden: Any, weight: Any, bias: Any, targets: Any) -> Any:
+    def note(dtype: Any) -> None:
+        seen["train" if torch.is_grad_enabled() else "eval"].append(str(dtype).removeprefix("torch."))
+
+    def chunk_scores(hidden: Any, weight: Any, bias: Any, targets: Any) -> Any:
         chunks.append(len(targets))
-        logits = torch.nn.functional.linear(hidden, weight, bias).dtype
-        seen["train" if torch.is_grad_enabled() else "eval"].append(str(logits).removeprefix("torch."))
-        return chunk_scores(hidden, weight, bias, targets)
+        note(torch.nn.functional.linear(hidden, weight, bias).dtype)
+        return kept[0](hidden, weight, bias, targets)
 
-    scoring.chunk_scores = watched
+    def head_scores(*given: Any) -> Any:
+        found = kept[1](*given)
+        note(products[-1])
+        return found
+
+    def logits(rows: Any, *given: Any) -> Any:
+        chunks.append(len(rows))
+        products.append(rows.dtype)
+        return kept[2](rows, *given)
+
+    scoring.chunk_scores, scoring.head_scores, head_logprobs.logits = chunk_scores, head_scores, logits
     try:
         worker.join(config)
         job = worker.Job(config, case["model"], Path(case["rows"]), Run(out))
@@ -123,7 +137,7 @@ def train(case: dict[str, Any], rank: int, ranks: int, folder: Path) -> dict[str
         trainer.train(resume_from_checkpoint=case.get("resume"))
         trainer.wait()
     finally:
-        scoring.chunk_scores = chunk_scores
+        scoring.chunk_scores, scoring.head_scores, head_logprobs.logits = kept
     told = {
         "strategy": str(trainer.accelerator.distributed_type),
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
