@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
+from torch.overrides import TorchFunctionMode
 
 from pipelines.engines.packed import varlen
 from pipelines.engines.packed.trie import Trie, build
@@ -48,10 +49,25 @@ def test_rows_by_hand() -> None:
     assert (rows.most_queries, rows.most_keys) == (3, 5)
 
 
+class Selected(TorchFunctionMode):
+    """Notes the types of what is gathered, whose gradients are summed in that type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: list[torch.dtype] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.index_select:
+            self.types.append(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
 def test_the_gradients_of_a_shared_token_are_summed_in_float32() -> None:
-    """256 rows of a gradient of 1 and one of 256: in bfloat16 1 is lost beside 256."""
+    """A CPU would do so by itself; a GPU adds in the tensor's own type, and in bfloat16 256 + 1 is 256."""
     states = torch.ones(1, 1, 2, 1, dtype=torch.bfloat16, requires_grad=True)
-    gathered = varlen.of_rows(states, torch.zeros(257, dtype=torch.long))
+    with Selected() as selected:
+        gathered = varlen.of_rows(states, torch.zeros(257, dtype=torch.long))
+    assert gathered.dtype == torch.bfloat16 and selected.types == [torch.float32]
     weights = torch.ones(257, 1, 1, dtype=torch.bfloat16)
     weights[0] = 256
     (gathered * weights).sum().backward()
