@@ -47,7 +47,7 @@ test-all: lint ## as test, with the slow tests
 	$(BIN)/python -m pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85 --durations=20
 
 perf: $(STAMP) ## run every perf/*.py; each ends with one JSON line
-	@set -e; for script in $(filter-out perf/rounds.py perf/clients.py,$(sort $(wildcard perf/*.py))); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out perf/rounds.py perf/clients.py perf/gpu%,$(sort $(wildcard perf/*.py))); do echo "== $$script"; $(BIN)/python $$script; done
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

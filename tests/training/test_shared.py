@@ -186,10 +186,8 @@ def test_long_batches_never_have_their_full_logits_and_call_the_head_once(
     tiny_model: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_model(str(tiny_model), config())
-    calls: list[int] = []
+    calls, seen, chunk_scores = list[int](), list[int](), scoring.chunk_scores
     model.lm_head.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
-    seen: list[int] = []
-    chunk_scores = scoring.chunk_scores
     monkeypatch.setattr(scoring, "chunk_scores", lambda h, *more: (seen.append(len(h)), chunk_scores(h, *more))[1])
     monkeypatch.setattr(scoring, "CHUNK", 259 * 5)
     packed = pack(rows)
