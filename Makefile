@@ -37,17 +37,17 @@ demo: $(STAMP) ## install, then curate, train, benchmark and report on the embed
 	$(BIN)/python ray_jobs/pipeline.py --config ray_jobs/configs/local.yaml
 
 test: lint ## lint, types and every test that needs no GPU and is not slow; coverage of pipelines/ >= 85%
-	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu" --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not integration and not slow and not gpu" --cov --cov-report=
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not slow and not gpu" --cov --cov-append --cov-report=term --cov-fail-under=85 --durations=10
 
-test-fast: $(STAMP) ## unit tests alone (about two minutes)
-	$(BIN)/python -m pytest -n 2 -m "not integration and not slow and not gpu"
+test-fast: $(STAMP) ## unit tests alone (about a minute and a half)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not integration and not slow and not gpu"
 
 test-all: lint ## as test, with the slow tests
 	$(BIN)/python -m pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85 --durations=20
 
 perf: $(STAMP) ## run every perf/*.py; each ends with one JSON line
-	@set -e; for script in $(filter-out perf/rounds.py perf/clients.py,$(sort $(wildcard perf/*.py))); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out perf/rounds.py perf/clients.py perf/gpu%,$(sort $(wildcard perf/*.py))); do echo "== $$script"; $(BIN)/python $$script; done
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first job; the next ones follow")
     parser.add_argument("--rows", type=int, default=800, help="of a curation")
     parser.add_argument("--pace", type=float, default=1.0, help="times between kills, of those in the tests")
+    parser.add_argument("--most", type=int, help="kills of one job, after which it may end in peace")
+    parser.add_argument("--limit", type=float, default=400.0, help="seconds that a job may take")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=["curate"], help="in turn")
     options = parser.parse_args()
     sys.path.append(str(ROOT))
@@ -48,14 +50,14 @@ def disturb(options: argparse.Namespace) -> dict[str, Any]:
             job, own = options.jobs[len(outcomes) % len(options.jobs)], seed + len(outcomes)
             storm = training_storm(own) if job == "training" else Storm(own)
             slower = {name: tuple(options.pace * at for at in getattr(storm, name)) for name in ("every", "lives")}
-            storm = replace(storm, **slower)
+            storm = replace(storm, **slower, most=options.most)
             out = Path(folder) / f"seed-{own}"
             out.mkdir()
             with storm.cluster() as cluster:
                 if job == "curate":
-                    outcomes.append(disturbed.curate(storm, cluster, out, options.rows))
+                    outcomes.append(disturbed.curate(storm, cluster, out, options.rows, options.limit))
                 else:
-                    outcomes.append(getattr(disturbed, job)(storm, cluster, out))
+                    outcomes.append(getattr(disturbed, job)(storm, cluster, out, options.limit))
             print(f"{job}, seed {own}: {outcomes[-1]}, {time.monotonic() - start:.0f} s", flush=True)
     begun, again = (sum(getattr(one, name) for one in outcomes) for name in ("begun", "again"))
     return {

@@ -7,6 +7,9 @@ has it in real text, of made-up lengths, so that none is a duplicate; every fift
 
 Two sizes are run in turn, each in a process of its own. Then a pool with one actor on each of eight simulated nodes
 works on batches whose latencies are heavy-tailed.
+
+With `--against CHECKOUT`, another checkout of this repository, only the job of the larger size is run, by the code of
+both in turn, on the same rows and in the same environment.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ TASKS = ("pairwise", "absolute", "classification")
 CHUNK = 20_000  # most rows of an input file
 LATENCY_S = 0.02  # of a stand-in, per batch
 NODES = 8
-CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "local.yaml"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "ray_jobs" / "configs" / "local.yaml"
 
 
 class StandIn(PooledStage):
@@ -105,13 +109,19 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs=2, default=(57_700, 577_000), help="of the two sizes")
     add_rounds(parser)
     parser.add_argument("--words", type=int, default=60, help="mean words of a row")
-    parser.add_argument("--folder", type=Path, help="where to write")
+    parser.add_argument("--folder", type=lambda text: Path(text).resolve(), help="where to write")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="whose job is compared with this one's")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(CHILDREN[options.child](json.loads(sys.stdin.read()))))
         return
     child("warm", {})
+    if options.against:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            write_rows(Path(folder) / "data", options.rows[1], options.words)
+            print(json.dumps(side_by_side(options.against, options.rows[1], options.rounds, Path(folder))))
+        return
 
     def run(rows: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -153,10 +163,27 @@ def measure(rows: int, words: int, folder: Path) -> dict[str, Any]:
     return {"rows": rows, **run, "rows_per_s": rows / run["seconds"], "object_store_mb": store[0] / 2**20}
 
 
-def child(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a part of this script, run in a process of its own, prints last."""
-    command = [sys.executable, __file__, "--child", name]
-    done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True)
+def side_by_side(other: Path, rows: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """The job on the rows of a folder, by the code of this checkout and of another, in turn."""
+
+    def run(root: Path) -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            (Path(own) / "data").symlink_to(folder / "data")
+            result = child("job", {"folder": own}, root)
+        print(f"{'ours' if root == ROOT else 'theirs'}: {result}", flush=True)
+        return float(rows / result["seconds"])
+
+    found = interleaved({"ours": partial(run, ROOT), "theirs": partial(run, other.resolve())}, rounds)
+    unit = {"unit": "rows per second of the curation job", "models": "stand-ins"}
+    return {"name": "dataplane", **compared(found["ours"], found["theirs"]), **unit}
+
+
+def child(name: str, given: dict[str, Any], root: Path = ROOT) -> dict[str, Any]:
+    """What a part of this script, or of the same one of another checkout, run in a process of its own, prints last."""
+    command = [sys.executable, str(root / "perf" / Path(__file__).name), "--child", name]
+    # What is installed may be the code of a third checkout, and Ray's workers look in the driver's folder first.
+    own: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(root)}, "cwd": root}
+    done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True, **own)
     printed = [line for line in done.stdout.splitlines() if line.startswith("{")]  # Ray may say goodbye after it
     found: dict[str, Any] = json.loads(printed[-1])
     return found

@@ -2,7 +2,8 @@
 
 The segment, its steps, prompts, journal and commits are the real ones. The engines are STAND-INS: actors that answer
 each prompt after a fixed latency, chosen so that an engine does two rows a second, what `openselene plan` has for a
-70B on four L40S. What is measured is therefore everything but the models: driver, scheduling, blocks, start of actors.
+70B on four L40S. What is measured is therefore everything but the models: driver, scheduling, blocks. No row is begun
+before all engines have started: here they start on the same cores, on a real cluster each has its own.
 
 A node is simulated in one of three ways (`--way`), all on this machine:
   raylets  a raylet for each, as a real node has one; the only one that can tell what a node costs the driver
@@ -46,6 +47,7 @@ BAR = 0.9
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LATENCY_S = 2.0  # of an answer; a row asks four times
 AT_ONCE = 16  # rows in an engine
+STARTED = 1200  # seconds in which all engines have started
 PER_RAYLET = {"raylets": 1, "packed": 8, "one": 10_000}
 ROLE = "openselene/role"
 TEXT = "It gives what was asked for, and it says so in plain words. " * 3
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--way", choices=PER_RAYLET, default="packed")
     parser.add_argument("--rows", type=int, default=80, help="a node")
     parser.add_argument("--latency", type=float, default=LATENCY_S, help="of a stand-in's answer, in seconds")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="rows in an engine")
     parser.add_argument("--block", type=int, default=4, help="rows of a block")
     add_rounds(parser)
     parser.add_argument("--keep", type=Path, help="a JSON file of what was measured before, to which this is added")
@@ -100,7 +103,7 @@ def main() -> None:
 
     def run(nodes: int) -> None:
         given = {"nodes": nodes, "way": options.way, "rows": options.rows}
-        given |= {"latency": options.latency, "block": options.block}
+        given |= {"latency": options.latency, "block": options.block, "at_once": options.at_once}
         command = [sys.executable, __file__, "--child", json.dumps(given)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found.append(json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1]))
@@ -109,7 +112,9 @@ def main() -> None:
             options.keep.write_text(json.dumps(found, indent=1))
 
     interleaved({str(nodes): partial(run, nodes) for nodes in options.nodes}, options.rounds)
-    runs = [one for one in found if (one["way"], one["rows_per_block"]) == (options.way, options.block)]
+    alike = {"way": options.way, "rows_per_block": options.block, "rows_at_once": options.at_once}
+    alike |= {"latency_s": options.latency}
+    runs = [one for one in found if all(one[key] == value for key, value in alike.items())]
     if options.plot:
         draw(runs, options.plot)
     print(json.dumps({"name": "scaling", **summary(runs), "bar": BAR, "models": "stand-ins", "runs": runs}))
@@ -139,7 +144,7 @@ def by_size(runs: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float
     return found
 
 
-def measure(nodes: int, way: str, rows: int, latency: float, block: int) -> dict[str, Any]:
+def measure(nodes: int, way: str, rows: int, latency: float, block: int, at_once: int) -> dict[str, Any]:
     """Run the segment on a cluster of its own: rows a second while there was work, and CPU seconds by process."""
     import ray
 
@@ -149,7 +154,7 @@ def measure(nodes: int, way: str, rows: int, latency: float, block: int) -> dict
     ray.cloudpickle.register_pickle_by_value(sys.modules[Began.__module__])
     engine = EngineConfig(
         **critique_config().engine.model_dump()
-        | {"engines": (nodes, nodes), "batch_size": block, "concurrent_batches": AT_ONCE // block}
+        | {"engines": (nodes, nodes), "batch_size": block, "concurrent_batches": at_once // block}
         | {"placement": Placement(labels={ROLE: "generator"})}
     )
     config = critique_config().model_copy(update={"engine": engine})
@@ -158,6 +163,7 @@ def measure(nodes: int, way: str, rows: int, latency: float, block: int) -> dict
     with tempfile.TemporaryDirectory(prefix="os-") as folder, cluster(nodes, way) as address:
         ray.init(address=address, logging_level="ERROR", log_to_driver=False)
         configure_data()
+        ray.data.DataContext.get_current().wait_for_min_actors_s = STARTED
         place_readers({ROLE: "reader"})
         write_rows(Path(folder) / "in", rows * nodes)
         start = time.monotonic()
@@ -176,9 +182,10 @@ def measure(nodes: int, way: str, rows: int, latency: float, block: int) -> dict
         "seconds": round(seconds, 1),
         "start_s": round(wall - seconds, 1),
         "row_s": round(mean_row(table), 2),
-        "ideal_rows_per_s": nodes * AT_ONCE / (4 * latency),
+        "ideal_rows_per_s": nodes * at_once / (4 * latency),
         "latency_s": latency,
         "rows_per_block": block,
+        "rows_at_once": at_once,
         "cpu_s": {name: round(seconds, 1) for name, seconds in sorted(spent.items())},
         "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }

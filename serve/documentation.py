@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
 
 import pipelines
 from serve.access.chat import Chat
@@ -17,6 +18,21 @@ from serve.errors import documented
 ABOUT = "A judge of other models' responses. Keys: `Authorization: Bearer sel_...` (docs/serving.md)."
 TITLE = "openselene judge"
 _shown = APIRouter()
+
+
+class EngineErrorDetail(BaseModel):
+    """What the engine says."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: int
+
+
+class EngineError(BaseModel):
+    """The body of an error that only the engine can see, in vLLM's own form."""
+
+    error: EngineErrorDetail
 
 
 # Shown in place of vLLM's route, which takes more fields than the gate lets through.
@@ -29,6 +45,7 @@ _shown = APIRouter()
             "description": "The completion in OpenAI's form; with `stream`, server-sent events.",
             "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
         },
+        400: {"model": EngineError, "description": "the engine refuses it, such as a prompt too long for the model"},
         **documented(),
     },
 )

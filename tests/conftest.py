@@ -24,6 +24,9 @@ QUIET_OFFLINE = {
 for _name, _value in QUIET_OFFLINE.items():
     os.environ.setdefault(_name, _value)
 
+# Collecting imports torch, Ray and the rest, a million objects of which nearly none is garbage.
+gc.disable()
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -62,6 +65,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep the collector of garbage from walking through a million objects of libraries again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,12 @@ GOOD = "out_dir: out\ncuration: {sources: []}\nevaluation: {benchmarks: []}\n"
 Job = Callable[[Config], None]
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`out` is where the test runs, and two processes of the suite may be at it at once."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(folder: Path, *arguments: str, text: str | None = GOOD, job: Job = lambda config: None) -> Result:
     path = folder / "config.yaml"
     if text is not None:

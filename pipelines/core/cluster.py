@@ -163,9 +163,16 @@ def answers(address: str) -> bool:
 def _ready(dashboard: str | None) -> None:
     import ray
 
-    shown = f", dashboard http://{dashboard}" if dashboard else ""
-    say(f"ray {ray.__version__}: {ray.get_runtime_context().gcs_address}{shown}")
+    say(f"ray {ray.__version__}: {ray.get_runtime_context().gcs_address}{shown(dashboard)}")
     configure_data()
+
+
+def shown(dashboard: str | None) -> str:
+    """Where the dashboard is, and what it will ask for. Ray turns the token on by itself where this user has one."""
+    if not dashboard:
+        return ""
+    token = " (its token: `ray get-auth-token`)" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    return f", dashboard http://{dashboard}{token}"
 
 
 def configure_data() -> None:

@@ -107,6 +107,7 @@ class Worker:
         self.journal, self.names = journal, list(names)
         self.actor = _actor_id() if journal and actor else ""
         self.proved = not self.actor  # it has finished something
+        self.shown = False  # there is a proof
         self.starts: list[Place] = []  # of the actor's processes since one of them finished something
         self.fruitless = False  # there were too many
         self.idle = False  # the others have no work
@@ -155,8 +156,10 @@ class Worker:
         if live:
             yield from self._parts([rows[i] for i in live])
         good = [i for i in live if rows[i]["status"] == OK]
-        if good and self.actor and not storage.exists(self._proof):
-            storage.write_table(self._proof, batch.slice(good[0], 1))
+        if good and self.actor and not self.shown:
+            if not storage.exists(self._proof):
+                storage.write_table(self._proof, batch.slice(good[0], 1))
+            self.shown = True
 
     def _parts(self, rows: list[Row]) -> Iterator[Part]:
         together = self._part(rows, "together", [row.get("row_id") for row in rows])
@@ -227,7 +230,7 @@ class Worker:
                 self._end(note)
             raise
         for done in (note, *part.seen):
-            storage.remove(done)
+            storage.remove_file(done)
         self.proved = True
         while self.starts:
             storage.remove(self.starts.pop())

@@ -140,8 +140,9 @@ class Meter:
 
 def in_ray() -> bool:
     """Whether this process is a driver or a worker of Ray's. Ray is not imported to find out."""
-    ray = sys.modules.get("ray")
-    return bool(ray is not None and ray.is_initialized())
+    # Another thread may be at the import right now: then the module is there, and has no names yet.
+    initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return bool(initialized is not None and initialized())
 
 
 @cache

@@ -76,6 +76,29 @@ class Filter(Stage):
             row["status"] = filtered(why)
 
 
+class Lookup(Stage):
+    """A stage that looks rows up in something large, which a process keeps from batch to batch.
+
+    Once a batch it asks whether that is still what it was: in a store, asking for each row would be a request a row.
+    """
+
+    @abstractmethod
+    def known(self) -> Any:
+        """What rows are looked up in, read anew where it has changed."""
+
+    @abstractmethod
+    def look_up(self, row: Row, known: Any) -> None:
+        """Change the row in place."""
+
+    def apply(self, row: Row) -> None:
+        self.look_up(row, self.known())
+
+    def apply_batch(self, rows: list[Row]) -> None:
+        known = self.known() if rows else None
+        for row in rows:
+            guard(self.name, row, partial(self.look_up, row, known))
+
+
 class BatchStage(Stage):
     """A stage that does many rows at once for less than one by one."""
 

@@ -10,9 +10,9 @@ from typing import Any
 from pipelines.core import sql, step, storage
 from pipelines.core.determinism import digest
 from pipelines.core.progress import say
-from pipelines.core.records import Row
+from pipelines.core.records import Row, filtered
 from pipelines.core.segment import Rows
-from pipelines.core.stage import Filter
+from pipelines.core.stage import Lookup, Stage
 from pipelines.core.storage import Place, Version
 from pipelines.curation.duplicates import listed
 from pipelines.judging.tasks import TASKS
@@ -104,7 +104,7 @@ def find_conflicts(rows: Place, out: Place) -> dict[str, int]:
     return dict(counts)
 
 
-class NoConflict(Filter):
+class NoConflict(Lookup):
     """Filters rows with contradicting labels.
 
     Args:
@@ -122,12 +122,15 @@ class NoConflict(Filter):
     def depends(self) -> dict[str, Any]:
         return {"policy": self.policy}
 
-    def reason(self, row: Row) -> str | None:
-        leave = _leaving(storage.version(self.contested), self.policy)
-        return "conflicting_label" if row["raw_id"] in leave else None
+    def known(self) -> frozenset[str]:
+        return _leaving(storage.version(self.contested), self.policy)
+
+    def look_up(self, row: Row, known: frozenset[str]) -> None:
+        if row["raw_id"] in known:
+            row["status"] = filtered("conflicting_label")
 
 
-def conflict_filter(contested: Place, policy: str) -> Sequence[Filter]:
+def conflict_filter(contested: Place, policy: str) -> Sequence[Stage]:
     """The filter for a policy; none for `keep`."""
     return [] if policy == "keep" else [NoConflict(contested, policy)]
 

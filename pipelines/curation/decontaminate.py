@@ -17,7 +17,7 @@ from pipelines.core.commits import ROWS
 from pipelines.core.errors import UserError
 from pipelines.core.records import OK, OVERLAPS, Row, filtered
 from pipelines.core.run import Run
-from pipelines.core.stage import Stage
+from pipelines.core.stage import Lookup
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import DecontaminateConfig
 from pipelines.curation.words import words_of
@@ -34,7 +34,7 @@ class Overlap(NamedTuple):
     run: str
 
 
-class Decontaminate(Stage):
+class Decontaminate(Lookup):
     """Filters rows that overlap with a benchmark, notes with which, and quotes what they share.
 
     Instruction and context are looked up apart: the prompt of a chat, the document of a fact check. A text overlaps
@@ -58,9 +58,11 @@ class Decontaminate(Stage):
     def depends(self) -> dict[str, Any]:
         return {"texts": storage.content_digest(self.texts), "config": self.config.identity()}
 
-    def apply(self, row: Row) -> None:
-        index = _index(storage.version(self.texts), self.config)
-        found = sorted({one for text in (row["instruction"], row["context"]) for one in index.overlaps(text or "")})
+    def known(self) -> Index:
+        return _index(storage.version(self.texts), self.config)
+
+    def look_up(self, row: Row, known: Index) -> None:
+        found = sorted({one for text in (row["instruction"], row["context"]) for one in known.overlaps(text or "")})
         row["overlaps"] = sorted({one.benchmark for one in found})
         if found:
             first = max((one for one in found if one.benchmark == found[0].benchmark), key=lambda one: len(one.run))
@@ -86,9 +88,9 @@ def still_clean(run: Run, added: Decontaminate) -> bool:
     rows = (prepared if step.result_of(prepared) else run.work / "ingest") / ROWS
     hits: Counter[str] = Counter()
     for batch in storage.read_batches(rows, ["status", *added.reads], keep=pc.field("status") == OK):
-        for row in batch.to_pylist():
-            added.apply(row)
-            hits.update(row["overlaps"])
+        rows_of_batch = batch.to_pylist()
+        added.apply_batch(rows_of_batch)
+        hits.update(benchmark for row in rows_of_batch for benchmark in row["overlaps"])
     if hits:
         named = ", ".join(f"{benchmark} ({n} rows)" for benchmark, n in hits.most_common(3))
         raise UserError(

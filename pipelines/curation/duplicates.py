@@ -11,7 +11,7 @@ from pipelines.core.determinism import digest
 from pipelines.core.progress import say
 from pipelines.core.records import Row, filtered
 from pipelines.core.segment import Rows
-from pipelines.core.stage import Stage
+from pipelines.core.stage import Lookup
 from pipelines.core.storage import Place, Version
 
 
@@ -94,7 +94,7 @@ def listed(file: Place, *columns: str) -> str:
     return digest(table.to_pydict())
 
 
-class MarkDuplicates(Stage):
+class MarkDuplicates(Lookup):
     """Filters exact duplicates and gives each a row_id of its own: of n equal rows the first stays.
 
     Args:
@@ -107,8 +107,11 @@ class MarkDuplicates(Stage):
     def __init__(self, duplicates: Place) -> None:
         self.duplicates = duplicates
 
-    def apply(self, row: Row) -> None:
-        if (rank := _ranks(storage.version(self.duplicates)).get(row["raw_id"])) is not None:
+    def known(self) -> dict[str, int]:
+        return _ranks(storage.version(self.duplicates))
+
+    def look_up(self, row: Row, known: dict[str, int]) -> None:
+        if (rank := known.get(row["raw_id"])) is not None:
             row["row_id"] = f"{row['row_id']}-{rank}"
             row["status"] = filtered("duplicate")
 

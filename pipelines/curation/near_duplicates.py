@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from pipelines.core import sql, step, storage
 from pipelines.core.determinism import digest, integer
 from pipelines.core.progress import say
-from pipelines.core.records import Row
+from pipelines.core.records import Row, filtered
 from pipelines.core.segment import Rows
-from pipelines.core.stage import Filter
+from pipelines.core.stage import Lookup
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import NearDuplicatesConfig
 from pipelines.curation.duplicates import Duplicates, listed
@@ -248,7 +248,7 @@ def _proposed(signatures: Place, rows: Place, duplicates: Place, sources: Sequen
                 yield dict(zip(columns, later, strict=True)), dict(zip(columns, earlier, strict=True))
 
 
-class NotNearDuplicate(Filter):
+class NotNearDuplicate(Lookup):
     """Filters rows that nearly repeat an earlier one.
 
     Args:
@@ -261,8 +261,12 @@ class NotNearDuplicate(Filter):
     def __init__(self, twins: Place) -> None:
         self.twins = twins
 
-    def reason(self, row: Row) -> str | None:
-        return "near_duplicate" if row["raw_id"] in _listed(storage.version(self.twins)) else None
+    def known(self) -> frozenset[str]:
+        return _listed(storage.version(self.twins))
+
+    def look_up(self, row: Row, known: frozenset[str]) -> None:
+        if row["raw_id"] in known:
+            row["status"] = filtered("near_duplicate")
 
 
 @cache

@@ -93,6 +93,14 @@ def check(text: str, names: Iterable[str]) -> None:
         ValueError: it does not.
     """
     known = sorted(names)
+    unknown = _asked_for(text) - {*known}
+    if unknown:
+        raise ValueError(f"unknown name '{min(unknown)}' in an expression; known: {', '.join(known)}{CONSTANT}")
+
+
+@cache  # sources that are variants of each other have most of their expressions in common
+def _asked_for(text: str) -> frozenset[str]:
+    """The names that an expression asks its surroundings for, once it has been checked apart from these."""
     try:
         tree = _environment().parse("{{ (" + text + "\n) }}")
         _compiled(text)
@@ -100,9 +108,7 @@ def check(text: str, names: Iterable[str]) -> None:
             _check_arguments(node)
     except TemplateSyntaxError as exc:
         raise ValueError(f"not an expression: {exc.message}{CONSTANT}") from None
-    unknown = meta.find_undeclared_variables(tree) - {*known, *_environment().globals}
-    if unknown:
-        raise ValueError(f"unknown name '{min(unknown)}' in an expression; known: {', '.join(known)}{CONSTANT}")
+    return frozenset(meta.find_undeclared_variables(tree) - {*_environment().globals})
 
 
 def evaluate(text: str, values: dict[str, Any]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from pipelines.core.metrics import in_ray
 
 EARLY, INTERVAL = 1.0, 30.0  # seconds between looks: until there is a cluster, and then
 TYPE = "accelerator_type:"  # how Ray names the type of a node's GPUs among its resources
@@ -47,9 +48,10 @@ def kind_of(node: Seen) -> Kind:
 
 def alive() -> list[Seen] | None:
     """The nodes that are there; None without a cluster."""
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    if not in_ray():
         return None
+    import ray
+
     try:
         return [node for node in ray.nodes() if node["Alive"]]
     except Exception:  # it is going away, which the job finds out by itself

@@ -20,18 +20,20 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pipelines.core.determinism import digest
 from pipelines.core.storage import Place
 from pipelines.training.settings import HELDOUT_ACCURACY, SCORE
+from pipelines.training.sharded import ShardedTrainer
 
 
-def staging(work: Place, rank: int) -> Path:
+def staging(work: Place, rank: int, disk: Path | None = None) -> Path:
     """An empty folder on this worker's own disk. Its name is the same in every attempt, so none is left behind.
 
     Args:
         work: the run's folder.
         rank: of the worker; two on one machine must not upload each other's part.
+        disk: a folder of it; made if it is not there. None is that for temporary files.
     """
-    folder = Path(tempfile.gettempdir()) / f"openselene-{digest(str(work), size=6)}-{rank}"
+    folder = (disk or Path(tempfile.gettempdir())) / f"openselene-{digest(str(work), size=6)}-{rank}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, parents=True)
     return folder
 
 
@@ -85,9 +87,14 @@ class BeforeANodeGoes(TrainerCallback):
 
 
 class HandOver(TrainerCallback):
-    """Hands every checkpoint to Ray Train as soon as this worker's part is written."""
+    """Hands every checkpoint to Ray Train, which copies this worker's part as soon as it is written.
 
-    def __init__(self) -> None:
+    Args:
+        trainer: whose checkpoints they are.
+    """
+
+    def __init__(self, trainer: ShardedTrainer) -> None:
+        self.trainer = trainer
         self.accuracy: float | None = None
 
     def on_evaluate(
@@ -109,10 +116,24 @@ class HandOver(TrainerCallback):
         part.mkdir(exist_ok=True)
         # Of two equal accuracies the earlier step wins, as in the library.
         score = {} if self.accuracy is None else {SCORE: self.accuracy - 1e-9 * state.global_step}
+        storage, writing = ray.train.get_context().get_storage(), self.trainer.writing
+
+        def upload(part: Checkpoint, name: str) -> Checkpoint:
+            """Copies the part in a thread of Ray Train's own, once the other thread has written it."""
+            if writing is not None:
+                writing.result()
+            copied: Checkpoint = storage.persist_current_checkpoint(part, name)
+            return copied
+
         ray.train.report(
             {"step": state.global_step, **score},
             checkpoint=Checkpoint.from_directory(part),
             checkpoint_dir_name=folder_of(state.global_step),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=upload,
         )
         self.accuracy = None  # a checkpoint between two evaluations has none, and cannot be the best
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # The folder it is copied from goes away.
+        ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)

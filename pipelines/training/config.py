@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pipelines.core.placement import Placement
 from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
+from pipelines.training.kernels import Kernels
 from pipelines.training.own_critiques_config import OwnCritiquesConfig, Recipe
 
 
@@ -70,9 +72,10 @@ class TrainConfig(Strict):
     precision: Literal["auto", "float32", "bfloat16_autocast"] = "auto"
     """Of the forward passes; weights are float32 in all: a step at lr 1e-7 is below half a bfloat16 ulp. `auto` is
     bfloat16, or float32 on a CPU that would emulate it."""
-    attention: Literal["split", "flex", "mask", "sdpa", "eager", "flash_attention_2"] | None = None
-    """Engine `shared`: `split` (default; any device), `flex` (one compiled kernel, GPUs) or `mask` (dense, slow, the
-    reference). Engine `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""
+    attention: Literal["split", "varlen", "flex", "mask", "sdpa", "eager", "flash_attention_2"] | None = None
+    """Engine `shared`: `split` (any device; default on CPUs), `varlen` (PyTorch's kernel, GPUs in 16 bits; default
+    there), `flex` (one compiled kernel; default on GPUs in float32) or `mask` (dense, slow, the reference). Engine
+    `trl`: `sdpa` (default), `eager` (quicker on a CPU with short rows) or `flash_attention_2`."""
     workers: int = Field(1, ge=1)
     """Processes that train together."""
     min_workers: Annotated[int | None, OPERATIONAL] = Field(None, ge=1)
@@ -83,10 +86,20 @@ class TrainConfig(Strict):
     gpus_per_worker: Annotated[float, OPERATIONAL] = Field(0, ge=0)
     """GPUs of a worker."""
     placement: Annotated[Placement, OPERATIONAL] = Placement()
+    strategy: Literal["auto", "ddp", "fsdp", "deepspeed"] = "auto"
+    """How workers share the training. `ddp`: each has all of the model. `fsdp`: each keeps a part of weights, gradients
+    and optimizer in float32 and gathers the weights layer by layer (FSDP2). `deepspeed`: as `deepspeed` says. `auto` is
+    deepspeed where that is set; else fsdp for engine `shared` on several GPUs without adapters; else ddp."""
+    reshard_after_forward: Annotated[bool, OPERATIONAL] = True
+    """Strategy `fsdp`: free a layer's gathered weights after its forward pass, and gather them again in the backward
+    pass. False keeps them: one gathering less, and all weights on each device at `precision`."""
     deepspeed: dict[str, Any] | None = None
     """A DeepSpeed config; null trains without it."""
     lora: LoraConfig | None = None
     """Null trains all weights."""
+    kernels: Annotated[Kernels, OPERATIONAL] = "auto"
+    """Engine `shared`: `liger` puts Liger's norms, rotation and gated layer in place of the model's own; `auto` does so
+    on GPUs where they are installed (extra `gpu`) and know the model; `none` never."""
     compile: Annotated[bool, OPERATIONAL] = False
     """Engine `shared`: compile the norms and the gated layer of each block, which fuses their element-wise operations.
     Takes a minute at the start and, on a CPU, a C++ compiler."""
@@ -99,6 +112,11 @@ class TrainConfig(Strict):
     """Engine `trl`: compute the reference's log-probabilities before the first step instead of in every step."""
     checkpoint_steps: Annotated[int, OPERATIONAL] = Field(50, ge=1)
     """Optimizer steps between checkpoints."""
+    checkpoint_staging: Annotated[Path | None, OPERATIONAL] = None
+    """Folder on a disk of each worker's machine, where its part of a checkpoint is until it has been copied to the run.
+    Null is the system's folder for temporary files; it must hold two parts."""
+    save_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights of the model that is written. Training keeps float32."""
     max_failures: Annotated[int, OPERATIONAL] = Field(1, ge=0)
     """Restarts from the last checkpoint before the job fails."""
     logging_steps: Annotated[int, OPERATIONAL] = Field(1, ge=1)

@@ -12,6 +12,7 @@ from pipelines.core.errors import UserError
 from pipelines.engines.packed.packing import on_device, pack
 from pipelines.engines.packed.planning import pair_item, plan_bins, tokens_of
 from pipelines.engines.packed.work import Shape
+from pipelines.training import settings
 from pipelines.training.loss import Step, pair_loss, reference_of
 from pipelines.training.pairs import is_held_out
 from pipelines.training.settings import HELDOUT_ACCURACY
@@ -41,6 +42,7 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
     count where there are any; with a critique it also depends on the wording.
     """
     config, device = trainer.config, trainer.args.device
+    half = settings.autocast(config)
     workers, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     items = [
         pair_item(*(np.asarray(row[name], np.int32) for name in ("prompt_ids", "chosen_ids", "rejected_ids")))
@@ -54,7 +56,8 @@ def evaluate(trainer: Any, rows: Any) -> dict[str, float]:
         # An empty bin still takes part in what ZeRO-3 gathers.
         some = [rows[i] for i in chosen] or [rows[0]]
         packed = on_device(pack(some), device)
-        with torch.no_grad(), trainer.compute_loss_context_manager():
+        # DeepSpeed casts only in a forward pass of its own, and this is the model's.
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             scores = model(packed)
         policy, tokens = scores.log_probs.view(-1, 2).float(), scores.lengths.view(-1, 2)
         reference = reference_of(some, device)

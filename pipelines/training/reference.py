@@ -41,14 +41,16 @@ class ReferenceScores(PooledStage):
         """The frozen model, and what its arithmetic depends on."""
         from pipelines.engines.models import identity
 
+        dtype = settings.reference_dtype(self.config)
         return {
             "model": identity(self.folder),
             "precision": settings.precision(self.config),
             "attention": settings.attention(self.config),
+            **({} if dtype == "float32" else {"weights": dtype, "autocast": settings.autocast(self.config)}),
         }
 
     def setup(self) -> None:
-        """Load the model as training does: float32 weights, the same attention, the same autocast."""
+        """Load the model as training computes with it: the same attention, the same precision."""
         import torch
 
         from pipelines.training.worker import load_model, quiet
@@ -56,7 +58,8 @@ class ReferenceScores(PooledStage):
         quiet()
         torch.set_num_threads(settings.threads(self.config))
         self.device = torch.device("cuda" if self.num_gpus else "cpu")
-        self.model = load_model(self.folder, self.config).to(self.device).eval()
+        dtype = getattr(torch, settings.reference_dtype(self.config))
+        self.model = load_model(self.folder, self.config, dtype).to(self.device).eval()
 
     def apply_batch(self, rows: list[Row]) -> None:
         """Score the rows in packed bins."""
@@ -68,7 +71,7 @@ class ReferenceScores(PooledStage):
         if not rows:
             return
         items = [pair_item(*(row[name] for name in self.reads)) for row in rows]
-        half = settings.precision(self.config) == "bfloat16_autocast"
+        half = settings.autocast(self.config)
         for chosen in plan_bins(items, 1, self.config.bin_tokens)[0]:
             packed = on_device(pack([rows[i] for i in chosen]), self.device)
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):

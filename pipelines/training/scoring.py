@@ -7,12 +7,16 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.core.errors import UserError
-from pipelines.engines.packed import tree_attention
+from pipelines.engines.packed import backends, tree_attention
+from pipelines.engines.packed.choice import Backend
+from pipelines.training.head_logprobs import head_scores
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
+TILE = 128  # rows of a matrix product on a GPU: a chunk of whole tiles leaves no part of a wave idle
 
 
 @dataclass
@@ -32,14 +36,14 @@ class Scores:
     hits: torch.Tensor
 
 
-def prepare(model: Any, attention: str, longest: int) -> Any:
+def prepare(model: Any, attention: Backend, longest: int) -> Any:
     """Make a causal language model's forward pass return the scores of packed pairs.
 
     The model stays what it is (its class, its weights' names), so that saving, DeepSpeed and LoRA need not know.
 
     Args:
-        model: a `transformers` causal language model, loaded with `attention_name(attention)`.
-        attention: split, flex or mask.
+        model: a `transformers` causal language model, loaded with `backends.implementation(attention)`.
+        attention: how it is computed.
         longest: tokens of the longest sequence.
 
     Returns:
@@ -57,6 +61,10 @@ def prepare(model: Any, attention: str, longest: int) -> Any:
                 where="train.model",
                 fix="train it with train.engine: trl",
             )
+    head = model.get_output_embeddings()
+    # The head is called once a forward pass, so its weight is gathered once where it is kept in shards. A call for each
+    # chunk would be a collective operation for each, and ranks with more tokens would wait for the others for ever.
+    head.forward = partial(token_scores, head)
     model.forward = partial(score, model, attention)
     return model
 
@@ -72,12 +80,7 @@ def compile_layers(model: Any) -> None:
                 part.compile(dynamic=True)
 
 
-def attention_name(attention: str) -> str:
-    """The `attn_implementation` to load a model with."""
-    return {"split": tree_attention.register(), "flex": "flex_attention", "mask": "sdpa"}[attention]
-
-
-def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
+def score(model: Any, attention: Backend, packed: dict[str, Any]) -> Scores:
     """One forward pass over a packed trie of pairs (see `packing.pack`).
 
     Raises:
@@ -86,23 +89,15 @@ def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(causal, causal.base_model_prefix)
     ids, tree = packed["input_ids"], packed["tree"]
-    how: dict[str, Any] = {}
-    if attention == "split":
-        how["tree"] = tree_attention.Layout(tree, ids.device)
-    elif attention == "flex":
-        how["attention_mask"] = tree_attention.block_mask(tree, ids.device)
-    else:
-        how["attention_mask"] = tree_attention.dense_mask(tree, ids.device)
+    how = backends.told(attention, tree, ids.device)
     hidden = backbone(input_ids=ids, position_ids=packed["position_ids"], use_cache=False, **how).last_hidden_state
-    if attention == "split" and not how["tree"].calls:
+    if "tree" in how and not how["tree"].calls:
         raise UserError(
             "the model does not tell its attention which token sees which",
             where="train.model",
             fix="set train.attention: mask, or train.engine: trl",
         )
-    log_probs, entropy, hits = token_scores(
-        causal.get_output_embeddings(), hidden[0, packed["sources"]], packed["targets"]
-    )
+    log_probs, entropy, hits = causal.get_output_embeddings()(hidden[0, packed["sources"]], packed["targets"])
     members, completions = packed["members"], packed["completions"]
     # A token of several completions was scored once, and counts in each of them.
     of_each = log_probs[members]
@@ -115,23 +110,29 @@ def score(model: Any, attention: str, packed: dict[str, Any]) -> Scores:
     )
 
 
-def token_scores(
-    head: Any, hidden: torch.Tensor, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def token_scores(head: Any, hidden: torch.Tensor, targets: torch.Tensor | None = None) -> Any:
     """Log-probability and entropy (K,) in float32, and whether the target was the likeliest token (K,).
 
     Args:
-        head: the model's output embedding, a module from (K, D) to (K, V).
+        head: the model's output embedding, a linear layer of weight (V, D); this is its forward pass.
         hidden: (K, D).
-        targets: (K,).
+        targets: (K,); without them the logits are returned, as ever.
 
-    A long batch goes through the head in chunks, whose logits are computed again in the backward pass.
+    A long batch is projected in chunks, whose logits are computed again in the backward pass.
     """
-    rows = max(1, CHUNK // getattr(head, "out_features", head.weight.shape[0]))
+    weight, bias = head.weight, head.bias
+    if targets is None:
+        return F.linear(hidden, weight, bias)
+    if hidden.is_cuda or not torch.is_autocast_enabled("cpu"):
+        return tuple(head_scores(hidden, weight, targets, bias, CHUNK))
+    # PyTorch has no product of bfloat16 into float32 on CPUs, and one in float32 takes half as long again.
+    rows = max(1, CHUNK // len(weight))
+    if rows > TILE:
+        rows -= rows % TILE
     if len(targets) <= rows:
-        return chunk_scores(head, hidden, targets)
+        return chunk_scores(hidden, weight, bias, targets)
     parts = [
-        checkpoint(chunk_scores, head, h, t, use_reentrant=False)
+        checkpoint(chunk_scores, h, weight, bias, t, use_reentrant=False)
         for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)
     ]
     log_probs, entropy, hits = (torch.cat(columns) for columns in zip(*parts, strict=True))
@@ -139,10 +140,10 @@ def token_scores(
 
 
 def chunk_scores(
-    head: Any, hidden: torch.Tensor, targets: torch.Tensor
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`token_scores` of one chunk."""
-    everything = head(hidden).float().log_softmax(-1)
+    everything = F.linear(hidden, weight, bias).float().log_softmax(-1)
     with torch.no_grad():
         entropy = -(everything.exp() * everything).sum(-1)
         hits = everything.argmax(-1) == targets

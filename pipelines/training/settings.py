@@ -1,4 +1,4 @@
-"""From the config's numbers to TRL's and DeepSpeed's: batch arithmetic, precision, threads."""
+"""From the config's values to those of the libraries: batch arithmetic, precision, strategy, threads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.engines.arithmetic import fast_arithmetic
+from pipelines.engines.packed.choice import choose
 from pipelines.training import recipes
 from pipelines.training.config import TrainConfig
 
@@ -23,8 +24,8 @@ OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumula
 
 HELDOUT_ACCURACY = "heldout_accuracy"
 SCORE = "score"  # by which Ray Train selects the best checkpoint
-# engine -> the attention it supports, its default first.
-ATTENTION = {"shared": ("split", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
+# engine -> the attention it supports. The default of `shared` is chosen by device, that of `trl` is the first.
+ATTENTION = {"shared": ("split", "varlen", "flex", "mask"), "trl": ("sdpa", "eager", "flash_attention_2")}
 
 
 def validate(config: TrainConfig) -> None:
@@ -34,8 +35,18 @@ def validate(config: TrainConfig) -> None:
         UserError: naming the keys.
     """
     attention(config)
+    if config.kernels == "liger" and (config.engine == "trl" or not config.gpus_per_worker):
+        what = "Liger's kernels are for engine 'shared' on GPUs"
+        raise UserError(what, where="train.kernels", fix="set it to auto or none")
     recipes.validate(config)
     deepspeed = deepspeed_config(config)
+    refuse_strategy(config)
+    if config.checkpoint_staging is not None and not config.checkpoint_staging.is_absolute():
+        raise UserError(
+            f"'{config.checkpoint_staging}' is another folder on each worker",
+            where="train.checkpoint_staging",
+            fix="begin it with /",
+        )
     if config.min_workers is not None:
         if config.min_workers > config.workers:
             raise UserError(
@@ -81,14 +92,41 @@ def describe(config: TrainConfig, run: Run) -> list[str]:
         batches = f"{accumulation(config)} × {config.micro_batch_size} on each worker"
     else:
         batches = f"in bins of at most {config.bin_tokens} tokens on each worker"
-    deepspeed = "on" if config.deepspeed else "off"
     return [
-        f"train {config.model} with {config.engine} on {config.workers} worker(s), DeepSpeed {deepspeed}",
+        f"train {config.model} with {config.engine} on {config.workers} worker(s), {strategy(config)}",
         f"  lr {config.learning_rate}, {recipes.loss(config)}, {config.epochs} epoch(s), {precision(config)}",
         f"  batch {config.batch_size}: {batches}",
         *recipes.describe(config, run),
         f"  {run.pairs} -> {run.model}",
     ]
+
+
+def refuse_strategy(config: TrainConfig) -> None:
+    """Refuse a strategy that the rest of the config does not fit.
+
+    Raises:
+        UserError: naming the keys.
+    """
+    where = "train.strategy"
+    if config.strategy in ("ddp", "fsdp") and config.deepspeed is not None:
+        raise UserError(f"'{config.strategy}' leaves train.deepspeed without use", where=where, fix="drop one of them")
+    if config.strategy == "deepspeed" and config.deepspeed is None:
+        fix = "set it, as in {zero_optimization: {stage: 2}}"
+        raise UserError("'deepspeed' needs train.deepspeed", where=where, fix=fix)
+    if config.strategy == "fsdp" and config.engine == "trl":
+        fix = "use train.deepspeed, or train.engine: shared"
+        raise UserError("engine 'trl' cannot shard its reference model with FSDP2", where=where, fix=fix)
+
+
+def strategy(config: TrainConfig) -> Literal["ddp", "fsdp", "deepspeed"]:
+    """How the workers share the training; the same for any number that an elastic run has at the moment."""
+    if config.strategy != "auto":
+        return config.strategy
+    if config.deepspeed is not None:
+        return "deepspeed"
+    several = config.gpus_per_worker > 0 and config.workers > 1
+    # Frozen weights and a few adapters fit on each GPU, and gathering them layer by layer would only take time.
+    return "fsdp" if several and config.engine == "shared" and not config.lora else "ddp"
 
 
 def precision(config: TrainConfig) -> Literal["float32", "bfloat16_autocast"]:
@@ -111,7 +149,13 @@ def attention(config: TrainConfig) -> str:
             where="train.attention",
             fix=f"choose {', '.join(known)}",
         )
-    return config.attention or known[0]
+    if config.attention is not None:
+        return config.attention
+    return (
+        choose(config.gpus_per_worker > 0, precision(config) == "bfloat16_autocast")
+        if config.engine == "shared"
+        else known[0]
+    )
 
 
 def accumulation(config: TrainConfig) -> int:
@@ -166,8 +210,35 @@ def deepspeed_config(config: TrainConfig) -> dict[str, Any] | None:
         }
     if precision(config) == "bfloat16_autocast":
         # Not DeepSpeed's `bf16` section: that one casts the weights themselves.
-        filled["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+        # The modules it lists would have their gradients averaged in bfloat16, so it gets none.
+        filled["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
     return filled
+
+
+def fsdp_config(config: TrainConfig) -> dict[str, Any]:
+    """FSDP2 as the library's arguments want it: one group of shards for each layer of the model."""
+    return {
+        "version": 2,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "reshard_after_forward": config.reshard_after_forward,
+        "state_dict_type": "SHARDED_STATE_DICT",
+    }
+
+
+def stored(config: TrainConfig) -> Literal["float32", "bfloat16"]:
+    """Type of the weights in memory: what is trained is float32, what is frozen has the type it is computed in."""
+    return "bfloat16" if config.lora and precision(config) == "bfloat16_autocast" else "float32"
+
+
+def reference_dtype(config: TrainConfig) -> Literal["float32", "bfloat16"]:
+    """Type of the reference's weights, so that its arithmetic is that of training."""
+    gathered = strategy(config) == "fsdp" and precision(config) == "bfloat16_autocast"
+    return "bfloat16" if gathered else stored(config)
+
+
+def autocast(config: TrainConfig) -> bool:
+    """Whether a forward pass casts weights as it meets them: FSDP2 gathers them in bfloat16 already."""
+    return precision(config) == "bfloat16_autocast" and strategy(config) != "fsdp"
 
 
 def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments:
@@ -179,9 +250,10 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
         seed: of the run.
 
     With DeepSpeed, `use_cpu` stays off on a CPU too: accelerate ignores DeepSpeed otherwise. The process group is then
-    the one that `worker.join_deepspeed` has set up.
+    the one that `worker.join` has told accelerate of.
     """
-    deepspeed = deepspeed_config(config)
+    deepspeed, fsdp = deepspeed_config(config), strategy(config) == "fsdp"
+    on_cpu = not config.gpus_per_worker
     values: dict[str, Any] = {
         "output_dir": str(folder),
         "learning_rate": config.learning_rate,
@@ -191,9 +263,9 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
         "warmup_steps": config.warmup_ratio,  # below 1 it is a share of all steps
         "max_grad_norm": config.max_grad_norm,
         "bf16": precision(config) == "bfloat16_autocast" and deepspeed is None,
-        "use_cpu": not config.gpus_per_worker and deepspeed is None,
+        "use_cpu": on_cpu and deepspeed is None,
         "deepspeed": deepspeed,
-        "accelerator_config": {"use_configured_state": deepspeed is not None},
+        "accelerator_config": {"use_configured_state": deepspeed is not None or (fsdp and on_cpu)},
         "gradient_checkpointing": config.gradient_checkpointing,
         "seed": seed,
         "logging_steps": config.logging_steps,
@@ -212,11 +284,21 @@ def arguments(config: TrainConfig, folder: Path, seed: int) -> TrainingArguments
             "metric_for_best_model": HELDOUT_ACCURACY,
             "greater_is_better": True,
         }
+    if fsdp:
+        values |= {"fsdp": True, "fsdp_config": fsdp_config(config)}
     if config.engine == "shared":
         from transformers import TrainingArguments
 
         # One item of the data is a whole optimizer step of a worker (shared.Steps).
-        return TrainingArguments(per_device_train_batch_size=1, remove_unused_columns=False, **values)
+        made = TrainingArguments(per_device_train_batch_size=1, remove_unused_columns=False, **values)
+        if fsdp and precision(config) == "bfloat16_autocast":
+            import torch
+            from torch.distributed.fsdp import MixedPrecisionPolicy
+
+            # By itself the library would also average gradients and round the scores in bfloat16.
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+            made.fsdp_plugin_args["mixed_precision_policy"] = policy
+        return made
     from trl import DPOConfig
 
     return DPOConfig(

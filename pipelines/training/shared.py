@@ -140,7 +140,9 @@ class SharedTrainer(FiniteTrainer):
         for i, micro in enumerate(inputs["micro"]):
             last = i == len(inputs["micro"]) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)  # as Trainer does between its own batches
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+            # FSDP2 would keep whole gradients in float32 until the last bin, so it adds up shards instead.
+            now = last or self.is_fsdp_enabled
+            with contextlib.nullcontext() if now else self.accelerator.no_sync(model):
                 total, parts = self.bin_loss(model, micro, step)
                 self.accelerator.backward(total * workers)  # the gradient is a mean over workers
             sums += parts.to(sums.device)

@@ -107,12 +107,8 @@ def depends_on(config: TrainConfig, pairs: Place, model: str, seed: int) -> step
     Raises:
         UserError: the pairs cannot be read.
     """
-    return {
-        **recipes.identity(config),
-        "precision": settings.precision(config),
-        "seed": seed,
-        **source_of(pairs, model),
-    }
+    resolved = {"precision": settings.precision(config), "strategy": settings.strategy(config)}
+    return {**recipes.identity(config), **resolved, "seed": seed, **source_of(pairs, model)}
 
 
 def source_of(pairs: Place, model: str) -> step.Depends:

@@ -11,15 +11,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
 from pipelines.training import settings
-from pipelines.training.config import LoraConfig, TrainConfig
+from pipelines.training.config import TrainConfig
 from pipelines.training.pairs import load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipelines.engines.packed.choice import Backend
 
 CACHE = "cache"  # of the library `datasets`: the rows as it maps them into memory, shared by all workers
 QUIET = {
@@ -70,14 +75,14 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
     from pipelines.training import checkpoints
     from pipelines.training.diverged import Diverged
 
-    if job.config.deepspeed is not None:
-        join_deepspeed()
-    local = checkpoints.staging(job.run.training, ray.train.get_context().get_world_rank())
+    join(job.config)
+    rank = ray.train.get_context().get_world_rank()
+    local = checkpoints.staging(job.run.training, rank, job.config.checkpoint_staging)
     trainer = build(job, local)
     check_ranks(trainer)
     trainer.stored = partial(checkpoints.stored, local)
     trainer.add_callback(checkpoints.BeforeANodeGoes())
-    trainer.add_callback(checkpoints.HandOver())
+    trainer.add_callback(checkpoints.HandOver(trainer))
     checkpoint = ray.train.get_checkpoint()
     start = time.monotonic()
     try:
@@ -88,7 +93,7 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         return {"diverged": str(exc)}
     seconds = time.monotonic() - start
-    save(trainer, job.run.model)
+    save(trainer, job)
     for own in (local, checkpoints.node_folder(job.run.training)):
         shutil.rmtree(own, ignore_errors=True)
     return {
@@ -119,7 +124,7 @@ def build(job: Job, local: Path) -> Any:
         UserError: the model cannot be loaded.
     """
     import datasets
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
 
     from pipelines.engines.packed.work import Shape
     from pipelines.training import checkpoints, heldout
@@ -142,7 +147,8 @@ def build(job: Job, local: Path) -> Any:
     model, order = load_model(job.model, config), HashOrder(data["row_id"], seed)
     shape = Shape.of(model.config)
     if config.lora:
-        model = with_adapters(model, config.lora)
+        set_seed(seed)  # by which adapters begin alike on every rank
+        model = with_adapters(model, config)
     events = EventFiles(work / "tensorboard", local / "events")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(events.folder)
     log = MetricsLog(job.run.training_log, shape)
@@ -169,8 +175,14 @@ def build(job: Job, local: Path) -> Any:
     return trainer
 
 
-def load_model(name: str, config: TrainConfig) -> Any:
-    """The causal language model in float32, with the attention of the engine.
+def load_model(name: str, config: TrainConfig, dtype: torch.dtype | None = None) -> Any:
+    """The causal language model with the attention of the engine.
+
+    Args:
+        name: of the model.
+        config: the training config.
+        dtype: of its weights; None is what training keeps them in: float32, or bfloat16 where they are frozen and
+            computed in it.
 
     Raises:
         UserError: it cannot be loaded.
@@ -183,46 +195,58 @@ def load_model(name: str, config: TrainConfig) -> Any:
     attention = settings.attention(config)
     shared = config.engine == "shared"
     if shared:
-        from pipelines.training import scoring
+        from pipelines.engines.packed import backends
+        from pipelines.training import kernels, scoring
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
             here(name),
-            dtype=torch.float32,
-            attn_implementation=scoring.attention_name(attention) if shared else attention,
+            dtype=dtype or getattr(torch, settings.stored(config)),
+            attn_implementation=backends.implementation(cast("Backend", attention)) if shared else attention,
         )
     except (OSError, ValueError, ImportError) as exc:  # ImportError: attention kernels that are not installed
         raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=name) from None
     if not shared:
         return model
+    kernels.fuse(model, config.kernels, config.gpus_per_worker > 0)
     if config.compile:
         scoring.compile_layers(model)
-    return scoring.prepare(model, attention, config.max_length)
+    return scoring.prepare(model, cast("Backend", attention), config.max_length)
 
 
-def with_adapters(model: Any, lora: LoraConfig) -> Any:
-    """The model with its weights frozen and adapters added.
+def with_adapters(model: Any, config: TrainConfig) -> Any:
+    """The model with its weights frozen and adapters, in float32, added.
 
     Raises:
-        UserError: it has no layers of the configured names.
+        UserError: it has no layers of the configured names, or the engine needs one of them as it is.
     """
     import peft
 
-    settings = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets
-    )
+    lora = config.lora
+    assert lora
+    made = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets)
+    where = "train.lora.targets"
     try:
         # No task type: peft would then take the forward pass for that of an ordinary language model.
-        return peft.get_peft_model(model, settings)
+        adapted = peft.get_peft_model(model, made)
     except ValueError as exc:
-        raise UserError(str(exc).strip().splitlines()[0], where="train.lora.targets") from None
+        raise UserError(str(exc).strip().splitlines()[0], where=where) from None
+    if config.engine == "shared" and isinstance(model.get_output_embeddings(), peft.tuners.lora.LoraLayer):
+        raise UserError("engine 'shared' needs the head without an adapter", where=where, fix="leave it out")
+    return adapted
+
+
+def join(config: TrainConfig) -> None:
+    """Tell accelerate of the process group that Ray has set up, where it would not find it by itself."""
+    strategy = settings.strategy(config)
+    if strategy == "deepspeed":
+        join_deepspeed()
+    elif strategy == "fsdp" and not config.gpus_per_worker:
+        join_fsdp()
 
 
 def join_deepspeed() -> None:
-    """Pass the process group that Ray has set up to accelerate, before the trainer asks for it.
-
-    By itself accelerate finds no device backend on a CPU, and every rank believes to be the only one.
-    """
+    """Without this accelerate finds no device backend on a CPU, and every rank believes to be the only one."""
     import torch.distributed as dist
     from accelerate import PartialState
 
@@ -231,6 +255,13 @@ def join_deepspeed() -> None:
 
     PartialState(backend=dist.get_backend())
     del os.environ["ACCELERATE_USE_DEEPSPEED"]
+
+
+def join_fsdp() -> None:
+    """On CPUs accelerate takes no notice of FSDP, which works there as it does on GPUs."""
+    from accelerate import DistributedType, PartialState
+
+    PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
 
 
 def check_ranks(trainer: Any) -> None:
@@ -246,18 +277,42 @@ def check_ranks(trainer: Any) -> None:
         raise RuntimeError(f"Ray has {expected} workers, the trainer sees {seen}")
 
 
-def save(trainer: Any, target: Place) -> None:
+def save(trainer: Any, job: Job) -> None:
     """Write the whole model in Hugging Face layout (rank 0; all ranks take part).
 
     A kill may leave a part of it: the model counts once the marker of the training step is written.
     """
+    target, first = job.run.model, trainer.is_world_process_zero()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    others = nullcontext(target) if isinstance(target, Path) else storage.scratch()
+    with storage.local_folder(target, last="config.json") if first else others as folder:
+        trainer.accelerator.wait_for_everyone()
+        if first:
+            write(trainer, job, state, folder)
+        trainer.accelerator.wait_for_everyone()
+
+
+def write(trainer: Any, job: Job, state: dict[str, Any], folder: Path) -> None:
+    """The model, its tokenizer and how it generates.
+
+    Args:
+        trainer: has the model.
+        job: says which model training started from, and the type of the weights.
+        state: all weights of the trainer's model.
+        folder: where they go.
+    """
+    import json
+
+    import torch
     from transformers import GenerationConfig
 
     from pipelines.judging.chat import end_of_turn
+    from pipelines.training.sharded import once
 
     tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
-    if merged := hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+    dtype = getattr(torch, job.config.save_dtype)
+    if job.config.lora:
+        model, state = merged(job, state)
     stops = dict.fromkeys([end_of_turn(tokenizer), tokenizer.eos_token_id])
     # Greedy, whatever the base model's own sampling defaults: a judge that is asked twice answers the same.
     model.generation_config = GenerationConfig(
@@ -266,18 +321,31 @@ def save(trainer: Any, target: Place) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     model.config.use_cache = True
-    first = trainer.is_world_process_zero()
-    others = nullcontext(target) if isinstance(target, Path) else storage.scratch()
-    with storage.local_folder(target, last="config.json") if first else others as folder:
-        trainer.accelerator.wait_for_everyone()
-        if not merged:
-            trainer.save_model(str(folder))
-        elif first:  # adapters and frozen weights are the same on every rank
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        trainer.accelerator.wait_for_everyone()
-        if first:
-            (folder / "training_args.bin").unlink(missing_ok=True)
+    # Of another type, two names of one weight would be two weights.
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in once(model, state).items()
+    }
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = job.config.save_dtype  # the library writes that of the model in memory
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def merged(job: Job, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model that training started from and its weights, with the adapters of `state` merged in float32.
+
+    The base in memory may be in bfloat16 or in shards, so it is read again.
+    """
+    import torch
+
+    assert job.config.lora
+    model = with_adapters(load_model(job.model, job.config, torch.float32), job.config)
+    adapters = {name: value for name, value in state.items() if "lora_" in name}
+    left = model.load_state_dict(adapters, strict=False)
+    assert adapters and not left.unexpected_keys
+    model = model.merge_and_unload()
+    return model, model.state_dict()
 
 
 def quiet() -> None:

@@ -38,7 +38,8 @@ _PATTERNS = {"pattern", "patternProperties"}
 _NAMED = {"properties", "$defs", "definitions"}  # their keys are names, not words of the schema
 _SHOWN = re.compile(r"[A-Za-z0-9_]{1,40}")
 Tokens = Annotated[int | None, Field(ge=1)]
-Share = Annotated[float | None, Field()]
+Penalty = Annotated[float | None, Field(ge=-2, le=2)]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class _Sent(BaseModel):
@@ -94,6 +95,12 @@ class ResponseFormat(_Sent):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> ResponseFormat:
+        if self.type == "json_schema" and (self.json_schema is None or self.json_schema.schema_ is None):
+            raise ValueError("json_schema needs a schema")
+        return self
+
 
 class StreamOptions(_Sent):
     """What a stream holds beside the text."""
@@ -109,16 +116,12 @@ class Chat(_Sent):
     model: str | None = Field(None, max_length=256)
     max_tokens: Tokens = None
     max_completion_tokens: Tokens = None
-    temperature: Share = None
-    top_p: Share = None
-    presence_penalty: Share = None
-    frequency_penalty: Share = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    presence_penalty: Penalty = None
+    frequency_penalty: Penalty = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: (
-        Annotated[str, Field(max_length=256)]
-        | Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=16)]
-        | None
-    ) = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: int | None = Field(None, ge=1, le=4)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -133,6 +136,15 @@ class Chat(_Sent):
     safety_identifier: Any = Field(None, exclude=True)
     prompt_cache_key: Any = Field(None, exclude=True)
     parallel_tool_calls: Any = Field(None, exclude=True)
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Chat:
+        """What the engine would refuse in its own words, and with another status."""
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs")
+        if self.stream_options and not self.stream:
+            raise ValueError("stream_options needs stream")
+        return self
 
 
 class ChatCheck:

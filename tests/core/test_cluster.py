@@ -136,3 +136,14 @@ def test_ray_tries_again_after_what_passes_by_itself() -> None:
     ):
         assert any(matches_error(pattern, f"OSError: {said}") for pattern in patterns)
     assert not any(matches_error(pattern, "OSError: AWS Error ACCESS_DENIED") for pattern in patterns)
+
+
+@pytest.mark.parametrize(("mode", "told"), [("token", True), ("disabled", False), (None, False)])
+def test_who_opens_the_dashboard_is_told_of_its_token(
+    mode: str | None, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    assert ("ray get-auth-token" in cluster.shown("127.0.0.1:8265")) is told
+    assert cluster.shown(None) == ""

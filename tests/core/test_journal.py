@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipelines.core import journal as module
 from pipelines.core.errors import SegmentStopped, UserError
 from pipelines.core.journal import ALONE, FRUITLESS, TOGETHER, Journal, Worker
 from pipelines.core.records import Row
+from pipelines.core.storage import place, stores
 from tests.counted import Counted
 
 SCHEMA = pa.schema([("row_id", pa.string()), ("n", pa.int64()), ("status", pa.string())])
@@ -113,6 +115,25 @@ def test_a_fault_that_passes_costs_no_row(tmp_path: Path) -> None:
     made = rows(0, 1)
     assert life(journal, made, set()) == [[0, 1]]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["proof.parquet"]
+
+
+def test_a_batch_costs_four_requests_in_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(Journal(place(f"memory://unit/{uuid.uuid4().hex}")), ["stage"], actor=True)
+    asked: list[object] = []
+    patiently = stores.patiently
+
+    def noted(call: Any, where: object) -> Any:
+        asked.append(where)
+        return patiently(call, where)
+
+    monkeypatch.setattr(stores, "patiently", noted)
+    for first in (0, 2, 4):
+        asked.clear()
+        made = rows(first, first + 1)
+        for part in worker.parts(made, pa.Table.from_pylist(made, SCHEMA)):
+            with worker.at(part):
+                pass
+    assert len(asked) == 4, asked  # whether to stop; earlier notes; its own note, and that taken back
 
 
 @pytest.fixture

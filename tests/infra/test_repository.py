@@ -181,6 +181,7 @@ OWN_FILES = {
     "pipelines/evaluation/report/published_judges.py": "packaged tables",
     "pipelines/experiments/data_map/embed.py": "a packaged model",
     "pipelines/training/checkpoints.py": "a worker's own disk",
+    "pipelines/training/sharded.py": "a worker's own disk",
     "pipelines/training/worker.py": "a worker's own disk",
 }
 

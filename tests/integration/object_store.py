@@ -54,6 +54,8 @@ def seaweed(folder: Path) -> Iterator[str]:
     command = [weed, "server", f"-dir={folder}", "-s3", f"-s3.config={folder / 's3.json'}", "-ip=127.0.0.1"]
     command += ["-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
     command += [f"-s3.port={s3}", "-volume.max=1000", "-master.volumeSizeLimitMB=64"]
+    # Its servers of table formats have ports of their own, at which another such server would end this one.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     with (folder / "weed.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:

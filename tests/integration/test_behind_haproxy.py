@@ -127,7 +127,7 @@ def test_clients_who_leave_give_their_places_back(service: Service) -> None:
             httpx.post(f"{service.url}/v1/chat/completions", json=body, headers=headers, timeout=1)
     time.sleep(2)
     answer = httpx.post(
-        f"{service.url}/v1/judge/pairwise", json={**PAIR, "both_orders": True}, headers=headers, timeout=60
+        f"{service.url}/v1/judge/pairwise", json={**PAIR, "both_orders": True}, headers=headers, timeout=200
     )
     assert answer.status_code == 200
 

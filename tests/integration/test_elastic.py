@@ -29,7 +29,8 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_a_node_that_leaves_takes_one_worker_and_no_step(own_ray: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_node_that_leaves_takes_one_worker_and_no_step(strategy: str, own_ray: None, tmp_path: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
@@ -54,7 +55,7 @@ def test_a_node_that_leaves_takes_one_worker_and_no_step(own_ray: None, tmp_path
     try:
         train(config(model), pairs, Run(tmp_path / "one"))
         watcher.start()
-        elastic = config(model, workers=2, min_workers=1, cpus_per_worker=2, max_failures=3)
+        elastic = config(model, workers=2, min_workers=1, cpus_per_worker=2, max_failures=3, strategy=strategy)
         result = train(elastic, pairs, Run(tmp_path / "elastic"))
     finally:
         ray.shutdown()

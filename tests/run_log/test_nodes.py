@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from pipelines.run_log.nodes import Kind, NodeHours, cost, counting, kind_of
+from pipelines.core.metrics import in_ray
+from pipelines.run_log.nodes import Kind, NodeHours, alive, cost, counting, kind_of
 
 HEAD = {"NodeID": "head", "Resources": {"CPU": 4.0, "memory": 8 * 2.0**30}}
 
@@ -51,6 +54,12 @@ def test_without_a_cluster_there_is_nothing() -> None:
     with counting() as hours:
         hours.tick()
     assert hours.summary() == []
+
+
+def test_while_another_thread_imports_ray_there_is_no_cluster_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # as the import leaves it until it is done
+    assert alive() is None
+    assert not in_ray()
 
 
 def test_cost_is_gpu_hours_by_their_price() -> None:

@@ -83,5 +83,6 @@ def trainer_of(kind: type, pairs: Sequence[Pair], accelerator: Accelerator | Non
     trainer.args = SimpleNamespace(device=torch.device("cpu"))
     trainer.state = SimpleNamespace(global_step=6)
     trainer.model = Judge(pairs)
+    trainer.is_fsdp_enabled = config.get("strategy") == "fsdp"
     trainer.compute_loss_context_manager = contextlib.nullcontext
     return trainer

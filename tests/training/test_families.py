@@ -10,6 +10,8 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from pipelines.core.errors import UserError
+from pipelines.engines.packed import backends
+from pipelines.engines.packed.choice import Backend
 from pipelines.engines.packed.packing import pack
 from pipelines.training import scoring
 from tests.training.test_shared import equal_separate_sequences, row
@@ -17,14 +19,14 @@ from tests.training.test_shared import equal_separate_sequences, row
 ROWS = [row([5, 6, 7, 8], [9, 10], [9, 11, 12]), row([5, 6, 7, 3], [9, 10], [4])]
 
 
-def model(family: str, attention: str) -> Any:
+def model(family: str, attention: Backend) -> Any:
     """A random one of 32 channels and two layers."""
     sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     more = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = getattr(transformers, f"{family}Config")(**sizes, **more, **ids)
     torch.manual_seed(0)
-    made = AutoModelForCausalLM.from_config(config, attn_implementation=scoring.attention_name(attention))
+    made = AutoModelForCausalLM.from_config(config, attn_implementation=backends.implementation(attention))
     return scoring.prepare(made.eval(), attention, 7)
 
 

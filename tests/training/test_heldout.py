@@ -75,6 +75,22 @@ def test_accuracy_and_losses_by_hand() -> None:
     assert trainer.model.tokens == [12, 12]  # pairs of six tokens, in bins of at most sixteen
 
 
+@pytest.mark.parametrize(
+    ("changes", "cast"),
+    [
+        ({"precision": "float32"}, False),
+        ({"precision": "bfloat16_autocast"}, True),
+        ({"precision": "bfloat16_autocast", "deepspeed": {}}, True),  # whose own forward pass is not used here
+        ({"precision": "bfloat16_autocast", "strategy": "fsdp"}, False),  # its weights are gathered in bfloat16
+    ],
+)
+def test_they_are_judged_in_the_precision_of_training(changes: dict[str, Any], cast: bool) -> None:
+    pairs = [pair(0, -2.0, -4.0), pair(1, -4.0, -2.0)]
+    trainer = trainer_of(SharedTrainer, pairs, **changes)
+    evaluate(trainer, pairs)
+    assert set(trainer.model.autocast) == {cast}
+
+
 def test_without_judgments_alone_every_pair_counts() -> None:
     pairs = [pair(0, -2.0, -4.0), pair(1, -4.0, -2.0), pair(2, -1.0, -2.0), pair(3, -1.0, -2.0)]
     found = evaluate(trainer_of(SharedTrainer, pairs), pairs)
@@ -137,7 +153,7 @@ def test_the_best_checkpoint_is_fetched_from_where_it_is_kept(
 
     trainer.stored = stored
     trainer.train()
-    assert (tmp_path / "kept" / "model.safetensors").exists()
+    assert (tmp_path / "kept" / ".metadata").exists()
     assert best(trainer.state) == {"step": 2, "heldout_accuracy": 0.9}
 
 

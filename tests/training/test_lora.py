@@ -10,10 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipelines.core.errors import UserError
+from pipelines.core.run import Run
 from pipelines.engines.packed.packing import pack
 from pipelines.training import scoring, settings
 from pipelines.training.callbacks import NoLastCheckpoint
-from pipelines.training.worker import load_model, save
+from pipelines.training.worker import Job, load_model, save
 from tests.training.test_shared import Rows, config, rows, trainer_for
 
 __all__ = ["rows"]  # the fixture
@@ -39,7 +40,7 @@ def test_only_adapters_are_trained_and_the_merged_model_scores_the_same(
         layer = name.replace(".weight", ".base_layer.weight")
         torch.testing.assert_close(frozen[layer if layer in frozen else name], weight, rtol=0, atol=0)
     trained = log_probs(trainer.model, rows)
-    save(trainer, tmp_path / "model")
+    save(trainer, Job(config(**ADAPTED), str(tiny_model), tmp_path / "rows", Run(tmp_path)))
     written = scoring.prepare(
         AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32), "mask", 256
     )
@@ -60,6 +61,31 @@ def test_a_run_with_adapters_goes_on_from_its_checkpoint(tiny_model: Path, rows:
 def test_layers_that_are_not_there_are_one_clear_line(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.lora\.targets"):
         trainer_for(config(lora={"targets": ["no_such"]}), tiny_model, tmp_path, rows)
+
+
+def test_a_head_with_an_adapter_is_one_clear_line(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.lora\.targets: engine 'shared' needs the head without an adapter"):
+        trainer_for(config(lora={"targets": ["lm_head"]}), tiny_model, tmp_path, rows)
+
+
+def test_the_frozen_base_has_the_type_it_is_computed_in_and_merges_in_float32(
+    tiny_model: Path, rows: Rows, tmp_path: Path
+) -> None:
+    half = config(**ADAPTED, precision="bfloat16_autocast")
+    trainer = trainer_for(half, tiny_model, tmp_path, rows)
+    kept = {(weight.requires_grad, weight.dtype) for weight in trainer.model.parameters()}
+    assert kept == {(True, torch.float32), (False, torch.bfloat16)}
+    trainer.train()
+    save(trainer, Job(half, str(tiny_model), tmp_path / "rows", Run(tmp_path)))
+    base, written = (
+        AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (tiny_model, tmp_path / "model")
+    )
+    layer = trainer.model.get_base_model().model.layers[0].self_attn.q_proj
+    name = "model.layers.0.self_attn.q_proj.weight"
+    change = 2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight  # alpha / rank
+    assert change.abs().max() > 0
+    torch.testing.assert_close(written[name], base[name] + change.detach())
+    torch.testing.assert_close(written["model.norm.weight"], base["model.norm.weight"], rtol=0, atol=0)
 
 
 def test_sharded_weights_cannot_take_adapters() -> None:

@@ -35,10 +35,13 @@ def test_every_row_gets_its_own_values_whatever_shares_its_bin() -> None:
     assert len(scores.model.tokens) == 3
 
 
-@pytest.mark.parametrize(("precision", "half"), [("float32", False), ("bfloat16_autocast", True)])
-def test_the_reference_has_the_precision_of_training(precision: str, half: bool) -> None:
+@pytest.mark.parametrize(
+    ("precision", "strategy", "half"),
+    [("float32", "ddp", False), ("bfloat16_autocast", "ddp", True), ("bfloat16_autocast", "fsdp", False)],
+)
+def test_the_reference_has_the_precision_of_training(precision: str, strategy: str, half: bool) -> None:
     pairs = [pair(0, -1.0, -2.0)]
-    scores = stage(pairs, precision=precision)
+    scores = stage(pairs, precision=precision, strategy=strategy)
     scores.apply_batch(pairs)
     assert scores.model.autocast == [half]
 
@@ -48,6 +51,9 @@ def test_it_depends_on_model_precision_and_attention() -> None:
     assert found == {"model": "org/model@unknown", "precision": "bfloat16_autocast", "attention": "split"}
     half = {"precision": "bfloat16_autocast"}
     assert stage([], workers=3, learning_rate=1.0, bin_tokens=99, **half).depends() == found
+    assert "weights" not in found
+    sharded = stage([], strategy="fsdp", **half).depends()
+    assert (sharded["weights"], sharded["autocast"]) == ("bfloat16", False)
     assert stage([], attention="mask", **half).depends() != found != stage([], precision="float32").depends()
 
 

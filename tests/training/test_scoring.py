@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from pipelines.core.errors import UserError
+from pipelines.engines.packed.choice import Backend
 from pipelines.engines.packed.packing import pack
 from pipelines.engines.packed.work import Work
 from pipelines.training import scoring
@@ -41,6 +43,24 @@ def test_token_scores_by_hand(chunk: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert hits.tolist() == [True, False]
 
 
+def test_a_bias_counts_and_without_targets_the_head_is_as_ever() -> None:
+    biased = torch.nn.Linear(2, 3)
+    biased.weight.data, biased.bias.data = WEIGHTS.log().T.contiguous(), torch.tensor([0.0, 0.0, math.log(3.0)])
+    log_probs, _, _ = scoring.token_scores(biased, torch.eye(2), torch.tensor([2, 0]))
+    assert log_probs.tolist() == pytest.approx([math.log(6 / 8), math.log(1 / 14)])
+    torch.testing.assert_close(scoring.token_scores(biased, torch.eye(2)), biased(torch.eye(2)))
+
+
+@pytest.mark.parametrize(("logits", "expected"), [(3 * 300, [256, 144]), (3 * 100, [100, 100, 100, 100])])
+def test_chunks_are_whole_tiles(logits: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, chunk_scores = list[int](), scoring.chunk_scores
+    monkeypatch.setattr(scoring, "CHUNK", logits)
+    monkeypatch.setattr(scoring, "chunk_scores", lambda h, *more: (seen.append(len(h)), chunk_scores(h, *more))[1])
+    with torch.autocast("cpu", torch.bfloat16):  # in float32 `head_scores` cuts by itself
+        scoring.token_scores(head(), torch.ones(400, 2), torch.zeros(400, dtype=torch.long))
+    assert seen == expected
+
+
 class Model:
     """A causal language model whose hidden state is the first axis after a 0, else the second."""
 
@@ -53,17 +73,18 @@ class Model:
         self.asked = how
         return SimpleNamespace(last_hidden_state=torch.eye(2)[(input_ids != 0).long()])
 
-    def get_output_embeddings(self) -> torch.nn.Linear:
-        return head()
+    def get_output_embeddings(self) -> Any:
+        return partial(scoring.token_scores, head())
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "in adapters"])
-@pytest.mark.parametrize("attention", ["split", "flex", "mask"])
-def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", ["split", "varlen", "flex", "mask"])
+def test_completions_are_summed_by_hand(attention: Backend, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = SimpleNamespace(calls=1)
     monkeypatch.setattr(scoring.tree_attention, "Layout", lambda tree, device: layout)
-    for name in ("block_mask", "dense_mask"):
-        monkeypatch.setattr(scoring.tree_attention, name, lambda tree, device, name=name: name)
+    monkeypatch.setattr(scoring.backends.varlen, "Rows", lambda tree, device: layout)
+    monkeypatch.setattr(scoring.backends.flex, "block_mask", lambda tree, device: "block_mask")
+    monkeypatch.setattr(scoring.tree_attention, "dense_mask", lambda tree, device: "dense_mask")
     inner = Model()
     model = SimpleNamespace(get_base_model=lambda: inner) if wrapped else inner
     scores = scoring.score(model, attention, pack(PAIRS))
@@ -77,6 +98,7 @@ def test_completions_are_summed_by_hand(attention: str, wrapped: bool, monkeypat
         inner.asked
         == {
             "split": {"tree": layout},
+            "varlen": {"tree": layout},
             "flex": {"attention_mask": "block_mask"},
             "mask": {"attention_mask": "dense_mask"},
         }[attention]
@@ -97,7 +119,9 @@ def test_a_token_of_both_completions_counts_in_both(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("value", "refused"), [(None, False), (1, False), (1.0, False), (0.5, True), (0, True)])
 def test_scaled_logits_are_refused_and_a_scale_of_one_is_none(value: float | None, refused: bool) -> None:
-    model = SimpleNamespace(config=SimpleNamespace(logit_scale=value), named_parameters=list)
+    model = SimpleNamespace(
+        config=SimpleNamespace(logit_scale=value), named_parameters=list, get_output_embeddings=head
+    )
     if refused:
         with pytest.raises(UserError, match="logit_scale"):
             scoring.prepare(model, "mask", 10)
@@ -154,6 +178,7 @@ def test_the_best_checkpoint_is_looked_for_where_it_is(kept: bool, monkeypatch: 
         "transformers.Trainer._load_best_model", lambda self: loaded.append(self.state.best_model_checkpoint)
     )
     trainer = object.__new__(FiniteTrainer)
+    trainer.is_deepspeed_enabled = True  # whose checkpoints the library reads
     trainer.state = SimpleNamespace(best_model_checkpoint="local", best_global_step=6)
     if kept:
         trainer.stored = "storage/checkpoint-{}".format

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
@@ -41,7 +42,9 @@ def test_autocast_keeps_weights_out_of_deepspeeds_bf16() -> None:
     config = TrainConfig(deepspeed={"zero_optimization": {"stage": 2}}, precision="bfloat16_autocast")
     filled = settings.deepspeed_config(config)
     assert filled is not None
-    assert "bf16" not in filled and filled["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    # No module whose gradients would be averaged in bfloat16.
+    autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+    assert "bf16" not in filled and filled["torch_autocast"] == autocast
     assert filled["zero_optimization"] == {"stage": 2}
     assert filled["train_micro_batch_size_per_gpu"] == "auto"
 
@@ -99,17 +102,61 @@ def test_arguments_of_trl_carry_the_config_too(tmp_path: Path) -> None:
     [
         (
             {"attention": "eager"},
-            r"train.attention: attention 'eager' is not one of engine 'shared'.*split, flex, mask",
+            r"train.attention: attention 'eager' is not one of engine 'shared'.*split, varlen, flex, mask",
         ),
         ({"engine": "trl", "nll": "token", "attention": "split"}, "'split' is not one of engine 'trl'"),
         ({"engine": "trl"}, "nll 'sequence' is not what TRL computes"),
         ({"engine": "trl", "nll": "token", "batch_size": 8, "micro_batch_size": 3}, "not a multiple"),
         ({"deepspeed": {"bf16": {"enabled": True}}}, "'bf16' is ours to set"),
+        ({"deepspeed": {}, "strategy": "fsdp"}, r"train\.strategy: 'fsdp' leaves train\.deepspeed without use"),
+        ({"deepspeed": {}, "strategy": "ddp"}, "'ddp' leaves"),
+        ({"strategy": "deepspeed"}, r"'deepspeed' needs train\.deepspeed.*stage: 2"),
+        ({"engine": "trl", "nll": "token", "strategy": "fsdp"}, "engine 'trl' cannot shard its reference"),
+        ({"checkpoint_staging": "parts"}, r"train\.checkpoint_staging: 'parts' is another folder on each worker"),
     ],
 )
 def test_what_does_not_add_up_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         settings.validate(TrainConfig.model_validate(values))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "ddp"),
+        ({"workers": 8}, "ddp"),
+        ({"workers": 8, "gpus_per_worker": 1}, "fsdp"),
+        ({"workers": 8, "gpus_per_worker": 1, "min_workers": 1}, "fsdp"),
+        ({"workers": 1, "gpus_per_worker": 1}, "ddp"),
+        ({"workers": 8, "gpus_per_worker": 1, "lora": {}}, "ddp"),
+        ({"workers": 8, "gpus_per_worker": 1, "engine": "trl"}, "ddp"),
+        ({"workers": 8, "gpus_per_worker": 1, "deepspeed": {}}, "deepspeed"),
+        ({"workers": 8, "gpus_per_worker": 1, "strategy": "ddp"}, "ddp"),
+        ({"strategy": "fsdp"}, "fsdp"),
+    ],
+)
+def test_several_gpus_share_the_weights_unless_told_otherwise(changes: dict[str, Any], expected: str) -> None:
+    assert settings.strategy(TrainConfig.model_validate(changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "reference", "autocast"),
+    [
+        ({"precision": "float32", "strategy": "fsdp"}, "float32", "float32", False),
+        ({"precision": "float32", "lora": {}}, "float32", "float32", False),
+        ({"precision": "bfloat16_autocast"}, "float32", "float32", True),
+        ({"precision": "bfloat16_autocast", "strategy": "fsdp"}, "float32", "bfloat16", False),
+        ({"precision": "bfloat16_autocast", "lora": {}}, "bfloat16", "bfloat16", True),
+        ({"precision": "bfloat16_autocast", "lora": {}, "strategy": "fsdp"}, "bfloat16", "bfloat16", False),
+        ({"precision": "bfloat16_autocast", "deepspeed": {}}, "float32", "float32", True),
+    ],
+)
+def test_what_is_trained_is_float32_and_the_reference_computes_as_training_does(
+    changes: dict[str, Any], stored: str, reference: str, autocast: bool
+) -> None:
+    config = TrainConfig.model_validate(changes)
+    assert (settings.stored(config), settings.reference_dtype(config)) == (stored, reference)
+    assert settings.autocast(config) == autocast
 
 
 def test_each_engine_has_a_default_attention() -> None:
@@ -125,6 +172,7 @@ def test_settings_that_fit_together_are_accepted() -> None:
         {"lora": {}, "deepspeed": {"zero_optimization": {"stage": 2}}},
         {"deepspeed": {"zero_optimization": {"stage": 3}}},
         {"workers": 2, "min_workers": 2},
+        {"workers": 2, "min_workers": 1, "strategy": "fsdp", "lora": {}, "checkpoint_staging": "/nvme"},
         {"engine": "trl", "nll": "token", "attention": "eager", "deepspeed": {}},
     ):
         settings.validate(TrainConfig.model_validate(values))
@@ -143,10 +191,27 @@ def test_a_refused_deepspeed_key_names_what_it_follows_from(key: str, ours: str)
         settings.deepspeed_config(TrainConfig(deepspeed={key: 1}))
 
 
-def values_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+class Told(dict[str, Any]):
+    """What the library was told."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(values)
+        self.fsdp_plugin_args = dict[str, Any]()
+
+
+def told_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Told:
     """What the library is told, without the library, which would look for devices."""
-    monkeypatch.setattr("transformers.TrainingArguments", dict)
-    return dict(settings.arguments(config, Path("checkpoints"), 0))  # type: ignore[call-overload]
+    from transformers import TrainingArguments  # at the first import of a name the module puts another in its place
+
+    assert TrainingArguments
+    monkeypatch.setattr("transformers.TrainingArguments", Told)
+    told: Any = settings.arguments(config, Path("checkpoints"), 0)
+    assert isinstance(told, Told)
+    return told
+
+
+def values_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return dict(told_of(config, monkeypatch))
 
 
 def test_precision_and_device_are_deepspeeds_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +224,23 @@ def test_precision_and_device_are_deepspeeds_where_it_is_used(monkeypatch: pytes
     assert told(precision="float32") == (False, True, False, False)
     assert told(gpus_per_worker=1) == (True, False, False, False)
     assert told(deepspeed={}) == (False, False, True, True)
+    # On a CPU accelerate is told of FSDP beforehand.
+    assert told(precision="bfloat16_autocast", strategy="fsdp") == (True, True, False, True)
+    assert told(gpus_per_worker=1, workers=2) == (True, False, False, False)
     assert told(deepspeed={}, gpus_per_worker=1) == (False, False, True, True)
+
+
+def test_fsdp_averages_gradients_in_float32_and_leaves_the_scores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"workers": 2, "gpus_per_worker": 1, "reshard_after_forward": False}
+    half, whole = (
+        told_of(TrainConfig.model_validate({**values, "precision": name}), monkeypatch)
+        for name in ("bfloat16_autocast", "float32")
+    )
+    assert half["fsdp"] and half["fsdp_config"]["version"] == 2
+    assert half["fsdp_config"]["reshard_after_forward"] is False
+    policy = half.fsdp_plugin_args["mixed_precision_policy"]
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32) and policy.output_dtype is None
+    assert whole.fsdp_plugin_args == {}
 
 
 def test_held_out_pairs_are_judged_at_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +259,11 @@ def test_trackers_are_passed_on_and_none_is_said(monkeypatch: pytest.MonkeyPatch
 def test_the_description_says_engine_batch_and_folders(tmp_path: Path) -> None:
     run = Run(tmp_path)
     shared = settings.describe(TrainConfig(bin_tokens=512), run)
-    assert "with shared on 1 worker(s), DeepSpeed off" in shared[0] and "bins of at most 512 tokens" in shared[2]
+    assert "with shared on 1 worker(s), ddp" in shared[0] and "bins of at most 512 tokens" in shared[2]
     assert shared[3] == f"  {tmp_path}/curated/data -> {tmp_path}/model"
     values = {"engine": "trl", "nll": "token", "batch_size": 8, "micro_batch_size": 2}
     trl = settings.describe(TrainConfig.model_validate({**values, "deepspeed": {"zero_optimization": {}}}), run)
-    assert "DeepSpeed on" in trl[0] and "batch 8: 4 × 2 on each worker" in trl[2]
+    assert "deepspeed" in trl[0] and "batch 8: 4 × 2 on each worker" in trl[2]
     with pytest.raises(UserError, match="not a multiple"):
         settings.describe(TrainConfig.model_validate({**values, "batch_size": 9}), run)
 
@@ -190,3 +271,24 @@ def test_the_description_says_engine_batch_and_folders(tmp_path: Path) -> None:
 def test_the_folder_of_the_reference_is_absolute_for_the_workers() -> None:
     assert TrainConfig.model_validate({"reference": "kept"}).reference == Path.cwd() / "kept"
     assert TrainConfig().reference is None
+
+
+@pytest.mark.parametrize("given", [{}, {"engine": "trl", "gpus_per_worker": 1}], ids=["on CPUs", "TRL"])
+def test_ligers_kernels_are_refused_where_they_do_nothing(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="Liger") as refused:
+        settings.validate(TrainConfig(kernels="liger", **given))
+    assert refused.value.where == "train.kernels"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "precision", "given", "found"),
+    [
+        (0, "bfloat16_autocast", None, "split"),
+        (1, "bfloat16_autocast", None, "varlen"),
+        (1, "float32", None, "flex"),
+        (1, "bfloat16_autocast", "mask", "mask"),
+    ],
+)
+def test_attention_follows_the_device(gpus: int, precision: str, given: str | None, found: str) -> None:
+    config = TrainConfig.model_validate({"gpus_per_worker": gpus, "precision": precision, "attention": given})
+    assert settings.attention(config) == found

@@ -182,19 +182,22 @@ def test_a_head_in_chunks_gives_the_same(tiny_model: Path, rows: Rows, monkeypat
     assert all(near(chunked, whole, 1e-5) for whole, chunked in zip(*results, strict=True))
 
 
-def test_long_batches_never_have_their_full_logits(
+def test_long_batches_never_have_their_full_logits_and_call_the_head_once(
     tiny_model: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_model(str(tiny_model), config())
-    seen: list[int] = []
-    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    calls, seen, chunk_scores = list[int](), list[int](), scoring.chunk_scores
+    model.lm_head.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    monkeypatch.setattr(scoring, "chunk_scores", lambda h, *more: (seen.append(len(h)), chunk_scores(h, *more))[1])
     monkeypatch.setattr(scoring, "CHUNK", 259 * 5)
     packed = pack(rows)
-    model(packed)
+    with torch.autocast("cpu", torch.bfloat16):  # in float32 `head_scores` cuts by itself
+        model(packed)
     tokens = {
         tuple(row["prompt_ids"] + row[side][: n + 1]) for row in rows for side in SIDES for n in range(len(row[side]))
     }
     assert max(seen) == 5 and sum(seen) == len(tokens) < packed["input_ids"].numel()
+    assert calls == [len(tokens)]
 
 
 def test_the_reference_is_the_untrained_model(tiny_model: Path, rows: Rows) -> None:

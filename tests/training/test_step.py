@@ -69,6 +69,10 @@ def test_gradients_are_exchanged_after_the_last_bin_only_and_as_a_mean_over_work
     trainer.training_step(trainer.model, trainer.steps[0])
     assert trainer.model.tokens == [12, 6]  # two bins
     assert whole.synced == [False, "no_sync", True]
+    sharded = Accelerator()
+    trainer = stepper(PAIRS, sharded, strategy="fsdp")
+    trainer.training_step(trainer.model, trainer.steps[0])
+    assert sharded.synced == [False, True]  # whole gradients would not fit until the last bin
     halves = [Accelerator(2, rank) for rank in range(2)]
     for accelerator in halves:
         part = stepper(PAIRS, accelerator)

@@ -80,17 +80,20 @@ def test_another_config_seed_or_pairs_in_the_same_folder_is_refused(finished: tu
 def test_how_a_run_is_run_may_change(finished: tuple[TrainConfig, Path, Run], tmp_path: Path) -> None:
     config, pairs, run = finished
     operational: dict[str, Any] = {
+        "checkpoint_staging": tmp_path,
         "checkpoint_steps": 7,
         "compile": True,
         "cpus_per_worker": 2.0,
         "gpus_per_worker": 1.0,
         "gradient_checkpointing": True,
+        "kernels": "none",
         "logging_steps": 3,
         "max_failures": 4,
         "min_workers": 1,
         "peak_tflops": 1.0,
         "placement": Placement(accelerator_type="H100"),
         "reference": tmp_path,
+        "reshard_after_forward": False,
         "trackers": [],
     }
     job.train(config.model_copy(update=operational), pairs, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,9 +57,10 @@ def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     context = SimpleNamespace(get_world_rank=lambda: 1, get_world_size=lambda: 2)
     monkeypatch.setattr(ray.train, "get_context", lambda: context)
     monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
-    monkeypatch.setattr(checkpoints, "staging", lambda work, rank: tmp_path / f"local-{rank}")
-    monkeypatch.setattr(worker, "save", lambda trainer, target: done.append(target))
+    monkeypatch.setattr(checkpoints, "staging", lambda work, rank, disk: (disk or tmp_path) / f"local-{rank}")
+    monkeypatch.setattr(worker, "save", lambda trainer, job: done.append(job.run.model))
     monkeypatch.setattr(worker, "join_deepspeed", lambda: done.append("deepspeed"))
+    monkeypatch.setattr(worker, "join_fsdp", lambda: done.append("fsdp"))
     monkeypatch.setattr(worker.settings, "threads", lambda config: 1)
     ticks = iter([100.0, 104.25])
     monkeypatch.setattr(worker.time, "monotonic", lambda: next(ticks))
@@ -68,8 +70,8 @@ def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_worker_trains_saves_and_reports(tmp_path: Path, ranks: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer()
     monkeypatch.setattr(worker, "build", lambda job, local: trainer)
-    (tmp_path / "local-1").mkdir()
-    assert worker.train_worker({"job": job(tmp_path)}) == {
+    (tmp_path / "nvme" / "local-1").mkdir(parents=True)
+    assert worker.train_worker({"job": job(tmp_path, checkpoint_staging=tmp_path / "nvme")}) == {
         "steps": 9,
         "resumed_from": 0,
         "seconds": 4.25,
@@ -78,7 +80,23 @@ def test_a_worker_trains_saves_and_reports(tmp_path: Path, ranks: list[Any], mon
         "best": {"step": 6, "heldout_accuracy": 0.75},
     }
     assert trainer.asked == ["BeforeANodeGoes", "HandOver", None] and ranks == [tmp_path / "model"]
-    assert not (tmp_path / "local-1").exists()
+    assert not (tmp_path / "nvme" / "local-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "joined"),
+    [
+        ({}, []),
+        ({"deepspeed": {}}, ["deepspeed"]),
+        ({"strategy": "fsdp"}, ["fsdp"]),
+        ({"strategy": "fsdp", "gpus_per_worker": 1}, []),  # there accelerate knows by itself
+    ],
+)
+def test_accelerate_is_told_of_the_processes_where_it_does_not_find_them(
+    changes: dict[str, Any], joined: list[str], ranks: list[Any]
+) -> None:
+    worker.join(TrainConfig.model_validate(changes))
+    assert ranks == joined
 
 
 def test_a_worker_goes_on_from_the_checkpoint_that_ray_hands_it(
@@ -113,9 +131,12 @@ def test_without_held_out_pairs_no_checkpoint_is_the_best() -> None:
     assert worker.best(SimpleNamespace(best_metric=None, best_global_step=3)) is None
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_saved_model_is_whole_greedy_and_replaces_what_was_there(
-    tiny_model: Path, rows: Rows, tmp_path: Path
+    dtype: str, tiny_model: Path, rows: Rows, tmp_path: Path
 ) -> None:
+    import torch
+    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     trainer = trainer_for(config(peak_tflops=3.0), tiny_model, tmp_path, rows)
@@ -124,9 +145,15 @@ def test_the_saved_model_is_whole_greedy_and_replaces_what_was_there(
     target = tmp_path / "model"
     target.mkdir()
     (target / "left-over.safetensors").touch()
-    worker.save(trainer, target)
+    worker.save(trainer, Job(config(save_dtype=dtype), str(tiny_model), tmp_path / "rows", Run(tmp_path)))
     assert not (target / "left-over.safetensors").exists() and not (target / "training_args.bin").exists()
     saved = AutoModelForCausalLM.from_pretrained(target)
+    assert str(saved.dtype) == f"torch.{dtype}" == f"torch.{json.loads((target / 'config.json').read_text())['dtype']}"
+    written = load_file(target / "model.safetensors")
+    assert "lm_head.weight" not in written  # tied to the embedding
+    assert {str(weight.dtype) for weight in written.values()} == {f"torch.{dtype}"}
+    for name, weight in trainer.model.state_dict().items():
+        torch.testing.assert_close(saved.state_dict()[name], weight.to(saved.dtype), rtol=0, atol=0)
     generation = saved.generation_config
     assert generation.eos_token_id == [2] and generation.do_sample in (None, False) and saved.config.use_cache
     assert AutoTokenizer.from_pretrained(target).chat_template
@@ -148,7 +175,9 @@ def built(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, **c
     monkeypatch.setattr("pipelines.training.shared.SharedTrainer", type("Shared", (Built,), {}))
     monkeypatch.setattr("pipelines.training.dpo.PairTrainer", type("Trl", (Built,), {}))
     monkeypatch.setattr(worker, "load_model", lambda name, config: SimpleNamespace(name=name, config=None))
-    monkeypatch.setattr(worker, "with_adapters", lambda model, lora: SimpleNamespace(of=model.name, rank=lora.rank))
+    monkeypatch.setattr(
+        worker, "with_adapters", lambda model, config: SimpleNamespace(of=model.name, rank=config.lora.rank)
+    )
     rows = write_pairs(tmp_path / "rows", [{"row_id": f"r{i}", "group": f"g{i // 2}"} for i in range(40)])
     given = Job(TrainConfig.model_validate(changes), str(tiny_model), rows, Run(tmp_path, seed=3))
     return worker.build(given, tmp_path / "local")
@@ -203,7 +232,7 @@ def test_a_model_is_loaded_for_its_engine(
     import torch
 
     done, told = list[str](), dict[str, Any]()
-    monkeypatch.setattr("pipelines.training.scoring.attention_name", "of {}".format)
+    monkeypatch.setattr("pipelines.engines.packed.backends.implementation", "of {}".format)
     monkeypatch.setattr("pipelines.training.scoring.compile_layers", lambda model: done.append("compiled"))
     monkeypatch.setattr(
         "pipelines.training.scoring.prepare",
@@ -219,44 +248,23 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
         worker.load_model(str(tmp_path), TrainConfig())
 
 
-class Weights:
-    """A model that is written, with or without adapters to merge."""
-
-    def __init__(self, written: list[Any], merges: bool) -> None:
-        self.written, self.config = written, SimpleNamespace(bos_token_id=0, use_cache=False)
-        if merges:
-            self.merge_and_unload = lambda: Weights(written, merges=False)
-
-    def save_pretrained(self, folder: Path) -> None:
-        self.written.append("model")
-
-
 @pytest.mark.parametrize("first", [True, False], ids=["rank 0", "another rank"])
-@pytest.mark.parametrize("merges", [True, False], ids=["adapters", "all weights"])
 def test_every_rank_takes_part_in_saving_and_one_writes(
-    first: bool, merges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.judging.chat.end_of_turn", lambda tokenizer: None)
-    written, waits = list[Any](), list[str]()
-    tokenizer = SimpleNamespace(eos_token_id=2, pad_token_id=1, save_pretrained=lambda folder: written.append("words"))
-    model = Weights(written, merges)
-    target = tmp_path / "model"
-    target.mkdir()
-    (target / "training_args.bin").touch()
+    done = list[Any]()
+    monkeypatch.setattr(worker, "write", lambda trainer, job, state, folder: done.append((state, folder)))
     trainer: Any = SimpleNamespace(
-        processing_class=tokenizer,
-        model=model,
-        accelerator=SimpleNamespace(unwrap_model=lambda model: model, wait_for_everyone=lambda: waits.append("wait")),
+        model_wrapped="wrapped",
+        accelerator=SimpleNamespace(
+            get_state_dict=lambda model: done.append(f"gathered from {model}") or "state",
+            wait_for_everyone=lambda: done.append("wait"),
+        ),
         is_world_process_zero=lambda: first,
-        save_model=lambda folder: (written.append(folder), (Path(folder) / "training_args.bin").touch()),
     )
-    worker.save(trainer, target)
-    assert waits == ["wait", "wait"]
-    expected = {(True, True): ["model", "words"], (False, True): []}
-    assert written == expected.get((first, merges), [str(target)])
-    assert (target / "training_args.bin").exists() != first  # rank 0 starts from an empty folder
-    if not merges:
-        assert (model.generation_config.eos_token_id, model.config.use_cache) == ([2], True)  # type: ignore[attr-defined]
+    worker.save(trainer, job(tmp_path))
+    written = [("state", tmp_path / "model")] if first else []
+    assert done == ["gathered from wrapped", "wait", *written, "wait"]
 
 
 # ---- the driver

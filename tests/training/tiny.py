@@ -15,8 +15,8 @@ TEMPLATE = (
 )
 
 
-def write_model(folder: Path, seed: int = 0) -> Path:
-    """Random weights and a tokenizer of 256 bytes and three special tokens."""
+def write_model(folder: Path, seed: int = 0, tied: bool = True) -> Path:
+    """Random weights and a tokenizer of 256 bytes and three special tokens; head and embedding may be one matrix."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -45,7 +45,7 @@ def write_model(folder: Path, seed: int = 0) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=0,
         eos_token_id=2,
         pad_token_id=2,

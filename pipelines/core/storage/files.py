@@ -143,6 +143,14 @@ def remove(place: Place) -> None:
         place.unlink(missing_ok=True)
 
 
+def remove_file(place: Place) -> None:
+    """Remove what is known to be a file, without asking the store what it is; nothing happens where there is none."""
+    if isinstance(place, Url):
+        stores.delete_file(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
 def version(place: Place) -> Version:
     """The place, what changes with its content, and its size: the ETag in a store, whose times are whole seconds.
 
@@ -150,7 +158,8 @@ def version(place: Place) -> Version:
         FileNotFoundError: there is no such file.
     """
     if isinstance(place, Url):
-        return Version(place, stores.tag(place) or _hash(place), stores.info(place).size or 0)
+        changed, size = stores.tag(place)
+        return Version(place, changed or _hash(place), size)
     stat = place.stat()
     return Version(place, stat.st_mtime_ns, stat.st_size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import re
@@ -191,6 +192,17 @@ def delete(url: Url) -> None:
     patiently(attempt, url)
 
 
+def delete_file(url: Url) -> None:
+    """Remove what is known to be a file, without asking what it is; nothing happens where there is none."""
+    system, path = arrow(url)
+
+    def attempt() -> None:
+        with contextlib.suppress(FileNotFoundError):  # an earlier try, or another process, was first
+            system.delete_file(path)
+
+    patiently(attempt, url)
+
+
 def create(url: Url, content: bytes) -> bool:
     """Write a file where there is none; of several that try with different contents, one succeeds. Whether this did.
 
@@ -211,23 +223,23 @@ def create(url: Url, content: bytes) -> bool:
     return patiently(attempt, url)
 
 
-def tag(url: Url) -> str | None:
-    """What changes whenever the content of a file does: its ETag. None where the store has none.
+def tag(url: Url) -> tuple[str | None, int]:
+    """What changes whenever the content of a file does, its ETag, and its size. None where the store has no ETags.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
     system, path = arrow(url)
 
-    def attempt() -> str | None:
+    def attempt() -> tuple[str | None, int]:
         with system.open_input_file(path) as file:
-            found = {_text(name).lower(): _text(value) for name, value in (file.metadata() or {}).items()}
-        return found.get("etag")
+            try:
+                said = file.metadata() or {}
+            except (NotImplementedError, pa.ArrowNotImplementedError):
+                said = {}
+            return {_text(name).lower(): _text(value) for name, value in said.items()}.get("etag"), file.size()
 
-    try:
-        return patiently(attempt, url)
-    except (NotImplementedError, pa.ArrowNotImplementedError):
-        return None
+    return patiently(attempt, url)
 
 
 def _text(value: bytes | str) -> str:

@@ -2,9 +2,9 @@
 
 Used for training, and for reward scores. Token q sees token k exactly when `k <= q < last[k]` (see `trie.Trie`).
 
-`split` computes node by node: the queries of a block against the keys of their ancestors and their own. `flex` compiles
-the rule into one kernel that skips what is masked, for GPUs. `mask` gives a dense mask to any attention that takes one:
-work and memory grow with the square of the packed sequence, so it is the fallback and the reference.
+`split`, here, computes node by node: the queries of a block against the keys of their ancestors and their own. `varlen`
+and `flex`, in files of their own, are for GPUs. `mask` gives a dense mask to any attention that takes one: work and
+memory grow with the square of the packed sequence, so it is the fallback and the reference.
 """
 
 from __future__ import annotations
@@ -185,16 +185,3 @@ def dense_mask(tree: Trie, device: torch.device) -> torch.Tensor:
     """(1, 1, T, T), true where a query (row) sees a key (column)."""
     places = torch.arange(len(tree.ids), device=device)
     return visible(torch.from_numpy(tree.last).to(device), places[:, None], places[None, :])[None, None]
-
-
-def block_mask(tree: Trie, device: torch.device) -> Any:
-    """The same as a FlexAttention BlockMask. Not proven on a GPU."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    last = torch.from_numpy(tree.last).to(device, torch.int32)
-
-    def sees(batch: Any, head: Any, query: Any, key: Any) -> Any:
-        return visible(last, query, key)
-
-    total = len(last)
-    return create_block_mask(sees, None, None, total, total, device=str(device))

@@ -17,7 +17,8 @@ from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel, initiali
 
 from pipelines.core.errors import UserError
 from pipelines.engines.models import quiet_transformers
-from pipelines.engines.packed import tree_attention
+from pipelines.engines.packed.backends import implementation
+from pipelines.engines.packed.choice import Backend
 
 # In the order of the checkpoint's outputs (model card); a config without `objectives` means these.
 OBJECTIVES = (
@@ -107,8 +108,8 @@ class ArmoRM(LlamaPreTrainedModel):
             input_ids: (B, T). No attention mask: under causal attention no token sees the padding after it.
             last: (B,) position of the last token that is not padding.
             gate: (B,) position from which the gating reads the prompt, see `find_gate`.
-            packed: `position_ids` (1, T) and `tree` (see `tree_attention`) of one trie (1, T) of N conversations;
-                `last` and `gate` are then (N,) places in it. Needs a model loaded with `shared`.
+            packed: `position_ids` (1, T), and what `backends.told` makes, of one trie (1, T) of N conversations;
+                `last` and `gate` are then (N,) places in it. Needs a model loaded with `attention`.
         """
         hidden, prompt = self.features(input_ids, last, gate, **packed)
         return self.head(hidden, prompt)
@@ -139,18 +140,18 @@ def find_gate(ids: Sequence[int], pattern: Sequence[int]) -> int | None:
     return None
 
 
-def load(folder: str, dtype: str = "float32", shared: bool = False) -> ArmoRM:
+def load(folder: str, dtype: str = "float32", attention: Backend | None = None) -> ArmoRM:
     """Load a checkpoint, every key of it and no other; a head loaded wrongly would score without an error.
 
     Args:
         folder: Hugging Face layout (safetensors, config.json), or a hub id.
         dtype: `float32` or `bfloat16`.
-        shared: whether it will get packed conversations.
+        attention: for packed conversations; None if it will get none.
 
     Raises:
         UserError: the folder cannot be read, or keys are missing, unexpected or of another shape.
     """
-    more = {"attn_implementation": tree_attention.register()} if shared else {}
+    more = {"attn_implementation": implementation(attention)} if attention else {}
     model, report = read_checkpoint(ArmoRM, folder, dtype, **more)
     check_keys(folder, report)
     return model.eval()

@@ -28,6 +28,7 @@ from pipelines.engines.reward.conversations import (
 if TYPE_CHECKING:
     import torch
 
+    from pipelines.engines.packed.choice import Backend
     from pipelines.engines.reward.armorm import ArmoRM
 
 
@@ -110,10 +111,11 @@ class ArmoScorer(BatchedModel):
     in training.
     """
 
-    def __init__(self, model: ArmoRM, tokenizer: Any, config: RewardModelConfig, name: str) -> None:
+    def __init__(self, model: ArmoRM, tokenizer: Any, config: RewardModelConfig, name: str, attention: Backend) -> None:
         from pipelines.engines.reward.armorm import find_gate
 
         super().__init__(model, tokenizer, config, name)
+        self.attention = attention
         self.objectives, shape = model.objectives, Shape.of(model.config)
         self.cost = shape.forward if shape else tokens_of
         self.pattern = list(getattr(model.config, "gate_pattern", None) or self.encode.frame.between)
@@ -142,7 +144,7 @@ class ArmoScorer(BatchedModel):
         """Scores of conversations in one forward pass."""
         import torch
 
-        from pipelines.engines.packed.tree_attention import Layout
+        from pipelines.engines.packed.backends import told
         from pipelines.engines.reward.armorm import find_gate
 
         tree = build([found.ids for found in conversations])
@@ -152,7 +154,7 @@ class ArmoScorer(BatchedModel):
             torch.tensor([int(path[-1]) for path in tree.paths], device=self.device),
             torch.tensor([int(path[gate]) for path, gate in zip(tree.paths, gates, strict=True)], device=self.device),
             position_ids=torch.from_numpy(tree.positions)[None].to(self.device),
-            tree=Layout(tree, self.device),
+            **told(self.attention, tree, self.device),
         )
         return [
             Score(float(score), [float(x) for x in rewards])
@@ -192,8 +194,10 @@ def load_reward(config: RewardModelConfig) -> RewardModel:
     Raises:
         UserError: it does not exist, or cannot be loaded completely.
     """
+    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from pipelines.engines.packed.choice import choose
     from pipelines.engines.reward import armorm
 
     place = resolve_reward(config)
@@ -203,7 +207,8 @@ def load_reward(config: RewardModelConfig) -> RewardModel:
     except (OSError, ValueError) as exc:
         raise UserError(f"no tokenizer: {' '.join(str(exc).split())[:200]}", where=place) from None
     if config.kind == "armorm":
-        return ArmoScorer(armorm.load(place, config.dtype, shared=True), tokenizer, config, name)
+        attention = choose(torch.cuda.is_available(), half=config.dtype == "bfloat16")
+        return ArmoScorer(armorm.load(place, config.dtype, attention), tokenizer, config, name, attention)
     model, report = armorm.read_checkpoint(AutoModelForSequenceClassification, place, config.dtype)
     armorm.check_keys(place, report)
     if model.config.num_labels != 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,51 +13,22 @@ from transformers import Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config
 
 from pipelines.core.errors import UserError
 from pipelines.engines.packed import tree_attention as attention
-from pipelines.engines.packed.trie import build
+from pipelines.engines.packed.trie import Trie, build
+from tests.engines.packed.reference import LONG, PAIRS, Sequences, by_hand, check, qkv
 from tests.engines.packed.tries import SEQUENCES, prefixes, sees
 
 CPU = torch.device("cpu")
-Sequences = list[list[int]]
-# Two pairs of one template, one whose completions begin alike, and one that shares nothing.
-PAIRS = [[1, 2, 3, 4, 5], [1, 2, 3, 4, 6, 7], [1, 2, 8, 9], [1, 2, 8, 7], [4, 4, 4, 1, 2], [4, 4, 4, 1, 3]]
-LONG = [[1] * 90 + [2] * 90 + [3] * 40, [1] * 90 + [2] * 90 + [4] * 60, [1] * 90 + [5, 6, 5], [7, 7]]
 
 
-def qkv(length: int, heads: int = 4, groups: int = 2) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(1, n, length, 8, generator=generator, dtype=torch.float64).requires_grad_()
-        for n in (heads, groups, groups)
-    ]
-
-
-def by_hand(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: list[list[bool]]) -> torch.Tensor:
-    """(1, T, H, D), with scores of all queries and keys."""
-    repeat = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    return (scores.masked_fill(~torch.tensor(seen), -math.inf).softmax(-1) @ v).transpose(1, 2)
-
-
-def check(sequences: Sequences) -> None:
-    """The attention of a trie and its gradients are those of the definition."""
-    tree = build(sequences)
-    inputs = qkv(len(tree.ids))
-    out, _ = attention.split_attention(SimpleNamespace(), *inputs, None, tree=attention.Layout(tree, CPU))
-    expected = by_hand(*inputs, sees(prefixes(tree, sequences)))
-    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
-    weights = torch.randn(out.shape, dtype=torch.float64)
-    ours = torch.autograd.grad((out * weights).sum(), inputs)
-    theirs = torch.autograd.grad((expected * weights).sum(), inputs)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+def split(*inputs: torch.Tensor, tree: Trie) -> torch.Tensor:
+    return attention.split_attention(SimpleNamespace(), *inputs, None, tree=attention.Layout(tree, CPU))[0]
 
 
 @pytest.mark.parametrize("small", [0, 100, 256**2], ids=["fused", "both", "plain"])
 @pytest.mark.parametrize("sequences", [PAIRS, LONG], ids=["short", "long"])
 def test_split_attention_and_its_gradients(small: int, sequences: Sequences, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "SMALL", small)
-    check(sequences)
+    check(split, sequences)
 
 
 @settings(max_examples=15, deadline=None)
@@ -67,21 +37,12 @@ def test_split_attention_of_any_trie(sequences: Sequences, small: int, longest: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "SMALL", small)
         patch.setattr(attention, "LONGEST", longest)
-        check(sequences)
+        check(split, sequences)
 
 
 def test_the_dense_mask_is_the_definition() -> None:
     tree = build(PAIRS)
     assert attention.dense_mask(tree, CPU)[0, 0].tolist() == sees(prefixes(tree, PAIRS))
-
-
-def test_the_block_mask_is_the_definition() -> None:
-    from torch.nn.attention.flex_attention import create_mask
-
-    tree = build(PAIRS)
-    rule, length = attention.block_mask(tree, CPU).mask_mod, len(tree.ids)
-    found = create_mask(rule, None, None, length, length, device="cpu")[0, 0]
-    assert found.tolist() == sees(prefixes(tree, PAIRS))
 
 
 def test_no_mask_is_larger_than_a_block() -> None:
