@@ -75,7 +75,7 @@ def test_a_run_whose_key_is_withdrawn_goes_on_where_it_was_and_is_scored_again_a
     def later(body: Body) -> Reply:
         prompt = body["messages"][0]["content"]
         with lock:
-            if not unlucky and prompt.startswith("Which response"):  # pairs are read last, so one is left
+            if not unlucky and prompt.endswith("Which response is better?"):  # pairs are read last, so one is left
                 unlucky.append(prompt)
         return Reply(503, complaint(f"busy {KEY}"), {"retry-after-ms": "5"}) if prompt in unlucky else answer(body)
 
