@@ -54,7 +54,7 @@ def judged(out: Path, name: str) -> list[dict[str, Any]]:
 def answer(body: Body) -> Reply:
     """A judgment that depends on the prompt alone, with log-probabilities; one row gets none at all."""
     prompt = body["messages"][0]["content"]
-    verdicts = re.findall(r"\b(?:[A-Z]\w*|\d)\b", prompt.rpartition("Result: <")[2])
+    verdicts = re.findall(r"\b(?:[A-Z]\w*|\d)\b", prompt.rpartition("Result: <")[2].partition(">")[0])
     verdict = choose(verdicts, 0, "stand-in", prompt)
     top = [{f" {one}": 0.6 if one == verdict else 0.4 / len(verdicts) for one in [verdict, *verdicts]}]
     usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 2, "total_tokens": 0}
