@@ -79,7 +79,17 @@ def arrow(url: Url) -> tuple[pafs.FileSystem, str]:
         system, base = _arrow_store(url.root)
         return system, f"{base}/{url.key}".rstrip("/")
     system, path = _fsspec(url)
-    return pafs.PyFileSystem(pafs.FSSpecHandler(system)), path
+    handler = _InMemory if url.root.startswith("memory:") else pafs.FSSpecHandler
+    return pafs.PyFileSystem(handler(system)), path
+
+
+class _InMemory(pafs.FSSpecHandler):  # type: ignore[misc]
+    # fsspec's memory hands every reader of a file the same object, so threads move each other's place in it.
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return pa.BufferReader(self.fs.cat_file(path))
+
+    open_input_stream = open_input_file
 
 
 @lru_cache
