@@ -26,6 +26,7 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.experiments.data_map.config import DataMapConfig
+from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
 from pipelines.judge_job.config import JudgeConfig
@@ -54,6 +55,7 @@ class Config(Strict):
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
     recipes: RecipesConfig = RecipesConfig()
+    leaks: LeaksConfig = LeaksConfig()
 
     @property
     def run(self) -> Run:
