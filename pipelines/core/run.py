@@ -122,3 +122,8 @@ class Run:
     def recipes(self) -> Place:
         """A run for each recipe that is compared, and what compares them."""
         return self.out / "recipes"
+
+    @property
+    def experiments(self) -> Place:
+        """A folder for each experiment, and the page over all of them."""
+        return self.out / "experiments"
