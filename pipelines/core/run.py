@@ -124,16 +124,21 @@ class Run:
         return self.out / "recipes"
 
     @property
+    def experiments(self) -> Place:
+        """A folder for each experiment, and the page over all of them."""
+        return self.out / "experiments"
+
+    @property
     def leaks(self) -> Place:
         """What training sets share with benchmarks, and the sets without it."""
-        return self.out / "leaks"
+        return self.experiments / "leaks"
 
     @property
     def calibrated(self) -> Place:
         """Judged systems compared by a few labels of people."""
-        return self.out / "calibrate"
+        return self.experiments / "calibrate"
 
     @property
     def audit(self) -> Place:
         """A sample of critique pairs, what is measured of them, and what people say."""
-        return self.out / "audit"
+        return self.experiments / "audit"
