@@ -16,7 +16,7 @@ from pipelines.curation.config import DecontaminateConfig
 from pipelines.evaluation.asking.benchmark_texts import write_texts
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.experiments.data_map.embed import MODEL, model_folder
-from pipelines.experiments.leaks import report
+from pipelines.experiments.leaks import evidence, report
 from pipelines.experiments.leaks.alike import Alike, embed_benchmarks
 from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.leaks.hits import KeepOut, Near, Overlaps
@@ -88,10 +88,13 @@ def run(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchmarks: 
     found = search(own, config, shared, rows, texts, work).run(work, rows)
     read = step.result_of(rows.folder.parent) or {}
 
+    searched = step.result_of(found.folder.parent) or {}
+
     def write(folder: Place) -> step.Result:
         columns = [report.COLUMNS[name] for name in report.used(config)]
         result = report.summarise(found.folder, rows.folder, texts, columns, config.examples)
         report.write(folder, found.folder, result, config, shared)
+        evidence.write(run, result, report.settings_of(config, shared), read["seconds"] + searched["seconds"])
         return {"rows": result["rows"], "kept_out": result["kept_out"], "files": len(read["files"])}
 
     marker = storage.content_digest(found.folder.parent / step.DONE)

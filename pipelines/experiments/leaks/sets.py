@@ -179,4 +179,9 @@ class Sets:
         entry = write(readings, counts, folder / ROWS, NAME, SET_ROW)
         total, seconds = sum(count["rows"] for count in counts.values()), time.monotonic() - start
         say(f"{NAME}: {total} rows of {len(files)} files in {clock(seconds)}")
-        return {"rows": total, "ledger": entry, "files": [one.input.name for one in files]}
+        return {
+            "rows": total,
+            "seconds": round(seconds, 2),
+            "ledger": entry,
+            "files": [one.input.name for one in files],
+        }
