@@ -25,6 +25,7 @@ from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.recipes.config import RecipesConfig
@@ -56,6 +57,7 @@ class Config(Strict):
     sweep: SweepConfig = SweepConfig()
     recipes: RecipesConfig = RecipesConfig()
     leaks: LeaksConfig = LeaksConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
 
     @property
     def run(self) -> Run:
