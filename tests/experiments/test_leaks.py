@@ -25,8 +25,11 @@ from pipelines.experiments.leaks.hits import HITS, SHOWN, KeepOut, Near, Overlap
 from pipelines.experiments.leaks.sets import SET_ROW, Sets, plain, texts_in
 from pipelines.experiments.records import record
 
-PROMPT = "Write a short story about a lighthouse keeper who finds a letter in a bottle on the shore one winter"
-EDITED = PROMPT.replace("short", "brief").replace("keeper", "guard").replace("winter", "autumn")
+PROMPT = (
+    "Write a short story about an old lighthouse keeper who finds a letter in a bottle on the shore one winter "
+    "morning and must decide before the next storm whether he will carry it to the village himself"
+)
+EDITED = " ".join("changed" if place % 8 == 7 else word for place, word in enumerate(PROMPT.split()))
 SHARED = DecontaminateConfig()
 
 
@@ -41,6 +44,10 @@ def row(*texts: str, name: str = "0000.000000000") -> dict[str, Any]:
     return {**found, "record": json.dumps({"texts": texts}), "texts": list(texts), "status": "ok"}
 
 
+def words(prefix: str) -> str:
+    return " ".join(f"{prefix}{n}" for n in range(80))
+
+
 def kinds(row: dict[str, Any]) -> list[str]:
     return sorted(one["kind"] for name in ("overlaps", "near") for one in row[name])
 
@@ -48,7 +55,7 @@ def kinds(row: dict[str, Any]) -> list[str]:
 def search(texts: Path, *rows: dict[str, Any], **near: Any) -> list[dict[str, Any]]:
     keep_out = KeepOut(LeaksConfig().keep_out, ["overlaps", "near"])
     found = list(rows)
-    apply_stages([Overlaps(texts, SHARED), Near(texts, NearConfig(**near), 4), keep_out], found)
+    apply_stages([Overlaps(texts, SHARED), Near(texts, NearConfig(**near)), keep_out], found)
     return found
 
 
@@ -90,13 +97,14 @@ def test_an_equal_prompt_a_long_run_and_an_edited_one_are_leaks_of_three_kinds(t
     equal, inside, edited, free = search(
         texts,
         row(PROMPT.upper()),
-        row(f"{'word ' * 80} {PROMPT}. Then {'more ' * 80}"),
+        row(f"{words('before')} {PROMPT}. {words('after')}"),
         row(EDITED),
         row("one two " * 9),
     )
     assert kinds(equal) == ["exact", "near_duplicate"] and equal["status"] == "filtered:leak:ours:exact"
     assert equal["overlaps"][0]["theirs"] == PROMPT and equal["overlaps"][0]["score"] == 1.0
-    assert kinds(inside) == ["coverage"] and inside["overlaps"][0]["shared"] == " ".join(PROMPT.lower().split())
+    assert kinds(inside) == ["coverage"]
+    assert inside["overlaps"][0]["shared"].removesuffix(" ...") == " ".join(PROMPT.lower().split()[:30])
     assert kinds(edited) == ["near_duplicate"] and edited["status"] == "filtered:leak:ours:near_duplicate"
     assert kinds(free) == [] and free["status"] == "ok"
 

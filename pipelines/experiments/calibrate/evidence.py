@@ -60,8 +60,8 @@ def write(
         title=TITLE,
         question="How good are these systems in people's eyes, and which is better?",
         rule=(
-            f"A system gets a mean and a place with {config.least_labels} labels of its own; one is better than another "
-            f"where Holm's p over all pairs is below {1 - config.level:.2g}."
+            f"A system gets a mean and a place with {config.least_labels} labels of its own; one is better than "
+            f"another where Holm's p over all pairs is below {1 - config.level:.2g}."
         ),
         settings={**config.identity(), **counts(found.rows), "cje-eval": metadata.version("cje-eval")},
         seeds=[run.seed],

@@ -22,8 +22,11 @@ class NearConfig(Strict):
     """Look for them."""
     ngram: int = Field(3, ge=1)
     """Words of a shingle."""
-    threshold: float = Field(0.5, gt=0, le=1)
-    """Least Jaccard similarity of the shingles of two texts."""
+    threshold: float = Field(0.4, gt=0, le=1)
+    """Least Jaccard similarity of the shingles of two texts. One word in eight changed leaves 0.45 of three-word
+    shingles, and no run of eight."""
+    least_words: int = Field(12, ge=1)
+    """Words without which a text is not compared: `What is the capital of ...?` is a form and no prompt."""
 
 
 class EmbeddingsConfig(Strict):

@@ -17,6 +17,7 @@ from pipelines.core.storage import Place, Version
 from pipelines.curation.config import DecontaminateConfig
 from pipelines.curation.decontaminate import Index, build_index, quoted
 from pipelines.curation.near_duplicates import shingles
+from pipelines.curation.words import words_of
 from pipelines.experiments.leaks.config import NearConfig
 
 HIT = pa.struct(
@@ -31,8 +32,8 @@ HIT = pa.struct(
 )
 HITS = pa.list_(HIT)
 SHOWN = 600  # characters of a text that a hit keeps
-# Bands of MinHash slots: texts of similarity 0.5 share one with a chance of 1 - (1 - 0.5^2)^24 = 0.999.
-BANDS, WIDTH = 24, 2
+# Bands of MinHash slots: texts of similarity 0.4 share one with a chance of 1 - (1 - 0.4^2)^32 = 0.996.
+BANDS, WIDTH = 32, 2
 
 
 def hit(benchmark: str, kind: str, score: float, theirs: str, ours: str, shared: str = "") -> dict[str, Any]:
@@ -117,40 +118,30 @@ class Near(Lookup):
     Args:
         texts: parquet file (benchmark, text).
         config: what counts as near.
-        least_words: of a text.
     """
 
     name = "near_duplicates"
     reads = ("texts",)
     adds = (pa.field("near", HITS),)
 
-    def __init__(self, texts: Place, config: NearConfig, least_words: int) -> None:
-        self.texts, self.config, self.least_words = texts, config, least_words
+    def __init__(self, texts: Place, config: NearConfig) -> None:
+        self.texts, self.config = texts, config
 
     def depends(self) -> dict[str, Any]:
         return {"texts": storage.content_digest(self.texts), "config": self.config.identity()}
 
     def known(self) -> Sketches:
-        return _sketches(storage.version(self.texts), self.config.ngram, self.least_words)
-
-    def apply_batch(self, rows: list[Row]) -> None:
-        known = self.known() if rows else None
-        texts = [text for row in rows for text in row["texts"]]
-        signed = iter(bands(texts, self.config.ngram))
-        for row in rows:
-            row["near"] = self._hits(row["texts"], signed, known)
+        return _sketches(storage.version(self.texts), self.config)
 
     def look_up(self, row: Row, known: Sketches) -> None:
-        row["near"] = self._hits(row["texts"], iter(bands(row["texts"], self.config.ngram)), known)
-
-    def _hits(self, texts: Sequence[str], signed: Iterator[np.ndarray], known: Any) -> list[dict[str, Any]]:
+        texts = [text for text in row["texts"] if len(words_of(text)) >= self.config.least_words]
         best: dict[int, dict[str, Any]] = {}
-        for text in texts:
-            for number, alike in known.near(text, next(signed), self.config):
+        for text, signed in zip(texts, bands(texts, self.config.ngram), strict=True):
+            for number, alike in known.near(text, signed, self.config):
                 if number not in best or best[number]["score"] < alike:
                     benchmark, other = known.texts[number]
                     best[number] = hit(benchmark, "near_duplicate", alike, other, text)
-        return list(best.values())
+        row["near"] = list(best.values())
 
 
 class KeepOut(Filter):
@@ -197,10 +188,10 @@ def _index(texts: Version, config: DecontaminateConfig) -> tuple[Index, list[tup
 
 
 @cache
-def _sketches(texts: Version, ngram: int, least_words: int) -> Sketches:
-    known = [pair for pair in read_texts(texts.place) if len(pair[1].split()) >= least_words]
+def _sketches(texts: Version, config: NearConfig) -> Sketches:
+    known = [pair for pair in read_texts(texts.place) if len(words_of(pair[1])) >= config.least_words]
     buckets: dict[tuple[int, int], list[int]] = {}
-    for number, signed in enumerate(bands([text for _, text in known], ngram)):
+    for number, signed in enumerate(bands([text for _, text in known], config.ngram)):
         for band, key in enumerate(signed.tolist()):
             buckets.setdefault((band, key), []).append(number)
     return Sketches(known, buckets)

@@ -110,7 +110,7 @@ def search(
     """The segment that looks every row up."""
     stages: list[Stage] = [Overlaps(texts, shared)]
     if config.near.enabled:
-        stages.append(Near(texts, config.near, config.least_words))
+        stages.append(Near(texts, config.near))
     if config.embeddings.enabled:
         total = storage.row_count(rows.folder)
         share = min(1.0, config.embeddings.rows / max(total, 1))
