@@ -25,6 +25,7 @@ from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.audit.config import AuditConfig
 from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.leaks.config import LeaksConfig
@@ -58,6 +59,7 @@ class Config(Strict):
     recipes: RecipesConfig = RecipesConfig()
     leaks: LeaksConfig = LeaksConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+    audit: AuditConfig = AuditConfig()
 
     @property
     def run(self) -> Run:

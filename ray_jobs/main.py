@@ -24,6 +24,7 @@ JOBS = {
     "leaks": "leaks",
     "calibrate": "calibrate",
     "audit": "audit",
+    "annotate": "annotate",
     "map": "data_map",
     "plan": "plan",
     "fetch": "fetch",
