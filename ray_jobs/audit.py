@@ -1,4 +1,4 @@
-"""Audit the critiques of curated pairs: measures, a blind checker, and the answers of people (`openselene annotate`)."""
+"""Audit the critiques of curated pairs: measures, a blind checker, and people's answers (`openselene annotate`)."""
 
 from __future__ import annotations
 

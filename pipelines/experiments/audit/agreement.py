@@ -67,12 +67,7 @@ def _about(name: str, answers: dict[str, dict[str, str]], values: list[str], ord
     for place, own in enumerate(whole.values()):
         for one, value in own.items():
             codes[names.index(one), place] = values.index(value)
-    draw = np.random.default_rng(seed)
-    drawn = (
-        [alpha(codes[:, draw.integers(len(whole), size=len(whole))], ordered) for _ in range(DRAWS)] if whole else []
-    )
-    known = [one for one in drawn if one is not None]
-    low, high = np.quantile(known, [0.025, 0.975]).tolist() if len(known) > DRAWS / 2 else (None, None)
+    low, high = bootstrap(codes, ordered, seed)
     pairs = [same for own in whole.values() for same in (one == other for one, other in combinations(own.values(), 2))]
     return Agreement(
         question=name,
@@ -84,6 +79,20 @@ def _about(name: str, answers: dict[str, dict[str, str]], values: list[str], ord
         same=float(np.mean(pairs)) if pairs else None,
         kappa=kappas(names, codes, ordered),
     )
+
+
+def bootstrap(codes: np.ndarray, ordered: bool, seed: int) -> tuple[float | None, float | None]:
+    """The 95% interval of alpha over drawn units; none where most draws have no alpha."""
+    count = codes.shape[1]
+    if not count:
+        return None, None
+    draw = np.random.default_rng(seed)
+    drawn = [alpha(codes[:, draw.integers(count, size=count)], ordered) for _ in range(DRAWS)]
+    known = [one for one in drawn if one is not None]
+    if len(known) <= DRAWS / 2:
+        return None, None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def alpha(codes: np.ndarray, ordered: bool) -> float | None:
@@ -119,7 +128,7 @@ def said_of(table: Sequence[Line], rows: Mapping[str, Row], seed: int) -> list[d
             continue
         for number, side in enumerate(shown_order(row, seed), start=1):
             argued, verdict = line.get(f"side_{number}"), row["verdict" if side == "chosen" else "rejected_verdict"]
-            better = line.get("better")
+            better, substance = line.get("better"), line.get(f"substance_{number}")
             lines.append(
                 {
                     "annotator": line["annotator"],
@@ -128,9 +137,7 @@ def said_of(table: Sequence[Line], rows: Mapping[str, Row], seed: int) -> list[d
                     "side": side,
                     "recovered": None if argued is None else argued == verdict,
                     "unclear": argued == UNCLEAR,
-                    "substance": None
-                    if line.get("substance_" + str(number)) is None
-                    else int(line[f"substance_{number}"]),
+                    "substance": None if substance is None else int(substance),
                     "preferred": None if better is None else 0.5 if better == "equal" else float(better == str(number)),
                 }
             )

@@ -13,7 +13,7 @@ from pipelines.core.storage import Place
 from pipelines.evaluation.report.plots import Point
 from pipelines.experiments import pages
 from pipelines.experiments.audit import findings
-from pipelines.experiments.audit.agreement import Agreement, agreement, said_of
+from pipelines.experiments.audit.agreement import agreement, said_of
 from pipelines.experiments.audit.answers import Answers
 from pipelines.experiments.audit.config import AuditConfig
 from pipelines.experiments.audit.findings import gains_of as gains_of
@@ -164,24 +164,18 @@ def decisions(summary: dict[str, Any]) -> list[Decision]:
             more = "chosen" if one["difference"] > 0 else "rejected"
             why = f"difference {one['difference']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
             found.append(Decision(about=one["about"], verdict=f"{more} has more" if sure else "no difference", why=why))
-    found += [
-        Decision(about=f"agreement: {one.question}", verdict=verdict(one), why=why(one))
-        for one in summary["agreements"]
-    ]
+    for agreed in summary["agreements"]:
+        shown = "–" if agreed.alpha is None else f"{agreed.alpha:.2f}"
+        why = f"alpha {shown} over {agreed.units} units of {agreed.annotators} annotators"
+        found.append(Decision(about=f"agreement: {agreed.question}", verdict=reliability(agreed.alpha), why=why))
     return found
 
 
-def verdict(one: Agreement) -> str:
+def reliability(alpha: float | None) -> str:
     """Krippendorff's own bounds: 0.8 for conclusions, 0.667 for tentative ones."""
-    if one.alpha is None:
+    if alpha is None:
         return "unknown"
-    return "reliable" if one.alpha >= 0.8 else "tentative" if one.alpha >= 0.667 else "not reliable"
-
-
-def why(one: Agreement) -> str:
-    """The figure behind it."""
-    shown = "–" if one.alpha is None else f"{one.alpha:.2f}"
-    return f"alpha {shown} over {one.units} units of {one.annotators} annotators"
+    return "reliable" if alpha >= 0.8 else "tentative" if alpha >= 0.667 else "not reliable"
 
 
 def plot(sides: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""What can be measured of critiques without a model: length, substance, overlap of the two sides, leaks of the verdict."""
+"""What can be measured of critiques without a model: length, substance, overlap of both sides, leaks of the verdict."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.records import Row
-from pipelines.curation.critique import without_verdicts
 from pipelines.curation.near_duplicates import shingles
 from pipelines.curation.words import words_of
 from pipelines.experiments.audit.sample import SIDES
+from pipelines.judging.verdict import read_verdict
 
 QUOTED = 4  # words of a run that a critique takes from the row
 FORM = 3  # words of a run that critiques of other rows have too
@@ -24,6 +24,15 @@ VERDICT_WORDS = re.compile(
     re.IGNORECASE,
 )
 
+_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
+_BETTER = "(?:better|superior|best|stronger|preferred|preferable|wins?)"
+# Task -> how a sentence says a verdict `{{v}}`.
+_SAID = {
+    "pairwise": rf"\b(?:response|answer|assistant|option)?\s*{{v}}\b[^.,;]{{{{0,30}}}}\b{_BETTER}\b",
+    "absolute": r"\b(?:scores?|scored|ratings?|rated|grade)\b\D{{0,20}}\b{v}\b|\b{v}\s*(?:/|out of)\s*\d",
+    "classification": r"^\W*{v}\b\W|\b(?:answer|verdict|judg\w+|label|result)\b[^.,;]{{0,20}}\b{v}\b",
+}
+
 
 def measure(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One line a critique: which row and side it is of, and its measures.
@@ -31,23 +40,34 @@ def measure(rows: Sequence[Row]) -> list[dict[str, Any]]:
     `words`; `grounded`, share of its content words that are in the responses, context or reference and not in the
     instruction; `quotes`, whether it has a run of QUOTED words of these; `form`, share of its runs of FORM words that
     critiques of other rows have too; `overlap`, Jaccard similarity of the words' pairs of both critiques of the row,
-    verdict words left out; `states_verdict`, whether a line of it is a verdict.
+    verdict words left out; `states_verdict`, whether a sentence says the verdict outright.
     """
     texts = {(row["row_id"], side): row[f"{side}_critique"] or "" for row in rows for side in SIDES}
     forms = {key: shingles(plain(text), FORM) for key, text in texts.items()}
-    rows_with = Counter(
-        form for row in rows for form in forms[row["row_id"], "chosen"] | forms[row["row_id"], "rejected"]
-    )
+    rows_with: Counter[str] = Counter()
+    for row in rows:
+        rows_with.update(forms[row["row_id"], "chosen"] | forms[row["row_id"], "rejected"])
     lines = []
     for row in rows:
         overlap = jaccard(*(shingles(plain(texts[row["row_id"], side]), 2) for side in SIDES))
         for side in SIDES:
             text, own = texts[row["row_id"], side], forms[row["row_id"], side]
+            verdict = row["verdict" if side == "chosen" else "rejected_verdict"]
             line = {"row_id": row["row_id"], "source": row["source"], "side": side, "words": len(words_of(text))}
             shared = sum(rows_with[form] > 1 for form in own) / len(own) if own else None
             line |= {**grounding(text, row), "form": shared, "overlap": overlap}
-            lines.append({**line, "states_verdict": without_verdicts(text, row["allowed"]).strip() != text.strip()})
+            lines.append({**line, "states_verdict": states(text, row, verdict)})
     return lines
+
+
+def states(text: str, row: Row, verdict: str) -> bool:
+    """Whether a critique says outright which verdict it argues for, so that a reader needs no reason of it."""
+    said = _SAID[row["task"]].format(v=re.escape(verdict))
+    for sentence in _SENTENCES.split(text):
+        found = read_verdict(sentence.strip(), row["allowed"])
+        if (found and found.label == verdict) or re.search(said, sentence, re.IGNORECASE):
+            return True
+    return False
 
 
 def plain(text: str) -> str:
@@ -110,9 +130,8 @@ def style_leak(rows: Sequence[Row], seed: int, folds: int = 5) -> dict[str, Any]
         LogisticRegression(C=1.0, max_iter=1000),
     )
     try:
-        told = cross_val_predict(model, texts, is_chosen, groups=groups, cv=GroupKFold(folds), method="predict_proba")[
-            :, 1
-        ]
+        apart = {"groups": groups, "cv": GroupKFold(folds), "method": "predict_proba"}
+        told = cross_val_predict(model, texts, is_chosen, **apart)[:, 1]
     except ValueError:  # no word comes twice
         told = np.full(len(texts), 0.5)
     draw = np.random.default_rng(seed)

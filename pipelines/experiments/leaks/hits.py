@@ -42,7 +42,7 @@ def hit(benchmark: str, kind: str, score: float, theirs: str, ours: str, shared:
     return {
         "benchmark": benchmark,
         "kind": kind,
-        "score": float(score),
+        "score": min(float(score), 1.0),  # a cosine is rounded
         "shared": quote,
         "theirs": theirs[:SHOWN],
         "ours": beside(ours, shared)[:SHOWN],
