@@ -1,4 +1,4 @@
-"""Serve the page on which people judge critiques, without accounts. Their answers are in one database file.
+"""Serve the page on which people judge critiques. They need no account; their answers are in one database file.
 
 It listens on this machine alone unless `audit.host` says otherwise; then OPENSELENE_AUDIT_KEY must hold a key, which
 the address has to end with: http://HOST:PORT/#key=KEY

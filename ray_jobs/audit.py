@@ -1,4 +1,4 @@
-"""Audit the critiques of curated pairs: measures, a blind checker, and people's answers (`openselene annotate`)."""
+"""Audit the critiques of curated pairs. Measures, a blind checker, and people's answers (`openselene annotate`)."""
 
 from __future__ import annotations
 

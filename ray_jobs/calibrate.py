@@ -1,4 +1,4 @@
-"""Compare judged systems by a few labels of people: means and a ranking with intervals, or why there can be none."""
+"""Compare judged systems by a few labels of people. Means and a ranking with intervals, or why there can be none."""
 
 from __future__ import annotations
 

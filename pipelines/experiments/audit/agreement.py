@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -97,11 +97,11 @@ def bootstrap(codes: np.ndarray, ordered: bool, seed: int) -> tuple[float | None
 
 def alpha(codes: np.ndarray, ordered: bool) -> float | None:
     """Krippendorff's alpha of codes (annotators, units), NaN where there is no answer."""
-    import krippendorff  # type: ignore[import-untyped]
+    import krippendorff
 
     if codes.size == 0 or len(np.unique(codes[~np.isnan(codes)])) < 2:
         return None  # nothing varies: agreement by chance is certain
-    level = "ordinal" if ordered else "nominal"
+    level: Literal["ordinal", "nominal"] = "ordinal" if ordered else "nominal"
     return float(krippendorff.alpha(reliability_data=codes, level_of_measurement=level))
 
 

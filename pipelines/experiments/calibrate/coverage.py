@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,14 @@ def measure(rows: list[Judged], config: CalibrateConfig, folder: Place, seed: in
     while pending:
         (done, *_), _ = ray.wait(list(pending), num_returns=1)
         lines, place = ray.get(done), pending.pop(done)
-        step.once(place, depends, lambda own, lines=lines: storage.write_json(own / "draws.json", lines))
+        step.once(place, depends, partial(_write, lines))
         say(f"  coverage: {len(parts) - len(pending)}/{len(parts)} parts")
     found = [storage.read_json(folder / f"{part.start:06d}-{part.stop:06d}" / "draws.json") for part in parts]
     return summarise([line for lines in found for line in lines], truths(rows))
+
+
+def _write(lines: list[Line], folder: Place) -> None:
+    storage.write_json(folder / "draws.json", lines)
 
 
 def some(rows: list[Judged], config: CalibrateConfig, seed: int, draws: range) -> list[Line]:

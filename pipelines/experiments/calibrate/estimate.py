@@ -176,7 +176,7 @@ def _calibrated(systems: dict[str, list[Judged]]) -> Any:
         ]
         for name, rows in systems.items()
     }
-    scales = {"fresh_judge_scale": scale_of(scores), "fresh_oracle_scale": scale_of(labels)}
+    scales: dict[str, Any] = {"fresh_judge_scale": scale_of(scores), "fresh_oracle_scale": scale_of(labels)}
     try:
         with quiet():
             return analyze_dataset(fresh_draws_data=draws, **scales)

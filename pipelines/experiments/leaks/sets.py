@@ -130,7 +130,7 @@ class Sets:
             except ValueError as exc:
                 raise UserError(str(exc), where="leaks.text") from None
         self.settings, self.config = run, config
-        spec = {"name": "leaks.sets", "task": "classification", "license": "", "allowed": ["0", "1"]}
+        spec: dict[str, Any] = {"name": "leaks.sets", "task": "classification", "license": "", "allowed": ["0", "1"]}
         spec |= {"fields": dict.fromkeys(("instruction", "responses", "verdict"), "none")}
         spec |= {"files": files(config.sets, "leaks.sets"), "format": config.format, "encoding": config.encoding}
         self.spec = parse_model(SetSpec, spec, where="leaks")
