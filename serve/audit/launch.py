@@ -14,7 +14,7 @@ from pipelines.core.run import Run
 from pipelines.experiments.audit import job
 from pipelines.experiments.audit.answers import Answers
 from pipelines.experiments.audit.config import AuditConfig
-from pipelines.experiments.audit.sample import as_shown, for_people
+from pipelines.experiments.audit.sample import as_shown, for_people, identity
 from serve.audit.app import build
 
 KEY = "OPENSELENE_AUDIT_KEY"
@@ -29,7 +29,7 @@ def describe(run: Run, config: AuditConfig) -> list[str]:
         UserError: there is nothing to show, or the address needs a key.
     """
     key = key_for(config.host)
-    rows, _ = job.drawn(run, config)
+    rows = job.drawn(run, config)
     who = "with a key" if key else "without a key, from this machine alone"
     shown = min(config.people, len(rows))
     place = job.answers_place(run, config)
@@ -40,12 +40,12 @@ def run(run: Run, config: AuditConfig) -> None:
     """Serve until it is told to stop.
 
     Raises:
-        UserError: there is nothing to show, the address needs a key or is taken, or the answers are about another
-            sample.
+        UserError: there is nothing to show, the address needs a key or is taken, or the answers are about other
+            pairs.
     """
     key = key_for(config.host)
-    rows, fingerprint = job.drawn(run, config)
-    answers = Answers(job.answers_place(run, config), fingerprint)
+    rows = job.drawn(run, config)
+    answers = Answers(job.answers_place(run, config), identity(run))
     pairs = [as_shown(row, run.seed) for row in for_people(rows, config.people, run.seed)]
     hosts = LOOPBACK if is_loopback(config.host) else ["*"]  # behind a name of its own; there the key protects
     app = build(pairs, answers, run.seed, key, hosts)

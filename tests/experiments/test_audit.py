@@ -22,7 +22,7 @@ from pipelines.experiments.audit.answers import Answers
 from pipelines.experiments.audit.blind import ArguedSide
 from pipelines.experiments.audit.config import AuditConfig
 from pipelines.experiments.audit.measures import grounding, jaccard, measure, plain, states, style_leak
-from pipelines.experiments.audit.sample import as_shown, draw, for_people, shown_order
+from pipelines.experiments.audit.sample import as_shown, draw, for_people, identity, shown_order
 from pipelines.experiments.records import record
 from pipelines.experiments.records.record import Cost, Experiment, Figure
 from tests.experiments.audit_rows import pair, write
@@ -38,14 +38,15 @@ def test_the_sample_is_drawn_by_hash_from_pairs_with_critiques(tmp_path: Path) -
     rows = [pair(n, format="judgment_only" if n % 2 else "cot") for n in range(30)]
     write(tmp_path, rows)
     run = Run(tmp_path)
-    some, _ = job.drawn(run, AuditConfig(rows=5))
-    more, _ = job.drawn(run, AuditConfig(rows=10))
+    some = job.drawn(run, AuditConfig(rows=5))
+    more = job.drawn(run, AuditConfig(rows=10))
     ids = {row["row_id"] for row in some}
     assert len(some) == 5 and len(more) == 10 and ids < {row["row_id"] for row in more}
     assert all(int(row["row_id"][-3:]) % 2 == 0 for row in more)
     few, many = for_people(more, 3, 0), for_people(more, 6, 0)
     assert [row["row_id"] for row in many[:3]] == [row["row_id"] for row in few]
-    assert job.drawn(replace(run, seed=1), AuditConfig(rows=5))[1] != job.drawn(run, AuditConfig(rows=5))[1]
+    assert job.drawn(replace(run, seed=1), AuditConfig(rows=5)) != some
+    assert identity(replace(run, seed=1)) != identity(run) == identity(Run(tmp_path))
 
 
 def test_without_critiques_there_is_nothing_to_audit(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_answers_are_replaced_by_later_ones_and_kept_for_each_annotator(tmp_path
     assert [(line["annotator"], line["better"]) for line in again.table()] == [("Ann", "1"), ("Bo", "equal")]
     again.close()
     assert [path.name for path in tmp_path.iterdir()] == ["answers.sqlite"]
-    with pytest.raises(UserError, match="holds answers about another sample"):
+    with pytest.raises(UserError, match="holds answers about other pairs"):
         Answers(place, "g")
 
 
@@ -242,11 +243,12 @@ def test_gains_are_read_from_the_record_of_an_experiment(tmp_path: Path) -> None
     run = Run(tmp_path)
     assert findings.gains_of(run, AuditConfig()) == {}
     assert findings.gains_of(run, AuditConfig(gains={"s": 0.5})) == {"s": 0.5}
-    figures = [Figure(name="gain, accuracy", of="s", value=0.25), Figure(name="gain, pearson", of="s", value=0.75)]
-    figures += [Figure(name="accuracy", of="s", value=9.0), Figure(name="gain", of="t", value=None)]
+    figures = [Figure(name="mean gain, alone", of="s", value=0.25), Figure(name="gain, alone", of="s", value=0.75)]
+    figures += [Figure(name="accuracy", of="s", value=9.0), Figure(name="mean gain, alone", of="t", value=None)]
     fixed: dict[str, Any] = {"title": "t", "question": "q", "rule": "r", "settings": {}, "seeds": [0], "decisions": []}
-    record.write(run, Experiment(name="ablate", figures=figures, cost=Cost(seconds=1), **fixed), [], "<svg></svg>")
-    assert findings.gains_of(run, AuditConfig()) == {"s": 0.5}
+    record.write(run, Experiment(name="ablation", figures=figures, cost=Cost(seconds=1), **fixed), [], "<svg></svg>")
+    assert findings.gains_of(run, AuditConfig()) == {"s": 0.25}
+    assert findings.gains_of(run, AuditConfig(gains_named="gain")) == {"s": 0.5}
 
 
 def test_the_products_without_a_checker_and_with_answers_that_come_later(tmp_path: Path) -> None:
@@ -261,8 +263,8 @@ def test_the_products_without_a_checker_and_with_answers_that_come_later(tmp_pat
     assert kept.judge == "none" and any("0 sources have both" in note for note in kept.notes)
     before = page.stat().st_mtime_ns
     assert job.run(run, config).stat().st_mtime_ns == before
-    sample, fingerprint = job.drawn(run, config)
-    answers = Answers(job.answers_place(run, config), fingerprint)
+    sample = job.drawn(run, config)
+    answers = Answers(job.answers_place(run, config), identity(run))
     for name in ("Ann", "Bo"):
         for number, row in enumerate(for_people(sample, config.people, 0)):
             better = "equal" if name == "Bo" and number == 3 else "12"[number % 2]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Float, ForeignKey, String, UniqueConstraint, create_engine, event, select
+from sqlalchemy import URL, DateTime, Float, ForeignKey, String, UniqueConstraint, create_engine, event, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -26,10 +26,10 @@ class Base(DeclarativeBase):
     """The tables."""
 
 
-class Sample(Base):
-    """Which sample the answers are of: those of another one must not meet them."""
+class About(Base):
+    """Which curated pairs the answers are about: those about others must not meet them."""
 
-    __tablename__ = "sample"
+    __tablename__ = "about"
     fingerprint: Mapped[str] = mapped_column(String, primary_key=True)
 
 
@@ -60,10 +60,10 @@ class Answers:
 
     Args:
         place: its file, on a local disk.
-        fingerprint: of the sample.
+        fingerprint: of what they are about.
 
     Raises:
-        UserError: the place is in a store, or the file holds answers about another sample.
+        UserError: the place is in a store, or the file holds answers about other pairs.
     """
 
     def __init__(self, place: Place, fingerprint: str) -> None:
@@ -71,16 +71,16 @@ class Answers:
             fix = "set audit.answers to a local file"
             raise UserError("a database cannot be in a store", where=str(place), fix=fix)
         storage.make_folder(Path(str(place)).parent)
-        self.engine = create_engine(f"sqlite:///{place}", connect_args={"timeout": 30})
+        self.engine = create_engine(URL.create("sqlite", database=str(place)), connect_args={"timeout": 30})
         event.listen(self.engine, "connect", _safe)
         Base.metadata.create_all(self.engine)
         with self._session() as session:
-            known = session.scalars(select(Sample.fingerprint)).all()
+            known = session.scalars(select(About.fingerprint)).all()
             if not known:
-                session.add(Sample(fingerprint=fingerprint))
+                session.add(About(fingerprint=fingerprint))
             elif fingerprint not in known:
                 fix = "move it away, or set audit.answers to another file"
-                raise UserError("holds answers about another sample", where=str(place), fix=fix)
+                raise UserError("holds answers about other pairs", where=str(place), fix=fix)
 
     def close(self) -> None:
         """Let go of the file."""

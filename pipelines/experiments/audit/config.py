@@ -27,9 +27,9 @@ class AuditConfig(Strict):
     """The database file of people's answers, on a local disk; null means OUT/experiments/audit/answers.sqlite."""
     gains: dict[str, float] = Field(default_factory=dict)
     """Source -> what training on it gained, to be correlated with the measures; empty takes `gains_from`."""
-    gains_from: str = "ablate"
+    gains_from: str = "ablation"
     """The experiment of this run whose figures named `gains_named` say so."""
-    gains_named: str = "gain"
+    gains_named: str = "mean gain, alone"
     """Part of the name of those figures; of several of a source, the mean counts."""
     host: Annotated[str, OPERATIONAL] = "127.0.0.1"
     """Address of the page for people (`openselene annotate`); another than this machine's own needs a key."""

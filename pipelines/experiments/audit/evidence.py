@@ -53,8 +53,8 @@ class Found:
 
     def summary(self, run: Run, config: AuditConfig) -> dict[str, Any]:
         """What the page and the file show."""
-        known = {row["row_id"]: row for row in for_people(self.rows, config.people, run.seed)}
-        said = said_of(self.table, known, run.seed)
+        shown = for_people(self.rows, config.people, run.seed)
+        said = said_of(self.table, {row["row_id"]: row for row in self.rows}, run.seed)
         sources = findings.by_source(self.lines)
         return {
             "sides": findings.by_side(self.lines),
@@ -67,7 +67,7 @@ class Found:
             "with_gain": findings.with_gain(sources, self.gains),
             "people_n": len({line["annotator"] for line in self.table}),
             "answered": len({line["pair"] for line in self.table}),
-            "shown_n": len(known),
+            "shown_n": len(shown),
         }
 
     def as_json(self, run: Run, config: AuditConfig) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def answers(place: Place, fingerprint: str) -> list[dict[str, Any]]:
     """People's answers; none where there is no database yet.
 
     Raises:
-        UserError: they are about another sample.
+        UserError: they are about other pairs.
     """
     if not storage.exists(place):
         return []

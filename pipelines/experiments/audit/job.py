@@ -69,14 +69,15 @@ def blind_segment(run: Run, config: AuditConfig) -> Any:
     return segment(run, config)
 
 
-def drawn(run: Run, config: AuditConfig) -> tuple[list[Row], str]:
-    """The rows of the sample, and its fingerprint: what the page for people needs, too.
+def drawn(run: Run, config: AuditConfig) -> list[Row]:
+    """The rows of the sample: what the page for people needs, too.
 
     Raises:
         UserError: there are no pairs with critiques.
     """
     rows = sample.draw(run, config.rows, replace(run, out=run.audit).work)
-    return storage.read_table(rows.folder).sort_by("row_id").to_pylist(), rows.fingerprint
+    found: list[Row] = storage.read_table(rows.folder).sort_by("row_id").to_pylist()
+    return found
 
 
 def run(run: Run, config: AuditConfig) -> Place:
@@ -86,7 +87,7 @@ def run(run: Run, config: AuditConfig) -> Place:
         The page.
 
     Raises:
-        UserError: as `validate`, or the answers are about another sample.
+        UserError: as `validate`, or the answers are about other pairs.
         TooManyErrors: the checker failed on more than `max_error_share` of the rows.
     """
     validate(run, config)
@@ -95,13 +96,15 @@ def run(run: Run, config: AuditConfig) -> Place:
     rows: list[Row] = storage.read_table(drawn_rows.folder).sort_by("row_id").to_pylist()
     marker, tokens = "", 0
     if config.blind:
-        read = blind_segment(run, config).run(work, drawn_rows)
+        segment = blind_segment(run, config)
+        # Another checker or sample reads in a folder of its own, as in the batch judge.
+        read = segment.run(work / step.fingerprint(segment.depends(drawn_rows))[:16], drawn_rows)
         marker = storage.content_digest(read.folder.parent / step.DONE)
         tokens = storage.column_sum(read.folder, ["blind_tokens"])
         checked = storage.read_table(read.folder, keep=pc.field("status") == OK).to_pylist()
         argued = {row["row_id"]: row for row in checked}
         rows = [{**row, **_argued(argued.get(row["row_id"]))} for row in rows]
-    table = evidence.answers(answers_place(run, config), drawn_rows.fingerprint)
+    table = evidence.answers(answers_place(run, config), sample.identity(run))
     gains = evidence.gains_of(run, config)
 
     def write(folder: Place) -> step.Result:

@@ -49,9 +49,14 @@ def draw(run: Run, rows: int, work: Place) -> Rows:
         storage.write_rows(storage.fresh(folder / ROWS), storage.read_batches(run.pairs, COLUMNS, wanted), schema)
         return {"rows": len(chosen)}
 
-    curated = (step.result_of(run.curated) or {}).get("fingerprint")
-    depends = {"ids": digest(chosen), "curated": curated, "columns": list(COLUMNS)}
+    depends = {"ids": digest(chosen), "of": identity(run), "columns": list(COLUMNS)}
     return Rows(work / "sample" / ROWS, step.once(work / "sample", depends, write, cheap=True)["fingerprint"])
+
+
+def identity(run: Run) -> str:
+    """What answers are about: the curated pairs and the seed, whatever the size of the sample; pairs have ids."""
+    curated = (step.result_of(run.curated) or {}).get("fingerprint") or storage.content_digest(run.pairs)
+    return digest(curated, run.seed)
 
 
 def for_people(rows: list[Row], count: int, seed: int) -> list[Row]:
