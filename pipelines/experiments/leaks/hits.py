@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core import storage
+from pipelines.core.determinism import digest
 from pipelines.core.records import TEXT, Row
 from pipelines.core.stage import Filter, Lookup
 from pipelines.core.storage import Place, Version
@@ -26,6 +27,7 @@ HIT = pa.struct(
         ("kind", TEXT),  # as in `leaks.keep_out`
         ("score", pa.float64()),  # share of the shorter text in shared runs, Jaccard similarity, or cosine
         ("shared", TEXT),  # the longest run of words in common, where there is one
+        ("text_id", TEXT),  # of the benchmark's text, whole
         ("theirs", TEXT),  # the benchmark's text
         ("ours", TEXT),  # the set's text
     ]
@@ -44,6 +46,7 @@ def hit(benchmark: str, kind: str, score: float, theirs: str, ours: str, shared:
         "kind": kind,
         "score": min(float(score), 1.0),  # a cosine is rounded
         "shared": quote,
+        "text_id": digest(benchmark, theirs, size=8),
         "theirs": theirs[:SHOWN],
         "ours": beside(ours, shared)[:SHOWN],
     }

@@ -27,7 +27,7 @@ def summarise(rows: Place, read: Place, texts: Place, columns: Sequence[str], ex
         read: every row of the sets, those that could not be read included.
         texts: parquet file (benchmark, text).
         columns: of `rows` that hold hits.
-        examples: shown of each benchmark and kind: the highest score first.
+        examples: shown of each benchmark and kind: first those that are not also equal, of these the highest scores.
     """
     with sql.connect(rows=rows, read=read, texts=texts) as connection:
         connection.execute(f"create view hits as {_hits(columns)}")
@@ -36,18 +36,20 @@ def summarise(rows: Place, read: Place, texts: Place, columns: Sequence[str], ex
         )
         found: dict[str, Any] = {name: {} for name in known}
         for benchmark, kind, n, distinct in connection.execute(
-            "select h.benchmark, h.kind, count(distinct raw_id), count(distinct h.theirs) from hits group by 1, 2"
+            "select h.benchmark, h.kind, count(distinct raw_id), count(distinct h.text_id) from hits group by 1, 2"
         ).fetchall():
             found[benchmark][kind] = {"rows": n, "texts": distinct, "examples": []}
         for benchmark, kind, *values in connection.execute(
             f"""
-            with distinct_ones as (
-                select * from hits qualify row_number() over (
-                    partition by h.benchmark, h.kind, h.theirs order by h.score desc, raw_id) = 1)
+            with equal as (select distinct h.text_id as text_id from hits where h.kind = 'exact'),
+            distinct_ones as (
+                select *, h.kind <> 'exact' and h.text_id in (select text_id from equal) as shown_before from hits
+                qualify row_number() over (
+                    partition by h.benchmark, h.kind, h.text_id order by h.score desc, raw_id) = 1)
             select h.benchmark, h.kind, file, "row", h.score, h.shared, h.ours, h.theirs from distinct_ones
             qualify {int(examples)} >= row_number() over (
-                partition by h.benchmark, h.kind order by h.score desc, raw_id)
-            order by h.benchmark, h.kind, h.score desc, raw_id
+                partition by h.benchmark, h.kind order by shown_before, h.score desc, raw_id)
+            order by h.benchmark, h.kind, shown_before, h.score desc, raw_id
             """
         ).fetchall():
             names = ("file", "row", "score", "shared", "ours", "theirs")
