@@ -330,8 +330,12 @@ def test_training_raises_the_margin(tiny_model: Path, rows: Rows, tmp_path: Path
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.3 and margins[-1] > margins[0] + 0.05
 
 
-def test_a_loss_that_is_no_number_names_the_rows(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
-    trainer = trainer_for(config(learning_rate=1e30, warmup_ratio=0, scheduler="constant"), tiny_model, tmp_path, rows)
+@pytest.mark.parametrize("logging_steps", [1, 100], ids=["logged", "found at the end"])
+def test_a_loss_that_is_no_number_names_the_rows(
+    logging_steps: int, tiny_model: Path, rows: Rows, tmp_path: Path
+) -> None:
+    wild = config(learning_rate=1e30, warmup_ratio=0, scheduler="constant", logging_steps=logging_steps)
+    trainer = trainer_for(wild, tiny_model, tmp_path, rows)
     with pytest.raises(Diverged, match=r"became (nan|inf) at step [12](, row_ids row-000\d|$)"):
         trainer.train()
 
