@@ -70,9 +70,9 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     trials = {}
     for micro, attention, cached in TRL_CHOICES:
-        trial = run({**common, "engine": "trl", "micro": micro, "attention": attention, "cached": cached, "limit": 3})
+        trial = run({**common, "engine": "trl", "micro": micro, "attention": attention, "cached": cached, "limit": 4})
         trials[micro, attention, cached] = trial["total"]
-        print(f"TRL, 3 pairs, micro-batch {micro}, {attention}, cached {cached}: {trial['total']:.1f} s", flush=True)
+        print(f"TRL, 4 pairs, micro-batch {micro}, {attention}, cached {cached}: {trial['total']:.1f} s", flush=True)
     # Beforehand the reference costs what it costs in the loop, so one run tells both the total and the steps.
     micro, attention, _ = min(trials, key=trials.__getitem__)
     trl = {**common, "engine": "trl", "micro": micro, "attention": attention, "cached": True}

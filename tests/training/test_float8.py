@@ -26,7 +26,7 @@ def rows(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 
 def test_what_8_bits_change_is_measured_and_small(tiny_model: Path, rows: Rows) -> None:
-    pytest.importorskip("torchao", reason="extra float8")
+    pytest.importorskip("torchao", reason="pip install torchao (extra float8)")
     made = config()
     model = load_model(str(tiny_model), made)
     head = model.get_output_embeddings()
@@ -38,7 +38,7 @@ def test_what_8_bits_change_is_measured_and_small(tiny_model: Path, rows: Rows) 
 
 
 def test_a_run_in_8_bits_learns_and_says_how_far_off_it_began(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
-    pytest.importorskip("torchao", reason="extra float8")
+    pytest.importorskip("torchao", reason="pip install torchao (extra float8)")
     many = config(epochs=12, batch_size=8, learning_rate=3e-3)
     trainer = trainer_for(many, tiny_model, tmp_path, rows)
     assert trainer.float8_error["layers"] and trainer.float8_error["margin"] > 0
