@@ -27,9 +27,13 @@ def serve(config: ArenaConfig) -> None:
 
     app = build(config)
     server = uvicorn.Server(
-        # Addresses stay out of logs too. The app believes X-Forwarded-For only as the config says.
         uvicorn.Config(
-            app, host=config.host, port=config.port, access_log=False, proxy_headers=False, log_level="warning"
+            app,
+            host=config.host,
+            port=config.port,
+            access_log=False,  # addresses stay out of logs too
+            proxy_headers=False,  # X-Forwarded-For is believed as the config says
+            log_level="warning",
         )
     )
     say(f"arena: {len(config.judges)} judges, votes in {database.shown(config.database)}")

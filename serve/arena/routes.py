@@ -53,6 +53,8 @@ class Arena:
         board: the leaderboard.
         limits: counts of visitors.
         under_way: battles that are judged now.
+        by_name: samples by their ids.
+        known_as: judge -> names by which a critique would give it away.
     """
 
     config: ArenaConfig
@@ -64,9 +66,11 @@ class Arena:
     limits: Limits
     under_way: int = 0
     by_name: dict[str, Texts] = field(default_factory=dict)
+    known_as: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_name = {str(one.sample): one for one in self.samples}
+        self.known_as = {name: judge.known_as(name) for name, judge in self.config.judges.items()}
 
     @asynccontextmanager
     async def place(self, visitor: str) -> AsyncIterator[None]:
@@ -160,6 +164,7 @@ async def vote(request: Request, body: VoteRequest) -> Response:
         visitor,
         int(time.time() * 1000),
         marks.told(request.headers, body.website),
+        arena.known_as,
     )
     return _json(
         VoteResponse(

@@ -72,6 +72,11 @@ class JudgeSpec(Strict):
             raise UserError(f"template '{name}' is not for scores", where="judges")
         return name
 
+    def known_as(self, name: str) -> list[str]:
+        """Names by which a critique would give the judge away: its own, and its model's."""
+        model = (self.engine or self.service or self.endpoint).model or ""  # type: ignore[union-attr]
+        return [name] if model in ("", models.EMBEDDED) else [name, model.rstrip("/").rpartition("/")[2]]
+
     def fingerprint(self, scale: Sequence[str]) -> str:
         """What the judge is: model, settings and wording. Keys that change nothing of its answers do not count."""
         kind = self.engine or self.service or self.endpoint

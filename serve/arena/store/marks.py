@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, func, select
 
-from serve.arena.store.tables import BATTLES, VOTES
+from serve.arena.store.tables import BATTLES, JUDGMENTS, VOTES
 
 FAST_MS = 3_000
 BURST, BURST_MS = 20, 600_000
@@ -29,8 +29,8 @@ PROGRAMS = re.compile(
 )
 
 
-def seen(connection: Connection, battle: str, visitor: str, now_ms: int) -> list[str]:
-    """Marks that follow from the battle and the votes so far."""
+def seen(connection: Connection, battle: str, visitor: str, now_ms: int, names: Sequence[str] = ()) -> list[str]:
+    """Marks that follow from the battle, whose judges have these names, and from the votes so far."""
     fought = connection.execute(select(BATTLES).where(BATTLES.c.id == battle)).one()
     mine = select(func.count()).select_from(VOTES).where(VOTES.c.visitor == visitor)
     same = mine.join(BATTLES, BATTLES.c.id == VOTES.c.battle).where(BATTLES.c.content == fought.content)
@@ -43,7 +43,8 @@ def seen(connection: Connection, battle: str, visitor: str, now_ms: int) -> list
         found.append("duplicate")
     if connection.execute(mine.where(VOTES.c.at_ms > now_ms - BURST_MS)).scalar_one() >= BURST:
         found.append("burst")
-    return found
+    critiques = connection.execute(select(JUDGMENTS.c.critique).where(JUDGMENTS.c.battle == battle)).scalars()
+    return [*found, "named"] if names_itself(list(critiques), names) else found
 
 
 def told(headers: Mapping[str, str], trap: str) -> list[str]:
@@ -55,5 +56,5 @@ def told(headers: Mapping[str, str], trap: str) -> list[str]:
 
 def names_itself(critiques: Sequence[str], names: Sequence[str]) -> bool:
     """Whether a critique holds a name, as a word of its own, whatever its case."""
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names if name), re.IGNORECASE)
-    return any(pattern.search(critique) for critique in critiques)
+    words = [rf"(?<!\w){re.escape(name)}(?!\w)" for name in names if name]
+    return any(re.search(word, critique, re.IGNORECASE) for word in words for critique in critiques)

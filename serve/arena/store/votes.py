@@ -6,7 +6,7 @@ and numbers have no gap. A vote that is sent again, since its answer was lost, g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
@@ -40,7 +40,13 @@ class Acknowledged:
 
 
 def vote(
-    engine: Engine, battle: str, choice: Choice, visitor: str, now_ms: int, marks: Sequence[str] = ()
+    engine: Engine,
+    battle: str,
+    choice: Choice,
+    visitor: str,
+    now_ms: int,
+    marks: Sequence[str] = (),
+    known_as: Mapping[str, Sequence[str]] | None = None,
 ) -> Acknowledged:
     """Count a vote, once.
 
@@ -50,7 +56,8 @@ def vote(
         choice: what the visitor says.
         visitor: keyed hash of the address.
         now_ms: milliseconds since 1970.
-        marks: kinds of marks to keep beside the vote, with those that the votes so far tell.
+        marks: kinds of marks to keep beside the vote, with those that battle and votes so far tell.
+        known_as: judge -> names by which a critique would give it away.
 
     Raises:
         Refused: there is no such battle (404), or it has another vote (409).
@@ -63,6 +70,9 @@ def vote(
             if given.choice != choice:
                 raise Refused(409, "already_voted", "this battle has a vote")
             return _told(given, judges, repeated=True)
+        names = [name for judge in judges for name in (known_as or {}).get(judge, ())]
+        # Before this vote is one of those that it is compared with.
+        kinds = sorted({*marks, *seen(connection, battle, visitor, now_ms, names)})
         ratings = {row.judge: row for row in connection.execute(select(RATINGS).where(RATINGS.c.judge.in_(judges)))}
         before = ratings[judges[0]].elo, ratings[judges[1]].elo
         now = elo.after(*before, SCORE[choice])
@@ -84,7 +94,6 @@ def vote(
             )
             .returning(VOTES)
         ).one()
-        kinds = sorted({*marks, *seen(connection, battle, visitor, now_ms)})
         if kinds:
             connection.execute(insert(MARKS), [{"battle": battle, "kind": kind} for kind in kinds])
         connection.execute(update(LAST).where(LAST.c.id == 1).values(sequence=last + 1))

@@ -1,6 +1,6 @@
 """A stand-in for judges, with no model behind it: an OpenAI-compatible endpoint whose answers follow from the prompt.
 
-`python -m tests.serve.arena.stand_in PORT` serves it in a process of its own.
+`python tests/serve/arena/stand_in.py PORT` serves it in a process of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CRITIQUE = "The response does what was asked."
 
 
 def stand_in() -> FastAPI:
-    """The app. `state.say` may map a model's name to its whole answer, or to an HTTP status; `state.wait` to seconds."""
+    """The app. `state.say` maps models to whole answers or HTTP statuses, `state.wait` to seconds before an answer."""
     app = FastAPI()
     app.state.say, app.state.wait, app.state.asked = {}, {}, []
 
