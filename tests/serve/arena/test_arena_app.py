@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,11 +80,13 @@ def test_samples_are_drawn_and_judged_as_they_are(visit: Visit, endpoint: tuple[
         ({**OWN, "rubric": "x" * 200}, 422),
         ({"instruction": "a\0b", "response": "x"}, 422),
         ({"instruction": "half \ud83d", "response": "x"}, 422),
-        ({"instruction": "x" * 5000, "response": "x"}, 413),
+        ({"instruction": "x" * 20_000, "response": "x"}, 413),
     ],
 )
 def test_what_is_no_battle_is_refused(visit: Visit, body: dict[str, str], status: int) -> None:
-    assert visit(text_characters=150).post("/api/battle", json=body).status_code == status
+    headers = {"content-type": "application/json"}  # of text that the client itself would not encode
+    answer = visit(text_characters=150).post("/api/battle", content=json.dumps(body), headers=headers)
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize(
@@ -96,8 +100,6 @@ def test_a_token_that_was_not_made_here_is_refused(visit: Visit, body: dict[str,
 def test_a_token_is_good_for_an_hour_and_for_one_arena(visit: Visit, tmp_path: Path) -> None:
     late = visit(vote_minutes=0.0001)
     token = late.post("/api/battle", json=OWN).json()["battle"]
-    import time
-
     time.sleep(2.1)  # tokens know whole seconds
     assert late.post("/api/vote", json={"battle": token, "choice": "a"}).status_code == 403
     (tmp_path / "other").mkdir()
