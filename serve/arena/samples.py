@@ -29,11 +29,15 @@ def load_samples(sources: Sequence[str], data_root: Place | None, most: int, see
 
 
 def _samples(sources: Sequence[str], data_root: Place | None) -> Iterator[Texts]:
+    seen: set[str | None] = set()  # equal rows have equal ids
     for name in sources:
         spec = SOURCES.load(name)
         for raw in read_raw(spec, data_root):
             for row in adapt(spec, raw):
-                yield from _of_row(row)
+                for one in _of_row(row):
+                    if one.sample not in seen:
+                        seen.add(one.sample)
+                        yield one
 
 
 def _of_row(row: Row) -> Iterator[Texts]:
