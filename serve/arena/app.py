@@ -46,7 +46,7 @@ def build(config: ArenaConfig) -> FastAPI:
 
     app = FastAPI(title="openselene Judge Arena", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(
-        Door,  # type: ignore[arg-type]
+        Door,
         secret=secret,
         limits=limits,
         per_minute=config.limits.pages_per_minute,

