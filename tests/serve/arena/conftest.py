@@ -32,7 +32,7 @@ def running(app: FastAPI) -> Iterator[str]:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = server.force_exit = True
+    server.should_exit = True
     thread.join()
 
 

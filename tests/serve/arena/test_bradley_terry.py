@@ -31,7 +31,7 @@ def test_intervals_cover_what_they_say(draws: int) -> None:
     """95% intervals of 10,000 votes hold the truth in 92 to 98% of (draw, judge)."""
     held = []
     for draw in range(draws):
-        found = fit(simulated(TRUE, 10_000, seed=1000 + draw), list(TRUE), seed=draw, resamples=200).strengths
+        found = fit(simulated(TRUE, 10_000, seed=1000 + draw), list(TRUE), seed=draw).strengths
         held += [one.low <= TRUE[name] <= one.high for name, one in found.items()]  # type: ignore[operator]
     share = np.mean(held)
     print(f"coverage {share:.4f} of {len(held)}")
