@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -178,9 +178,10 @@ async def vote(request: Request, body: VoteRequest) -> Response:
 
 @router.get("/leaderboard", responses=documented(429))
 async def standings(request: Request) -> Response:
-    """The leaderboard as JSON, with everything that the page shows."""
+    """The leaderboard as JSON, without the history of the ratings."""
     shown = await arena_of(request).board.shown()
-    said: dict[str, Any] = {**asdict(shown.board), "failures": shown.failures}
+    said: dict[str, Any] = {**asdict(replace(shown.board, history={})), "failures": shown.failures}
+    del said["history"]
     return JSONResponse(said, headers=NEVER_KEPT)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
@@ -22,6 +23,7 @@ from serve.refused import Refused
 VARIABLE = "OPENSELENE_ARENA_KEY"
 FILE = "arena.key"
 LEAST = 32  # characters
+PORT = re.compile(r"^(?:([\d.]+)|\[([^\]]+)\])(?::\d+)?$")  # some proxies add it to an address
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Secret:
     def visitor(self, address: str) -> str:
         """Who has an address, as 32 hex digits; of IPv6 its /64 counts, since one household has all of that."""
         try:
-            found = ip_address(address)
+            found = ip_address(PORT.sub(r"\1\2", address))
         except ValueError:
             return self._mac("visitor", address).hex()[:32]
         if isinstance(found, IPv6Address):

@@ -65,7 +65,8 @@ def test_visitors_are_told_apart_and_not_known() -> None:
     found = secret.visitor("203.0.113.5")
     assert found == secret.visitor("203.0.113.5") != secret.visitor("203.0.113.6")
     assert found != Secret("q" * 64).visitor("203.0.113.5")
-    assert found == secret.visitor("::ffff:203.0.113.5")
+    assert found == secret.visitor("::ffff:203.0.113.5") == secret.visitor("203.0.113.5:4711")
+    assert secret.visitor("[2001:db8:1:2::7]:4711") == secret.visitor("2001:db8:1:2::1")
     assert secret.visitor("2001:db8:1:2::1") == secret.visitor("2001:db8:1:2:ffff::9")
     assert secret.visitor("2001:db8:1:2::1") != secret.visitor("2001:db8:1:3::1")
     assert len({secret.visitor(name) for name in ("", "testclient", "x" * 9000)}) == 3
