@@ -47,10 +47,12 @@ async def leaderboard(request: Request) -> Response:
 @router.get("/history.svg")
 async def history(request: Request) -> Response:
     """How the ratings went, vote by vote."""
-    board = (await arena_of(request).board.shown()).board
-    lines = {one.judge: board.history[one.judge] for one in board.standings if one.votes}
-    text = await asyncio.to_thread(drawn, lines)
-    return Response(text, media_type="image/svg+xml", headers=PICTURE)
+    shared = arena_of(request)
+    board = (await shared.board.shown()).board
+    if shared.picture is None or shared.picture[0] is not board:
+        lines = {one.judge: board.history[one.judge] for one in board.standings if one.votes}
+        shared.picture = board, await asyncio.to_thread(drawn, lines)
+    return Response(shared.picture[1], media_type="image/svg+xml", headers=PICTURE)
 
 
 @router.get("/healthz")

@@ -20,6 +20,7 @@ from serve.arena.board import Board
 from serve.arena.door import too_many
 from serve.arena.judging.fight import fight
 from serve.arena.judging.judges import ArenaJudge
+from serve.arena.ratings.leaderboard import Leaderboard
 from serve.arena.schemas import (
     BattleRequest,
     BattleResponse,
@@ -34,6 +35,7 @@ from serve.arena.settings import ArenaConfig
 from serve.arena.store import battles, marks, votes
 from serve.arena.store.battles import Texts
 from serve.errors import OwnErrors, documented
+from serve.live import judged
 from serve.refused import Refused
 
 NEVER_KEPT = {"Cache-Control": "no-store"}
@@ -53,6 +55,7 @@ class Arena:
         board: the leaderboard.
         limits: counts of visitors.
         under_way: battles that are judged now.
+        picture: the last drawn history, and of which leaderboard it is.
         by_name: samples by their ids.
         known_as: judge -> names by which a critique would give it away.
     """
@@ -65,6 +68,7 @@ class Arena:
     board: Board
     limits: Limits
     under_way: int = 0
+    picture: tuple[Leaderboard, str] | None = None
     by_name: dict[str, Texts] = field(default_factory=dict)
     known_as: dict[str, list[str]] = field(default_factory=dict)
 
@@ -134,7 +138,8 @@ async def battle(request: Request, body: BattleRequest) -> Response:
     visitor = await _count(request, "battles", limits.battles_per_minute)
     texts = _texts(arena, body)
     async with arena.place(visitor):
-        fought = await fight(arena.secret, arena.judges, texts, visitor, arena.config.battle_s)
+        fighting = fight(arena.secret, arena.judges, texts, visitor, arena.config.battle_s)
+        fought = await judged(request, fighting)  # whose judges are free again if the visitor leaves
         await asyncio.to_thread(battles.add, arena.engine, fought)
     await _on_the_beat(began, arena.config.beat_s)
     if fought.a.verdict is None or fought.b.verdict is None:

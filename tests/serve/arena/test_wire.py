@@ -155,6 +155,25 @@ def test_names_stand_where_their_judges_stood(arena: tuple[Wire, str], endpoint:
             assert found[side] == {"verdict": str(place + 1), "critique": f"Number {place}."}
 
 
+def test_a_visitor_who_leaves_frees_the_judges(tmp_path: Path, endpoint: tuple[FastAPI, str]) -> None:
+    app, address = endpoint
+    app.state.say, app.state.wait = {}, {f"model-of-{name}": 3.0 for name in NAMES}
+    arena = build(config_of(tmp_path, address))
+    with running(arena) as url:
+        wire = Wire(url)
+        sent = json.dumps(OWN).encode()
+        head = f"POST /api/battle HTTP/1.1\r\nHost: arena\r\nContent-Length: {len(sent)}\r\n"
+        with socket.create_connection((wire.host, int(wire.port))) as connection:
+            connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + sent)
+            while not arena.state.arena.under_way:
+                time.sleep(0.01)
+        left = time.monotonic()
+        while arena.state.arena.under_way:
+            time.sleep(0.01)
+        assert time.monotonic() - left < 1.5
+    app.state.wait = {}
+
+
 def test_a_battle_comes_on_the_beat(tmp_path: Path, endpoint: tuple[FastAPI, str]) -> None:
     app, address = endpoint
     app.state.say = {}
