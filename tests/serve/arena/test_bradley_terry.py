@@ -26,16 +26,18 @@ def test_ten_thousand_votes_give_the_order_back() -> None:
     assert all(one.low < one.value < one.high for one in found.values())  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("draws", [30, pytest.param(200, marks=pytest.mark.slow)])
-def test_intervals_cover_what_they_say(draws: int) -> None:
-    """95% intervals of 10,000 votes hold the truth in 92 to 98% of (draw, judge)."""
+@pytest.mark.parametrize(
+    ("draws", "least", "most"), [(6, 0.85, 1.0), pytest.param(200, 0.92, 0.98, marks=pytest.mark.slow)]
+)
+def test_intervals_cover_what_they_say(draws: int, least: float, most: float) -> None:
+    """95% intervals of 10,000 votes hold the truth in 92 to 98% of (draw, judge); few draws only show gross errors."""
     held = []
     for draw in range(draws):
         found = fit(simulated(TRUE, 10_000, seed=1000 + draw), list(TRUE), seed=draw).strengths
         held += [one.low <= TRUE[name] <= one.high for name, one in found.items()]  # type: ignore[operator]
     share = np.mean(held)
     print(f"coverage {share:.4f} of {len(held)}")
-    assert 0.92 <= share <= 0.98
+    assert least <= share <= most
 
 
 def test_choix_and_statsmodels_have_the_same_strengths() -> None:
