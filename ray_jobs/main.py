@@ -25,6 +25,7 @@ JOBS = {
     "plan": "plan",
     "fetch": "fetch",
     "serve": "judge_server",
+    "arena": "arena",
     "keys": "keys",
     "flips": "flips",
 }
