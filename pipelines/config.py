@@ -25,7 +25,10 @@ from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.audit.config import AuditConfig
+from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.data_map.config import DataMapConfig
+from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
 from pipelines.judge_job.config import JudgeConfig
@@ -54,6 +57,9 @@ class Config(Strict):
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
     recipes: RecipesConfig = RecipesConfig()
+    leaks: LeaksConfig = LeaksConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    audit: AuditConfig = AuditConfig()
 
     @property
     def run(self) -> Run:

@@ -122,3 +122,23 @@ class Run:
     def recipes(self) -> Place:
         """A run for each recipe that is compared, and what compares them."""
         return self.out / "recipes"
+
+    @property
+    def experiments(self) -> Place:
+        """A folder for each experiment, and the page over all of them."""
+        return self.out / "experiments"
+
+    @property
+    def leaks(self) -> Place:
+        """What training sets share with benchmarks, and the sets without it."""
+        return self.experiments / "leaks"
+
+    @property
+    def calibrated(self) -> Place:
+        """Judged systems compared by a few labels of people."""
+        return self.experiments / "calibrate"
+
+    @property
+    def audit(self) -> Place:
+        """A sample of critique pairs, what is measured of them, and what people say."""
+        return self.experiments / "audit"
