@@ -29,6 +29,7 @@ from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
 from pipelines.judge_job.config import JudgeConfig
+from pipelines.release.config import CertifyConfig, ReleaseConfig
 from pipelines.training.config import TrainConfig
 
 PACKAGED = Path(__file__).parents[1] / "ray_jobs" / "configs"
@@ -54,6 +55,8 @@ class Config(Strict):
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
     recipes: RecipesConfig = RecipesConfig()
+    release: ReleaseConfig = ReleaseConfig()
+    certify: CertifyConfig = CertifyConfig()
 
     @property
     def run(self) -> Run:

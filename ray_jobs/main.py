@@ -27,6 +27,8 @@ JOBS = {
     "serve": "judge_server",
     "keys": "keys",
     "flips": "flips",
+    "release": "release",
+    "certify": "certify",
 }
 
 

@@ -122,3 +122,13 @@ class Run:
     def recipes(self) -> Place:
         """A run for each recipe that is compared, and what compares them."""
         return self.out / "recipes"
+
+    @property
+    def release(self) -> Place:
+        """What is ready to be pushed: the model, its GGUF files, the card of its data."""
+        return self.out / "release"
+
+    @property
+    def pin(self) -> Place:
+        """The judge that the drift gate compares with, unless its config names another folder."""
+        return self.out / "certify" / "pin"
