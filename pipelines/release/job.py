@@ -97,7 +97,7 @@ def source_of(run: Run, train: TrainConfig, config: ReleaseConfig) -> str:
     merged = work / "model"
     depends = {"adapter": storage.content_digest(storage.place(named)), "base": identity(train.model)}
     say(f"release: merging the adapter {named}")
-    step.once(work, depends, lambda _: layout.merge(named, merged, train.model), cheap=True)
+    step.once(work, depends, lambda _: layout.merge_into(named, train.model, merged), cheap=True)
     return str(merged)
 
 

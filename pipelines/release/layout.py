@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.storage import Place
-from pipelines.engines.models import quiet_transformers, resolve
+from pipelines.engines.models import build_once, cache, quiet_transformers, resolve
 
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
@@ -27,30 +27,34 @@ LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only", "
 NOTICES = ("LICENSE", "LICENSE.txt", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
 
 
-def merge(adapter: str, out: Place, fallback: str) -> None:
+def merge_into(adapter: str, base: str, out: Place) -> None:
     """Write the whole model that a LoRA adapter and its base are, merged in float32.
 
     Args:
         adapter: folder of the adapter.
+        base: the model that it was trained on.
         out: folder to write.
-        fallback: the base, where the one that the adapter names is not here.
     """
     import torch
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = resolve(adapter)
-    named = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
-    try:
-        base = resolve(named)
-    except UserError:
-        base = resolve(fallback)
+    source, base = resolve_adapter(adapter), resolve(base)
     with quiet_transformers(), storage.local_folder(out, last="config.json") as local:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         whole: Any = PeftModel.from_pretrained(model, source).merge_and_unload()
         whole.save_pretrained(local)
         has_tokenizer = storage.exists(Path(source) / "tokenizer_config.json")
         AutoTokenizer.from_pretrained(source if has_tokenizer else base).save_pretrained(local)
+
+
+def resolve_adapter(adapter: str) -> str:
+    """Path of an adapter's folder on this machine: `resolve` wants a whole model."""
+    place = storage.place(adapter)
+    if isinstance(place, Path):
+        return str(place)
+    folder = cache() / "adapters" / storage.state_of(place)
+    return str(build_once(folder, lambda draft: storage.download(place, draft)))
 
 
 def is_adapter(model: str) -> bool:

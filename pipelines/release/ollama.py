@@ -78,7 +78,12 @@ def pieces_of(tokenizer: PreTrainedTokenizerBase) -> Pieces:
         assistant=assistant,
         opening=shown[len(closed) :],
     )
-    for conversation in (one, answered, *((told,) if system else ())):
+    for conversation in (
+        one,
+        answered,
+        [*answered, *answered[1:]],
+        *((told, [*told, *answered[1:]]) if system else ()),
+    ):
         if found.render(conversation) != _shown(tokenizer, conversation):
             raise _refused(tokenizer, "its text around messages depends on more than their roles")
     return found

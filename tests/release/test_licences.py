@@ -22,7 +22,7 @@ def test_free_licences_pass_and_the_release_has_that_of_its_base() -> None:
 
 @pytest.mark.parametrize("licence", ["none stated", "unknown", "per row", "prompts CC-BY-4.0, responses CC-BY-NC-4.0"])
 def test_data_whose_licence_says_nothing_is_refused_by_name(licence: str) -> None:
-    with pytest.raises(UserError, match=f"source 'bad'.*{licence}"):
+    with pytest.raises(UserError, match=rf"source 'bad': .*{licence}"):
         of(data={"good": "MIT", "bad": licence})
 
 
