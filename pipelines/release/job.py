@@ -194,7 +194,7 @@ def certified(
     released = job.Released(folders.model, files, template, judgments)
     certificate = job.certify(run, run.work / "release-parity", config.parity, evaluation, released)
     say(shown.terminal(certificate))
-    job.require_same_tokens(certificate)
+    job.require_same_tokens(certificate, config.parity.other_prompts)
     return certificate
 
 

@@ -29,7 +29,7 @@ def judge(turned: int = 0, **digests: Any) -> Pinned:
         {"model": "m", "engine": "vllm", "packages": {"vllm": "1"}, **digests},
         dict.fromkeys(NAMES, "prompt"),
         {name: name for name in NAMES},
-        dict.fromkeys(NAMES, ["A", "B"]),
+        {name: ["A", "B"] for name in NAMES},
         probabilities,
     )
 

@@ -49,7 +49,7 @@ def test_benchmarks_and_samples_are_kept_apart(tmp_path: Path, model: str) -> No
 
 def test_an_unknown_judge_is_named_with_those_that_are_known(tmp_path: Path, model: str) -> None:
     run = benchmarked(config_of(tmp_path, PACKAGED), model)
-    with pytest.raises(UserError, match="no judge 'x'.*base, trained"):
+    with pytest.raises(UserError, match=r"no judge 'x'.*base, trained"):
         evidence(run, release(judge="x", figures=SAMPLE))
 
 

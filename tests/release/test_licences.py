@@ -28,7 +28,7 @@ def test_data_whose_licence_says_nothing_is_refused_by_name(licence: str) -> Non
 
 def test_data_for_no_commercial_use_makes_no_free_release() -> None:
     data = {"nc": "CC-BY-NC-4.0"}
-    with pytest.raises(UserError, match="allows no commercial use, which 'apache-2.0' does"):
+    with pytest.raises(UserError, match=r"allows no commercial use, which 'apache-2\.0' does"):
         of(data=data)
     assert of(data=data, license="cc-by-nc-4.0").licence == "cc-by-nc-4.0"
 

@@ -46,10 +46,10 @@ class Parity(Figures):
     """One engine with one file, against the reference.
 
     Attributes:
-        encoded: prompts as openselene makes them, with the engine's own tokenizer: every message is text.
+        encoded: prompts as openselene makes them, with the engine's own tokenizer, for messages without control tokens.
+        marked: the same for messages with control tokens, which are made characters; the chat routes read them as such.
         chat: the engine's own chat route, for messages without control tokens.
         ollama: Ollama's template on this file, for the same messages; None where it was not compared.
-        controls: messages with control tokens, which the chat routes read as such.
         gap: largest |Δp| of a question's verdicts.
         divergence: KL(reference ‖ engine) of a question, nats.
         flips: share of verdicts that differ.
@@ -61,9 +61,9 @@ class Parity(Figures):
 
     engine: str
     encoded: Tokens
+    marked: Tokens
     chat: Tokens
     ollama: Tokens | None
-    controls: int
     gap: Spread
     divergence: Spread
     flips: Part
@@ -71,6 +71,12 @@ class Parity(Figures):
     turned: dict[str, int]
     drift: dict[str, Difference]
     within: bool
+
+    def required(self) -> list[tuple[str, Tokens]]:
+        """Route -> tokens, of those that must not differ."""
+        found = [("", self.encoded), ("chat ", self.chat)]
+        found += [("Ollama ", self.ollama)] if self.ollama else []
+        return found if self.engine == "llama.cpp" else [*found, ("", self.marked)]
 
 
 class Certificate(Figures):
@@ -98,11 +104,9 @@ class Certificate(Figures):
 
     @property
     def same_tokens(self) -> bool:
-        """Whether every engine reads the same prompts."""
-        return all(
-            one.encoded.all_equal and one.chat.all_equal and (one.ollama is None or one.ollama.all_equal)
-            for one in self.columns.values()
-        )
+        """Whether every engine reads the same prompts; llama.cpp's own way with control tokens is only told, as it is
+        given ids."""
+        return all(tokens.all_equal for one in self.columns.values() for _, tokens in one.required())
 
 
 def parity(
@@ -138,10 +142,10 @@ def parity(
     )
     return Parity(
         engine=engine,
-        encoded=_tokens(messages, reference.encoded, answers.encoded),
+        encoded=_tokens(messages, reference.encoded, answers.encoded, plain),
+        marked=_tokens(messages, reference.encoded, answers.encoded, [not one for one in plain]),
         chat=_tokens(messages, reference.encoded, answers.chat, plain),
         ollama=_tokens(messages, reference.encoded, answers.ollama, plain) if answers.ollama else None,
-        controls=len(plain) - sum(plain),
         gap=_spread(gaps),
         divergence=_spread(divergences),
         flips=Part(n=flips.compared, value=flips.share, ci_low=low, ci_high=high),
@@ -169,10 +173,7 @@ def _pairs(what: Asked, reference: Answers, answers: Answers) -> list[Pair]:
     ]
 
 
-def _tokens(
-    messages: Sequence[str], wanted: Sequence[str], found: Sequence[str], chosen: Sequence[bool] | None = None
-) -> Tokens:
-    chosen = chosen or [True] * len(messages)
+def _tokens(messages: Sequence[str], wanted: Sequence[str], found: Sequence[str], chosen: Sequence[bool]) -> Tokens:
     compared = [
         (message, one == two) for message, one, two, yes in zip(messages, wanted, found, chosen, strict=True) if yes
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
@@ -120,18 +121,21 @@ def certify(
     )
 
 
-def require_same_tokens(certificate: Certificate) -> None:
-    """Refuse a release whose engines read other prompts than the judge was trained on.
+def require_same_tokens(certificate: Certificate, otherwise: Literal["refuse", "tell"]) -> None:
+    """Say which engines read other prompts than the trainer, and refuse the release unless it is only to be told.
 
     Raises:
         UserError: some message has other tokens in one of them.
     """
     for name, column in certificate.columns.items():
-        for route, tokens in (("", column.encoded), ("chat ", column.chat), ("Ollama ", column.ollama)):
-            if tokens is not None and not tokens.all_equal:
-                what = f"{tokens.of - tokens.equal} of {tokens.of} {route}prompts have other tokens: {tokens.differ[0]}"
-                say(f"{name}: {what}")
-                raise UserError(what, where=f"parity, {name}", fix="leave that engine out, or another tokenizer")
+        for route, tokens in column.required():
+            if tokens.all_equal:
+                continue
+            what = f"{tokens.of - tokens.equal} of {tokens.of} {route}prompts have other tokens, such as {tokens.differ[0]}"
+            if otherwise == "refuse":
+                fix = "leave that engine out, or have the card tell it: release.parity.other_prompts=tell"
+                raise UserError(what, where=f"parity, {name}", fix=fix)
+            say(f"{name}: {what}")
 
 
 def write(certificate: Certificate, place: Place) -> None:

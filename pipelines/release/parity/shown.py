@@ -9,10 +9,18 @@ from pipelines.release.parity.certificate import Certificate, Parity, Tokens
 
 def table(certificate: Certificate) -> str:
     """Every engine and file in one line each."""
-    head = (
-        "| engine | prompt tokens | chat route | Ollama template | flips (95%) | mean, largest Δp | mean, largest KL |"
-        " the same judge |\n|---|---|---|---|---|---|---|---|"
+    names = (
+        "engine",
+        "prompt tokens",
+        "with control tokens",
+        "chat route",
+        "Ollama template",
+        "flips (95%)",
+        "mean, largest Δp",
+        "mean, largest KL",
+        "the same judge",
     )
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
     lines = [_line(name, one) for name, one in certificate.columns.items() if name != certificate.reference]
     return "\n".join([head, *lines])
 
@@ -22,6 +30,7 @@ def _line(name: str, one: Parity) -> str:
     cells = [
         name,
         _tokens(one.encoded),
+        _tokens(one.marked),
         _tokens(one.chat),
         ollama,
         share(one.flips),

@@ -12,7 +12,7 @@ from pipelines.core.records import OK
 from pipelines.release.parity.asking import asked_of, critiques_of, probe_config, probe_rows, write_answers
 from pipelines.release.parity.certificate import Certificate, parity
 from pipelines.release.parity.column import Answers, ask
-from pipelines.release.parity.hostile import hostile_texts
+from pipelines.release.parity.hostile import PLAIN, hostile_texts
 from pipelines.release.parity.questions import asked, questions
 from pipelines.release.parity.reader import framed
 from pipelines.release.parity.shown import drift, margins, table, terminal
@@ -56,7 +56,9 @@ def test_every_place_of_every_question_is_asked_once(reader: TransformersReader,
     made = questions(probe[3], reader.tokenizer)
     prompts, tokens = asked(made, [[1]] * len(made))
     assert len(prompts) == len(tokens) == sum(len(question.places()) for question in made)
-    assert all(ids[: 1 + len(question.shared)] == [1, *question.shared] for ids, question in zip(prompts, made))
+    assert all(
+        ids[: 1 + len(question.shared)] == [1, *question.shared] for ids, question in zip(prompts, made, strict=True)
+    )
 
 
 def test_a_verdict_may_follow_the_judges_own_critique(reader: TransformersReader, probe: Any) -> None:
@@ -85,7 +87,7 @@ def certificate(reader: TransformersReader, probe: Any, changed: Any, tmp_path: 
     from pipelines.evaluation.scoring.results import summarise
     from pipelines.judging.chat_template import control_tokens
 
-    config, evaluation, examples, rows = probe
+    _, evaluation, examples, rows = probe
     controls = list(control_tokens(reader.tokenizer).values())
     what = replace(asked_of(rows, reader.tokenizer), texts=hostile_texts(controls))
     first = ask(reader, what)
@@ -114,7 +116,7 @@ def test_the_same_answers_make_a_clean_certificate(reader: TransformersReader, p
     found = certificate(reader, probe, lambda answers: answers, tmp_path)
     two = found.columns["two"]
     assert found.same_tokens and two.within and two.flips.value == 0.0 and two.divergence.most == 0.0
-    assert two.controls > 0 and two.chat.of == two.encoded.of - two.controls
+    assert two.marked.of == two.marked.equal > 0 and two.chat.of == two.encoded.of == found.questions + len(PLAIN)
     assert {one.difference for one in two.drift.values()} == {0.0}
     assert "| two |" in table(found) and "the same judge" in terminal(found) and "0-0.1" in margins(found)
     assert drift(found).count("| two |") == 2
@@ -144,3 +146,19 @@ def test_a_frame_around_a_text_is_read_as_the_trainer_reads_it(reader: Transform
     for text in hostile_texts(list(control_tokens(reader.tokenizer).values())):
         wanted = reader.encode([text])[0]
         assert framed(encode, asking(reader.tokenizer), text, controls) == wanted, repr(text)
+
+
+def test_only_llama_cpp_may_make_characters_of_control_tokens_in_its_own_way(
+    reader: TransformersReader, probe: Any, tmp_path: Path
+) -> None:
+    def other(answers: Answers) -> Answers:
+        return Answers([*answers.encoded[:-1], "other"], answers.chat, answers.probabilities)
+
+    found = certificate(reader, probe, other, tmp_path)
+    assert found.columns["two"].marked.of - found.columns["two"].marked.equal == 1 and not found.same_tokens
+    assert {name for name, _ in found.columns["two"].model_copy(update={"engine": "llama.cpp"}).required()} == {
+        "",
+        "chat ",
+    }
+    loose = {**found.columns, "two": found.columns["two"].model_copy(update={"engine": "llama.cpp"})}
+    assert found.model_copy(update={"columns": loose}).same_tokens
