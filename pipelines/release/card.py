@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.core import step, storage
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
 from pipelines.engines.models import HUB_ID
+from pipelines.evaluation.report.exports import model_index
 from pipelines.evaluation.scoring.entries import BenchmarkEntry
 from pipelines.release.config import ReleaseConfig
 from pipelines.release.evidence import SAMPLE, Evidence
@@ -21,7 +23,6 @@ from pipelines.release.parity.certificate import Certificate
 from pipelines.training.config import TrainConfig
 
 PAPER = "arXiv 2501.17195"
-METRICS = {"accuracy": "accuracy", "pearson": "pearsonr"}  # the hub's names
 
 
 @dataclass(frozen=True)
@@ -103,23 +104,8 @@ def data_card(about: About) -> str:
 
 def front_matter(about: About) -> str:
     """The card's YAML; with a model-index of public benchmarks alone."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    found = about.evidence
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            task_name=f"judging, {entry.task}",
-            dataset_type=name,
-            dataset_name=f"{name}{' (partial)' if entry.partial else ''}",
-            dataset_split="test",
-            metric_type=METRICS.get(entry.metric, entry.metric),
-            metric_name=entry.metric,
-            metric_value=entry.value,
-            metric_args={"interval_95": [entry.ci_low, entry.ci_high], "rows": entry.n},
-        )
-        for name, entry in found.benchmarks.items()
-    ]
     base = about.chain.base.what
     data = ModelCardData(
         base_model=base if HUB_ID.fullmatch(base) else None,
@@ -129,10 +115,14 @@ def front_matter(about: About) -> str:
         pipeline_tag="text-generation",
         tags=["llm-as-a-judge", "evaluation", "dpo"],
         datasets=[f"{about.config.hub.repo}-data"] if about.config.hub.repo and about.config.hub.data else None,
-        model_name=about.config.name,
-        eval_results=results or None,
     )
-    return str(data.to_yaml().strip())
+    front = str(data.to_yaml().strip())
+    (index,) = model_index(about.evidence.results, about.evidence.judge)["model-index"]
+    public = [one for one in index["results"] if one["dataset"]["type"] in about.evidence.benchmarks]
+    if not public:
+        return front
+    shown = {"model-index": [{"name": about.config.name, "results": public}]}
+    return f"{front}\n{yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).strip()}"
 
 
 def lines(about: About, entries: Mapping[str, BenchmarkEntry]) -> list[Line]:

@@ -16,9 +16,9 @@ from pipelines.evaluation.config import EvaluationConfig
 from pipelines.evaluation.scoring.flips import Flips, Pair, flips_of
 from pipelines.judging.templates import identity
 from pipelines.release.config import CertifyConfig
-from pipelines.release.parity.asking import answers_of, asked_of, probe_config, probe_rows, tokenizer_of
+from pipelines.release.parity.asking import asked_of, probe_config, probe_rows, tokenizer_of
 from pipelines.release.parity.certificate import said
-from pipelines.release.parity.column import Answers, Asked, Column
+from pipelines.release.parity.column import Answers, Asked, Column, ask_on_ray
 from pipelines.release.parity.shown import share
 
 PIN, ANSWERS, RESULT = "pin.json", "answers.json", "drift.json"
@@ -104,8 +104,8 @@ def certify(run: Run, evaluation: EvaluationConfig, config: CertifyConfig) -> Pl
     probe = probe_config(evaluation, config.benchmarks, config.sample)
     _, rows = probe_rows(run, work, probe)
     what = asked_of(rows, tokenizer_of(column.model))
-    answers = answers_of(work / "answers", column, what)
-    asked = pinned(column, what, answers)
+    say(f"{column.name}: {len(what.questions)} questions")
+    asked = pinned(column, what, ask_on_ray(column, what))  # asked anew each time: a stored answer never drifts
     if config.write:
         write_pin(pin, asked)
         say(f"certify: pinned {column.model} in {column.engine}, {len(asked.probe)} questions: {pin}")

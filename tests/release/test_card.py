@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from pipelines.config import Config
 from pipelines.core.errors import UserError
@@ -48,8 +49,10 @@ def test_benchmarks_are_in_the_model_index_with_their_intervals(tmp_path: Path) 
     (index,) = about["model-index"]
     (result,) = index["results"]
     assert index["name"] == "judge" and result["dataset"]["type"] == "public_pairs"
-    value, low, high = result["metrics"][0]["value"], *result["metrics"][0]["args"]["interval_95"]
-    assert 0.6 < low < value < high and f"| {value:.3f} | {low:.3f}–{high:.3f} |" in card
+    (entry,) = ModelCard(card).data.eval_results  # as the hub reads it
+    low, high = (float(end) for end in entry.metric_name.split("interval ")[1].split(",")[0].split(" to "))
+    assert 0.6 < low < entry.metric_value < high
+    assert f"| {entry.metric_value:.3f} | {low:.3f}–{high:.3f} |" in card
     assert about["license"] == "apache-2.0" and about["library_name"] == "transformers"
     table = card.partition("## Benchmarks")[2].partition("Protocol:")[0]
     assert "public_pairs" in table and "heldout_pairwise" not in table

@@ -101,9 +101,9 @@ def test_engine_and_file_go_together(tmp_path: Path) -> None:
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines answer in this process."""
-    from pipelines.release.parity import asking, column
+    from pipelines.release.parity import column
 
-    monkeypatch.setattr(asking, "ask_on_ray", lambda one, what: column.ask(one.open(), what))
+    monkeypatch.setattr(drift, "ask_on_ray", lambda one, what: column.ask(one.open(), what))
 
 
 @pytest.mark.usefixtures("without_ray")

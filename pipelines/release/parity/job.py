@@ -131,7 +131,8 @@ def require_same_tokens(certificate: Certificate, otherwise: Literal["refuse", "
         for route, tokens in column.required():
             if tokens.all_equal:
                 continue
-            what = f"{tokens.of - tokens.equal} of {tokens.of} {route}prompts have other tokens, such as {tokens.differ[0]}"
+            different = tokens.of - tokens.equal
+            what = f"{different} of {tokens.of} {route}prompts have other tokens, such as {tokens.differ[0]}"
             if otherwise == "refuse":
                 fix = "leave that engine out, or have the card tell it: release.parity.other_prompts=tell"
                 raise UserError(what, where=f"parity, {name}", fix=fix)
