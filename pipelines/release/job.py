@@ -18,7 +18,7 @@ from pipelines.release.base import licence_of, public_name
 from pipelines.release.config import ReleaseConfig
 from pipelines.release.digests import sha256, write_sums
 from pipelines.release.evidence import Evidence, evidence, require_same_model
-from pipelines.release.licences import Chain, chain
+from pipelines.release.licences import Chain, chain, rules
 from pipelines.release.parity.certificate import Certificate
 from pipelines.training.config import TrainConfig
 
@@ -57,6 +57,9 @@ def checked(run: Run, train: TrainConfig, config: ReleaseConfig) -> tuple[Eviden
     manifest = storage.read_json(run.curated / "manifest.json")
     sources = {name: str(about["license"]) for name, about in manifest["sources"].items()}
     links = chain(config, public_name(train.model), licence_of(train.model, config), sources)
+    if rules()[links.base.licence.lower()].same and not layout.licence_files(train.model):
+        what = f"the licence of {links.base.what} asks that its text goes along, and there is no LICENSE beside it"
+        raise UserError(what, where="train.model", fix="put it into the base model's folder")
     if config.gguf.types:
         gguf.require_tools(config.gguf.converter)
     if config.hub.repo:

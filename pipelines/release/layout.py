@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.storage import Place
-from pipelines.engines.models import build_once, cache, quiet_transformers, resolve
+from pipelines.engines.models import HUB_ID, build_once, cache, quiet_transformers, resolve
 
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
@@ -79,6 +79,8 @@ def write_model(source: str, out: Place, dtype: str, base: str) -> None:
     from pipelines.judging.chat import end_of_turn
 
     given = Path(resolve(source))
+    if not storage.exists(given):
+        raise UserError("is a model of the hub: it is released already", where=f"release.model {source}")
     refuse_own_code(given)
     tokenizer = AutoTokenizer.from_pretrained(given)
     end = end_of_turn(tokenizer)  # an unusable chat template is refused here
@@ -98,7 +100,8 @@ def write_model(source: str, out: Place, dtype: str, base: str) -> None:
         for name in ("config.json", "tokenizer_config.json"):
             _clean(local / name)
         _generation(given, local, end)
-        _notices(base, local)
+        for path in licence_files(base):
+            storage.download(path, local)
 
 
 def refuse_own_code(folder: Path) -> None:
@@ -133,9 +136,19 @@ def _generation(given: Path, local: Path, end: int) -> None:
     config.save_pretrained(local)
 
 
-def _notices(base: str, local: Path) -> None:
+def licence_files(base: str) -> list[Path]:
     """The base model's licence files: most licences ask that they go along."""
-    folder = Path(resolve(base))
-    for name in NOTICES:
-        if storage.exists(folder / name):
-            storage.download(folder / name, local)
+    source = resolve(base)
+    if HUB_ID.fullmatch(source):
+        found = [_from_hub(source, name) for name in NOTICES]
+        return [path for path in found if path is not None]
+    return [Path(source) / name for name in NOTICES if storage.exists(Path(source) / name)]
+
+
+def _from_hub(repository: str, name: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, name))
+    except (OSError, ValueError):  # no such file, no network
+        return None

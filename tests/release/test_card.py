@@ -94,6 +94,16 @@ def test_a_licence_in_the_way_refuses_the_release(tmp_path: Path) -> None:
         job.describe(config.run, config.train, config.evaluation, config.release)
 
 
+def test_a_licence_that_must_go_along_goes_along_or_there_is_no_release(tmp_path: Path) -> None:
+    config = made(tmp_path, ["heldout_pairwise"], figures=SAMPLE, base_license="llama3.1", name="Llama-judge")
+    with pytest.raises(UserError, match="there is no LICENSE beside it"):
+        released(config)
+    (tmp_path / "base" / "LICENSE").write_text("the licence of Llama")
+    folder = released(config)
+    assert (folder / "Llama-judge" / "LICENSE").read_text() == "the licence of Llama"
+    assert "**Built with Llama**" in (folder / "Llama-judge" / "README.md").read_text()
+
+
 def test_figures_of_an_older_model_refuse_the_release(tmp_path: Path) -> None:
     config = made(tmp_path, ["heldout_pairwise"], figures=SAMPLE)
     write_model(tmp_path / "out" / "model", seed=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,57 @@ def test_a_family_computes_in_llama_cpp_what_it_computes_in_transformers(family:
         found = reader.weigh(prompt, tokens)[0]
         apart[kind] = max(abs(found[token] - exact[token]) for token in found)
     assert apart["F16"] < 0.02 and apart["F16"] < apart["Q8_0"] < apart["Q4_K_M"] < 1.0, apart
+
+
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + '[/INST]' }}"
+    "{% elif m.role == 'assistant' %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def mistral(folder: Path) -> Path:
+    """A random model with the SentencePiece tokenizer that Mistral's own package carries."""
+    import mistral_common
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig
+
+    folder.mkdir()
+    name = "mistral_instruct_tokenizer_240323.model.v3"
+    shutil.copy(Path(mistral_common.__file__).parent / "data" / name, folder / "tokenizer.model")
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    config = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True, **tokens}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").write_text(MISTRAL)
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = MistralConfig(vocab_size=32768, num_key_value_heads=2, sliding_window=None, **sizes)
+    AutoModelForCausalLM.from_config(model).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+@needs_tools
+def test_mistrals_sentencepiece_is_read_alike_but_for_runs_of_spaces(tmp_path: Path) -> None:
+    """A known difference of llama.cpp, which the certificate refuses: it merges a run of spaces into other tokens."""
+    from transformers import AutoTokenizer
+
+    from pipelines.judging.chat import encode_prompts
+    from pipelines.release import go_template, ollama
+    from pipelines.release.parity.hostile import PLAIN
+    from pipelines.release.parity.llama_cpp_reader import LlamaCppReader
+
+    model = mistral(tmp_path / "model")
+    gguf.write_files(model, tmp_path, "x", ["F16"], gguf.converter(None))
+    file, tokenizer = tmp_path / "x-F16.gguf", AutoTokenizer.from_pretrained(model)
+    reader = LlamaCppReader(file, str(model), 1024)
+    wanted, found, chat = encode_prompts(tokenizer, PLAIN), reader.encode(PLAIN), reader.chat(PLAIN)
+    differ = [text for text, one, two in zip(PLAIN, wanted, found, strict=True) if one != two]
+    assert differ == ["two  spaces   three    four"] and chat == found
+    if go_template.go():  # the file begins texts with `<s>` by itself
+        template = ollama.go_template(ollama.pieces_of(tokenizer), without=gguf.beginning(file))
+        assert "<s>" not in template
+        turns = [[{"role": "user", "content": text.strip()}] for text in PLAIN]
+        assert reader.rendered(go_template.render(template, turns)) == found
 
 
 @needs_tools
