@@ -32,6 +32,7 @@ from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
 from pipelines.judge_job.config import JudgeConfig
+from pipelines.release.config import CertifyConfig, ReleaseConfig
 from pipelines.training.config import TrainConfig
 
 PACKAGED = Path(__file__).parents[1] / "ray_jobs" / "configs"
@@ -60,6 +61,8 @@ class Config(Strict):
     leaks: LeaksConfig = LeaksConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     audit: AuditConfig = AuditConfig()
+    release: ReleaseConfig = ReleaseConfig()
+    certify: CertifyConfig = CertifyConfig()
 
     @property
     def run(self) -> Run:

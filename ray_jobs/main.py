@@ -32,6 +32,8 @@ JOBS = {
     "arena": "arena",
     "keys": "keys",
     "flips": "flips",
+    "release": "release",
+    "certify": "certify",
 }
 
 
