@@ -25,9 +25,11 @@ from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.ablation.config import AblationConfig
 from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
+from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.judge_job.config import JudgeConfig
 from pipelines.training.config import TrainConfig
 
@@ -54,6 +56,8 @@ class Config(Strict):
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
     recipes: RecipesConfig = RecipesConfig()
+    trials: TrialsConfig = TrialsConfig()
+    ablation: AblationConfig = AblationConfig()
 
     @property
     def run(self) -> Run:

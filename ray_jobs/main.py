@@ -21,6 +21,7 @@ JOBS = {
     "judge": "judge",
     "sweep": "sweep",
     "recipes": "recipes",
+    "ablate": "ablate",
     "map": "data_map",
     "plan": "plan",
     "fetch": "fetch",
