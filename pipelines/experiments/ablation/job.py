@@ -17,9 +17,10 @@ from pipelines.curation.registry import load_sources
 from pipelines.curation.scores import AFTER_CRITIQUES, needs_reward, require_score
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.experiments.ablation import figures
-from pipelines.experiments.ablation.arms import arms_of
+from pipelines.experiments.ablation.arms import Pool, arms_of
 from pipelines.experiments.ablation.choose import Choice, choose, evidence
 from pipelines.experiments.ablation.config import AblationConfig
+from pipelines.experiments.ablation.planted import Planted, write_check
 from pipelines.experiments.records import record
 from pipelines.experiments.trials import ground as grounds
 from pipelines.experiments.trials.config import TrialsConfig
@@ -128,7 +129,8 @@ def run(
     validate(train, curation, trials, ablation)
     ground = grounds.lay(run, before, train, curation, trials)
     names = [source.name for source in load_sources(curation.sources)]
-    arms = arms_of(grounds.by_source(ground, names), trials, ablation)
+    pool = grounds.by_source(ground, names)
+    arms = arms_of(pool, trials, ablation)
     for source, why in arms.short.items():
         say(f"ablation: {source} has no trials: {why}")
     places = run_trials(ground, [BASE, *arms.trials()], trials.concurrent)
@@ -148,10 +150,22 @@ def run(
     figures.write_ablation(about, found, choice, values([read(BASE)], tasks))
     if arms.filters:
         figures.write_filter(about, found, choice)
+    if ablation.check_seeds:
+        check(about, pool)
     for line in figures.shown(choice):
         say(line)
     say(f"ablation: {mixture_file(run)}; all experiments: {run.experiments / record.INDEX}")
     return choice
+
+
+def check(about: figures.About, pool: Pool) -> None:
+    """Count the rule's wrong decisions on planted sources, by the stand-in judge."""
+    seeds = about.ablation.check_seeds
+    counted = Planted(pool, about.ground.asked, about.trials, about.ablation).run(seeds)
+    write_check(about.run, counted, seeds, about.settings(), figures.sentence(about.ablation.rule))
+    for kind, found in counted.decisions.items():
+        told = ", ".join(f"{name} {count}" for name, count in found.most_common())
+        say(f"rule check, stand-in judge: {kind}: {told or 'none'}; wrong {counted.wrong(kind)}")
 
 
 def overlap(trials: TrialsConfig, reported: list[str]) -> list[str]:

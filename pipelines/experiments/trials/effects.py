@@ -44,7 +44,11 @@ def outcome(place: Place, asked: Sequence[Row]) -> Tables:
     the scale under the verdicts' probabilities.
     """
     found = storage.read_table(place / VERDICTS)
-    probs = dict(zip(found["judgment_id"].to_pylist(), found["probs"].to_pylist(), strict=True))
+    return tables(dict(zip(found["judgment_id"].to_pylist(), found["probs"].to_pylist(), strict=True)), asked)
+
+
+def tables(probs: Mapping[str, Sequence[float]], asked: Sequence[Row]) -> Tables:
+    """The same from the probabilities of each judgment's verdicts."""
     lines: dict[str, list[dict[str, object]]] = {}
     for row in asked:
         share = probs[row["judgment_id"]]

@@ -42,13 +42,18 @@ class StandIn:
         )
         self.questions = [np.array([self.of(row, verdict) for verdict in row["allowed"]]) for row in self.asked]
 
-    def trial(self, rows: Sequence[int], seed: int) -> list[list[float]]:
-        """Fit on some pairs of the pool and score the verdicts of all held-out rows; without pairs all are alike."""
+    def trial(self, rows: Sequence[int], signs: Sequence[int] | None = None) -> list[list[float]]:
+        """Fit on some pairs of the pool and score the verdicts of all held-out rows; without pairs all are alike.
+
+        Args:
+            rows: numbers of the pairs.
+            signs: -1 where chosen and rejected change places.
+        """
         if not rows:
             return [[0.0] * len(one) for one in self.questions]
         from sklearn.linear_model import LogisticRegression
 
-        x = self.training[list(rows)]
+        x = self.training[list(rows)] * (1.0 if signs is None else np.array(signs)[:, None])
         both = np.concatenate([x, -x])
         side = np.repeat([1, 0], len(x))
         weights = LogisticRegression(C=STRENGTH, fit_intercept=False).fit(both, side).coef_[0]

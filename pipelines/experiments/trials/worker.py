@@ -132,7 +132,7 @@ class Worker:
         known: dict[str, Any] = {"steps": 0, "tokens": 0, "loss": None}
         held = range(len(ground.pairs), len(ground.pairs) + len(ground.asked))
         if ground.stand_in:
-            probs = self.judge.trial(rows, trial.seed)
+            probs = self.judge.trial(rows)
         elif rows:
             reference = [self.expected[i] for i in rows]
             known = self.judge.fit(rows, trial.rows, reference, seed=trial.seed, config=config)
