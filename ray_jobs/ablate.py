@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.cli import command
 from pipelines.config import Config
 from pipelines.core.cluster import connect
-from pipelines.core.segment import Rows
+from pipelines.core.segment import Step
 from pipelines.curation import job as curation
 from pipelines.experiments.ablation import job
 from ray_jobs import curate
@@ -15,7 +15,8 @@ def ablate(config: Config) -> None:
     """Do what is left: sources -> OUT/experiments/{mixture.yaml,index.html,ablation,reward-filter}."""
     job.validate(config.train, config.curation, config.trials, config.ablation)
     connect(config.ray, config.out_dir)
-    rows = prepared(config, "synthesize" if job.needs_critiques(config.ablation) else "prepare")
+    curate.benchmark_texts(config)
+    rows = curation.run(steps(config), config.run, config.curation)
     job.run(
         config.run,
         rows,
@@ -27,18 +28,17 @@ def ablate(config: Config) -> None:
     )
 
 
-def prepared(config: Config, last: str) -> Rows:
-    """The rows of curation up to one of its steps: the same that `curate` goes on from."""
-    curate.benchmark_texts(config)
-    steps = curate.build(config.run, config.curation)
-    names = [one.name for one in steps]
-    return curation.run(steps[: names.index(last) + 1], config.run, config.curation)
+def steps(config: Config) -> list[Step]:
+    """Those of curation whose rows trials take; `curate` goes on from them."""
+    found = curate.build(config.run, config.curation)
+    last = "synthesize" if job.needs_critiques(config.ablation) else "prepare"
+    return found[: [one.name for one in found].index(last) + 1]
 
 
 def describe(config: Config) -> list[str]:
     """What the job would do."""
     lines = job.describe(config.run, config.train, config.curation, config.trials, config.ablation)
-    return [*curate.describe(config)[:-1], *lines]
+    return [*curation.describe(steps(config)), *lines]
 
 
 app = command(ablate, describe, __doc__)
