@@ -26,9 +26,11 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.experiments.ablation.config import AblationConfig
+from pipelines.experiments.axes.config import AxesConfig
 from pipelines.experiments.data_map.config import DataMapConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
+from pipelines.experiments.transfer.config import TransferConfig
 from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.judge_job.config import JudgeConfig
 from pipelines.training.config import TrainConfig
@@ -58,6 +60,8 @@ class Config(Strict):
     recipes: RecipesConfig = RecipesConfig()
     trials: TrialsConfig = TrialsConfig()
     ablation: AblationConfig = AblationConfig()
+    axes: AxesConfig = AxesConfig()
+    transfer: TransferConfig = TransferConfig()
 
     @property
     def run(self) -> Run:

@@ -22,6 +22,8 @@ JOBS = {
     "sweep": "sweep",
     "recipes": "recipes",
     "ablate": "ablate",
+    "axes": "axes",
+    "transfer": "transfer",
     "map": "data_map",
     "plan": "plan",
     "fetch": "fetch",

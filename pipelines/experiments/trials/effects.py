@@ -24,7 +24,7 @@ from pipelines.experiments.trials.worker import VERDICTS
 from pipelines.judging.tasks import TASKS
 
 MEAN = "mean"
-FEW = "fewer than two seeds or groups of rows, or nothing varies"
+FEW = "fewer than two groups of rows, or nothing varies"
 Tables = dict[str, pd.DataFrame]
 
 
@@ -73,7 +73,7 @@ def gains(ours: Sequence[Tables], theirs: Sequence[Tables], tasks: Mapping[str, 
     """Task -> the gain of one kind of training over another, and under MEAN the mean of these.
 
     Args:
-        ours: outcome of each seed.
+        ours: outcome of each seed. Of a single one only the rows count, as of a model that is there.
         theirs: that of the same seeds; or one for all, as the base model's.
         tasks: task -> benchmarks.
     """
@@ -103,12 +103,12 @@ class Part:
     def gain(self) -> Gain:
         """With the interval of both sources of chance."""
         count, value = len(self.seeds), float(self.seeds.mean())
-        between = float(self.seeds.var(ddof=1)) / count if count > 1 else math.nan
+        between = float(self.seeds.var(ddof=1)) / count if count > 1 else 0.0
         total = self.variance + between
         whole = tuple(map(float, self.seeds))
         if not (math.isfinite(value) and math.isfinite(total) and total > 0):
             return Gain(Measured(value if math.isfinite(value) else None, None, FEW), whole, self.rows)
-        df = total**2 / (self.variance**2 / self.df + between**2 / (count - 1))
+        df = total**2 / (self.variance**2 / self.df + between**2 / max(1, count - 1))
 
         def bounds(confidence: float) -> tuple[float, float]:
             reach = student(confidence, df) * math.sqrt(total)

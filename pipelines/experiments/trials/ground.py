@@ -88,18 +88,39 @@ def lay(run: Run, before: Rows, train: TrainConfig, curation: CurationConfig, tr
     Raises:
         UserError: as `validate`, or a benchmark or model is not usable.
     """
+    validate(train, curation, trials)
+    pool = write_pool(before, run.experiments / "work", curation, trials.pool, run.seed, run.max_error_share)
+    return lay_on(run, in_order(pool), pool.fingerprint, train, curation, trials)
+
+
+def lay_on(
+    run: Run,
+    pairs: list[Row],
+    fingerprint: str,
+    train: TrainConfig,
+    curation: CurationConfig,
+    trials: TrialsConfig,
+) -> Ground:
+    """The same on pairs that are there.
+
+    Args:
+        run: gets `experiments/`.
+        pairs: by id.
+        fingerprint: of all that they depend on.
+        train: the training that trials change in part.
+        curation: templates.
+        trials: the trials.
+    """
     from pipelines.engines.models import everywhere, identity
 
-    validate(train, curation, trials)
     config = training_of(train, trials)
     model = everywhere(config.model, "train.model")
     templates = {task: one for task, one in curation.mix.templates.items() if isinstance(one, str)}
     templates = {task: templates[task] for task in ("pairwise", "absolute", "classification") if task in templates}
     heldout = write_heldout(run, trials.heldout, templates, curation.mix.tokenizer)
-    pool = write_pool(before, run.experiments / "work", curation, trials.pool, run.seed, run.max_error_share)
     stand_in = trials.judge == "stand_in"
     depends = {
-        "pool": pool.fingerprint,
+        "pool": fingerprint,
         "heldout": heldout.fingerprint,
         "layers": trials.layers,
         "judge": trials.judge,
@@ -112,7 +133,7 @@ def lay(run: Run, before: Rows, train: TrainConfig, curation: CurationConfig, tr
         config=config,
         model=model,
         layers=trials.layers,
-        pairs=in_order(pool),
+        pairs=pairs,
         asked=storage.read_table(heldout.folder).to_pylist(),
         stand_in=stand_in,
     )

@@ -6,7 +6,6 @@ one or starts an engine. Where trials train the topmost layers alone, the output
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.engines.packed.packing import on_device, pack
 from pipelines.engines.packed.trie import Trie
@@ -175,8 +175,8 @@ class ModelJudge:
             ],
             features=features(),
         )
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = self._trainer(data, HashOrder(list(names), seed), config, Path(folder), seed)
+        with storage.scratch() as folder:
+            trainer = self._trainer(data, HashOrder(list(names), seed), config, folder, seed)
             trainer.steps = TableSteps(self, list(rows), trainer.steps) if self.table else trainer.steps
             trainer.train()
         self._restore_forward()

@@ -16,7 +16,7 @@ NAME = "pool"
 
 
 class JudgmentPair(Pair):
-    """A pair without critiques, so that no generator is needed."""
+    """A pair without critiques, for which no generator is needed."""
 
     name = "judgment_pair"
     reads = (*READS, "row_id", "source", "verdict", "rejected_verdict")
@@ -42,6 +42,28 @@ def write_pool(before: Rows, work: Place, curation: CurationConfig, most: int, s
     pair = JudgmentPair(curation.mix.model_copy(update={"cot_share": 0.0, "caps": {}}), seed)
     stages = [SourceCap(dict.fromkeys(sources, most), seed), pair]
     return Segment(NAME, stages, rows_per_block=curation.rows_per_block, max_error_share=errors).run(work, before)
+
+
+def write_both(
+    before: Rows, work: Place, curation: CurationConfig, most: int, seed: int, errors: float
+) -> dict[str, Rows]:
+    """Format -> the pool in it, of rows that have critiques.
+
+    Args:
+        before: rows with critiques.
+        work: gets the folders.
+        curation: the config.
+        most: rows of each source.
+        seed: of the choice.
+        errors: share of rows that may end as errors.
+    """
+    caps = SourceCap(dict.fromkeys(sources_of(before.folder), most), seed)
+    found = {}
+    for name, share in (("cot", 1.0), ("judgment_only", 0.0)):
+        stages = [caps, Pair(curation.mix.model_copy(update={"cot_share": share, "caps": {}}), seed)]
+        segment = Segment(f"{NAME}-{name}", stages, rows_per_block=curation.rows_per_block, max_error_share=errors)
+        found[name] = segment.run(work, before)
+    return found
 
 
 def sources_of(folder: Place) -> Sequence[str]:
