@@ -88,7 +88,7 @@ class InMixture(Filter):
     """
 
     name = "mixture"
-    reads = ("source", "task", "allowed", "verdict", "responses")
+    reads: tuple[str, ...] = ("source", "task", "allowed", "verdict", "responses")
 
     def __init__(self, sources: Mapping[str, Chosen]) -> None:
         self.sources = dict(sources)

@@ -176,7 +176,7 @@ def overlap(trials: TrialsConfig, reported: list[str]) -> list[str]:
     return [f"{', '.join(both)}: chosen by and, in evaluation.benchmarks, reported on; those figures will flatter"]
 
 
-def cost_of(places: Mapping[object, Place]) -> tuple[float, int, int]:
+def cost_of(places: Mapping[Trial, Place]) -> tuple[float, int, int]:
     """Seconds, trials and tokens of some results."""
     done = [step.result_of(place) or {} for place in places.values()]
     return sum(one["seconds"] for one in done), len(done), sum(one["tokens"] for one in done)

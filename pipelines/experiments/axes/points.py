@@ -47,8 +47,8 @@ def points_of(axes: AxesConfig, sweep: SweepConfig, train: TrainConfig, curation
     tried = [{**own, axis: value} for axis in (*OF_TRAINING, *OF_MIXTURE) for value in getattr(axes, axis)]
     if axes.grid:
         names = ("learning_rate", "alpha", "weight_decay")
-        for values in itertools.product(*(getattr(sweep, name) for name in names)):
-            tried.append({**own, **dict(zip(names, values, strict=True))})
+        grid = itertools.product(*(getattr(sweep, name) for name in names))
+        tried += [{**own, **dict(zip(names, values, strict=True))} for values in grid]
     found = [Point(OWN, own)]
     for values in tried:
         if all(values != one.values for one in found):

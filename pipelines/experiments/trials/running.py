@@ -57,7 +57,7 @@ def _run(ground: Ground, left: Sequence[Trial], concurrent: int) -> None:
         pool: Any = ActorPool(workers)
         blocks = [number for number in range(ground.blocks) if not step.result_of(ground.block(number))]
         told("first pass", blocks, pool.map_unordered(lambda one, number: one.first_pass.remote(number), blocks))
-        ray.get([worker.begin.remote() for worker in workers])  # type: ignore[attr-defined]
+        ray.get([worker.begin.remote() for worker in workers])
         told("trials", left, pool.map_unordered(lambda one, trial: one.run.remote(trial), left))
     finally:
         for worker in workers:
