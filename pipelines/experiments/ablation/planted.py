@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy.special import ndtri, softmax
+from scipy.special import ndtri
 
 from pipelines.core.determinism import unit
 from pipelines.core.records import Row
@@ -29,6 +29,7 @@ from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.experiments.trials.effects import MEAN, Tables, gains, tables, tasks_of
 from pipelines.experiments.trials.stand_in import StandIn
 from pipelines.experiments.trials.trial import BASE, Trial
+from pipelines.experiments.trials.worker import shares
 
 CHECK = "ablation-check"
 NAMES = ("include", "filter", "undecided", "exclude")
@@ -138,8 +139,9 @@ class Planted:
         else:
             numbers = [self.numbers[row.rpartition(" ")[2]] for row in rows]
             values = self.judge.trial(numbers, [signs.get(row, 1) for row in rows])
+        wanted = {str(row["judgment_id"]) for row in asked}
         names = [str(row["judgment_id"]) for row in self.asked]
-        probs = {name: softmax(value).tolist() for name, value in zip(names, values, strict=True)}
+        probs = {name: shares(value) for name, value in zip(names, values, strict=True) if name in wanted}
         return tables(probs, asked)
 
 

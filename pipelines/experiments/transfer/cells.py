@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from pipelines.core import storage
-from pipelines.core.determinism import unit
+from pipelines.core.determinism import digest, unit
 from pipelines.core.errors import UserError
 from pipelines.core.records import OK, Row
 from pipelines.core.run import Run
@@ -88,7 +88,7 @@ def write_rows(run: Run, config: TransferConfig) -> tuple[list[Row], str]:
         UserError: a benchmark cannot be read.
     """
     names = list(dict.fromkeys(part.benchmark for parts in parts_of(config.domains).values() for part in parts))
-    own = replace(run, out=run.experiments / "transfer-rows")
+    own = replace(run, out=run.experiments / "heldout" / digest(names, size=6))
     rows = write_benchmark_rows(own, EvaluationConfig(benchmarks=names))
     return storage.read_table(rows.folder).to_pylist(), rows.fingerprint
 

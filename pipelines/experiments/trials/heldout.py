@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.core import step, storage
-from pipelines.core.determinism import unit
+from pipelines.core.determinism import digest, unit
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 from pipelines.core.records import OK, Row
@@ -56,10 +56,11 @@ def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], to
     Raises:
         UserError: a benchmark is unknown or has no row that can be asked about.
     """
-    own = replace(run, out=run.experiments / "heldout")
     evaluation = EvaluationConfig(
         benchmarks=config.benchmarks, sample=config.sample, templates={**templates, **config.templates}
     )
+    # A folder for each choice: trials of one do not stand in the way of trials of another.
+    own = replace(run, out=run.experiments / "heldout" / digest(evaluation.model_dump(mode="json"), size=6))
     rows = write_benchmark_rows(own, evaluation)
 
     def write(folder: Any) -> step.Result:

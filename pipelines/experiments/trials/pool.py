@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.core import step
 from pipelines.core.segment import Rows, Segment
 from pipelines.core.storage import Place
 from pipelines.curation.cap import SourceCap
@@ -41,7 +42,13 @@ def write_pool(before: Rows, work: Place, curation: CurationConfig, most: int, s
     sources = sources_of(before.folder)
     pair = JudgmentPair(curation.mix.model_copy(update={"cot_share": 0.0, "caps": {}}), seed)
     stages = [SourceCap(dict.fromkeys(sources, most), seed), pair]
-    return Segment(NAME, stages, rows_per_block=curation.rows_per_block, max_error_share=errors).run(work, before)
+    segment = Segment(NAME, stages, rows_per_block=curation.rows_per_block, max_error_share=errors)
+    return segment.run(own_folder(work, segment, before), before)
+
+
+def own_folder(work: Place, segment: Segment, before: Rows) -> Place:
+    """A folder for each pool: trials on one do not stand in the way of trials on another."""
+    return work / step.fingerprint(segment.depends(before))[:12]
 
 
 def write_both(
@@ -62,7 +69,7 @@ def write_both(
     for name, share in (("cot", 1.0), ("judgment_only", 0.0)):
         stages = [caps, Pair(curation.mix.model_copy(update={"cot_share": share, "caps": {}}), seed)]
         segment = Segment(f"{NAME}-{name}", stages, rows_per_block=curation.rows_per_block, max_error_share=errors)
-        found[name] = segment.run(work, before)
+        found[name] = segment.run(own_folder(work, segment, before), before)
     return found
 
 
