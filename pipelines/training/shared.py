@@ -85,7 +85,7 @@ class Steps(Dataset[dict[str, Any]]):
             rows = [self.rows[batch[i]] for i in taken]
             micro.append(
                 {
-                    "packed": pack([parts[i] for i in taken]),
+                    "packed": self.packed([batch[i] for i in taken], [parts[i] for i in taken]),
                     "reference": reference_of(rows),
                     "weight": float(bool(chosen)),
                 }
@@ -96,6 +96,10 @@ class Steps(Dataset[dict[str, Any]]):
             "tokens": int(sum(self.lengths[i] for i in batch)),
             "row_ids": [self.order.row_ids[i] for i in batch],
         }
+
+    def packed(self, rows: Sequence[int], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A bin of some rows, of which these are the token ids."""
+        return pack(parts)
 
 
 class SharedTrainer(FiniteTrainer):
