@@ -81,6 +81,7 @@ def test_a_visitor_votes_names_appear_and_the_leaderboard_moves(visit: Visit, lo
     page.click("text=See the leaderboard")
     assert ratings(page)[named[0]] == "1216" and ratings(page)[named[1]] == "1184"
     assert page.inner_text("#votes-in-all") == "1" and "preliminary" in page.inner_text("#standings")
+    page.wait_for_load_state("load")  # of pictures too
     assert page.evaluate("document.querySelector('.picture').naturalWidth") > 100
     look(page, "leaderboard")
 
