@@ -18,7 +18,7 @@ import yaml
 from pipelines.config import Config, choose_sources, load_config
 from pipelines.core import storage
 from pipelines.core.environment import check_filled
-from pipelines.core.errors import LedgerError, TooManyErrors, UserError, WorkersFailed
+from pipelines.core.errors import Drifted, LedgerError, TooManyErrors, UserError, WorkersFailed
 from pipelines.core.lock import held
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
@@ -27,7 +27,7 @@ from pipelines.run_log.log import logged
 
 # What a user can mend: rights, a read-only or full disk, a quota, a file in the place of a folder.
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
-KNOWN = (UserError, LedgerError, TooManyErrors, WorkersFailed)
+KNOWN = (UserError, LedgerError, TooManyErrors, WorkersFailed, Drifted)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray's texts have it
 LONGEST = 400  # characters of what a library says
 ConfigOption = Annotated[

@@ -25,12 +25,18 @@ JOBS = {
     "calibrate": "calibrate",
     "audit": "audit",
     "annotate": "annotate",
+    "ablate": "ablate",
+    "axes": "axes",
+    "transfer": "transfer",
     "map": "data_map",
     "plan": "plan",
     "fetch": "fetch",
     "serve": "judge_server",
+    "arena": "arena",
     "keys": "keys",
     "flips": "flips",
+    "release": "release",
+    "certify": "certify",
 }
 
 

@@ -142,3 +142,13 @@ class Run:
     def audit(self) -> Place:
         """A sample of critique pairs, what is measured of them, and what people say."""
         return self.experiments / "audit"
+
+    @property
+    def release(self) -> Place:
+        """What is ready to be pushed: the model, its GGUF files, the card of its data."""
+        return self.out / "release"
+
+    @property
+    def pin(self) -> Place:
+        """The judge that the drift gate compares with, unless its config names another folder."""
+        return self.out / "certify" / "pin"

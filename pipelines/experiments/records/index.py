@@ -11,8 +11,8 @@ from pipelines.core import storage
 from pipelines.core.progress import clock
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
-from pipelines.experiments.records import record
-from pipelines.experiments.records.record import Experiment
+from pipelines.experiments.records import experiment as files
+from pipelines.experiments.records.experiment import Experiment
 
 LONGEST = 60  # lines of a table that the page shows; the file has all
 
@@ -22,7 +22,7 @@ class Shown:
     """An experiment as the page has it.
 
     Attributes:
-        about: the record.
+        about: the files.
         header: names of the table's columns.
         lines: of the table, the first ones.
         more: lines that are left out.
@@ -42,16 +42,16 @@ def write_index(run: Run) -> Place:
     Raises:
         UserError: a record is not ours.
     """
-    place = run.experiments / record.INDEX
-    storage.write_text(place, render([shown(run, one) for one in record.read_all(run)]))
+    place = run.experiments / files.INDEX
+    storage.write_text(place, render([shown(run, one) for one in files.read_all(run)]))
     return place
 
 
 def shown(run: Run, experiment: Experiment) -> Shown:
-    """Read what stands beside a record."""
-    folder = record.folder_of(run, experiment.name)
-    header, *lines = record.read_csv(folder / record.TABLE) or [[]]
-    plot = storage.read_text(folder / record.PLOT) if storage.exists(folder / record.PLOT) else ""
+    """Read what stands beside a files."""
+    folder = files.folder_of(run, experiment.name)
+    header, *lines = files.read_csv(folder / files.TABLE) or [[]]
+    plot = storage.read_text(folder / files.PLOT) if storage.exists(folder / files.PLOT) else ""
     return Shown(experiment, header, lines[:LONGEST], max(0, len(lines) - LONGEST), plot)
 
 
