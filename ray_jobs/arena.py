@@ -1,4 +1,4 @@
-"""Serve the Judge Arena on this machine: visitors vote on hidden judges; docs/arena.md.
+"""Serve the Judge Arena, where visitors vote on hidden judges. docs/arena.md says more.
 
 Without --config it is the packaged one: the embedded model in two wordings. The options look after the votes instead.
 """
