@@ -1,4 +1,4 @@
-"""Serve the Judge Arena, where visitors vote on hidden judges. docs/arena.md says more.
+"""Serve the Judge Arena: visitors vote on hidden judges. See docs/arena.md.
 
 Without --config it is the packaged one: the embedded model in two wordings. The options look after the votes instead.
 """

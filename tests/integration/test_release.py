@@ -56,6 +56,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_release_without_gguf_has_a_certificate_of_two_engines(job: Job, tiny_run: Path) -> None:
     """Of transformers and vLLM; the demo's own folder, its packaged figures said so, in one command."""
     engines = "release.parity.engines=[transformers, vllm]"
@@ -73,7 +74,7 @@ def test_a_release_without_gguf_has_a_certificate_of_two_engines(job: Job, tiny_
 
 
 def test_the_gate_passes_no_change_and_fails_a_planted_flip(job: Job, tiny_run: Path) -> None:
-    """Exit codes 2 without a pin, 0 for the same judge, 1 with 1 of 80 verdicts planted, 1 for another model."""
+    """Exit codes 2 without a pin, 0 for the same judge asked again, 1 with 1 of 80 verdicts planted."""
     asked = ["certify.engine=transformers", "certify.benchmarks=[heldout_pairwise]", "certify.sample=40"]
     gate = command(tiny_run, *asked)
     refused = job("certify", *gate)
@@ -89,8 +90,6 @@ def test_the_gate_passes_no_change_and_fails_a_planted_flip(job: Job, tiny_run: 
     write_json(pin / "pin.json", {**head, "answers": content_digest(pin / "answers.json")})
     planted = job("certify", *gate)
     assert planted.returncode == 1 and "1 of 80 verdicts turned: 1.25%, more than 0.50%" in planted.stderr
-    other = write_model(tiny_run / "other", seed=3)
-    assert job("certify", *gate, f"certify.model={other}").returncode == 1
 
 
 @pytest.fixture(scope="module")

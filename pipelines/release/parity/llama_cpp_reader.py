@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.errors import UserError
+from pipelines.engines.llm.verdict_tokens import common
 from pipelines.engines.models import resolve
 from pipelines.judging.chat_template import asking, control_tokens
 from pipelines.release.gguf import quiet_llama
@@ -92,8 +93,10 @@ class LlamaCppReader:
                 raise UserError(
                     f"a prompt of {len(ids)} tokens", where="evaluation.engine.max_model_len", fix="raise it"
                 )
-            self.llm.reset()
-            self.llm.eval(list(ids))
+            # What the prompt before begins with too is still there: pairs in both orders share much.
+            kept = min(common([ids, self.llm.input_ids[: self.llm.n_tokens].tolist()]), len(ids) - 1)
+            self.llm.n_tokens = kept
+            self.llm.eval(list(ids[kept:]))
             pointer = llama_cpp.llama_get_logits_ith(self.llm.ctx, -1)
             logits = np.ctypeslib.as_array(pointer, shape=(self.llm.n_vocab(),)).astype(np.float64)
             whole = float(np.logaddexp.reduce(logits))
