@@ -103,7 +103,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines answer in this process."""
     from pipelines.release.parity import column
 
-    monkeypatch.setattr(drift, "ask_on_ray", lambda one, what: column.ask(one.open(), what))
+    monkeypatch.setattr(drift, "ask_on_ray", lambda one, what: column.ask(one.reader(), what))
 
 
 @pytest.mark.usefixtures("without_ray")

@@ -56,7 +56,7 @@ class Column:
             found["gguf"] = storage.content_digest(storage.place(self.gguf))
         return found
 
-    def open(self) -> Reader:
+    def reader(self) -> Reader:
         """Load the model."""
         if self.engine == "transformers":
             from pipelines.release.parity.transformers_reader import TransformersReader
@@ -148,7 +148,7 @@ def ask_on_ray(column: Column, what: Asked) -> Answers:
 
 
 def _opened_and_asked(column: Column, what: Asked) -> Answers:
-    return ask(column.open(), what)
+    return ask(column.reader(), what)
 
 
 def _digests(prompts: Sequence[Sequence[int]]) -> list[str]:
