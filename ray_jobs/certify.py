@@ -1,4 +1,4 @@
-"""Pin a judge by digest, or fail where another one turns more of its verdicts than a bound allows.
+"""Pin a judge, or fail where another turns its verdicts. Both are known by their digests.
 
 Exit code 0: within the bound, or pinned with certify.write=true. 1: beyond it, or a question without an answer.
 2: there is no pin, or the questions are others.

@@ -23,6 +23,7 @@ from pipelines.curation.duplicates import Duplicates, MarkDuplicates
 from pipelines.curation.fit import Fits
 from pipelines.curation.ingest import Ingest
 from pipelines.curation.mix import Pair
+from pipelines.curation.mixture import in_mixture, load_mixture
 from pipelines.curation.near_duplicates import NearDuplicates, NotNearDuplicate
 from pipelines.curation.publish import Publish
 from pipelines.curation.registry import check_years, load_sources
@@ -42,6 +43,7 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
     order = [source.name for source in sources]
     prompts, pair = (Critique(critique, seed), ConsistencyCheck(critique, seed)), Pair(mix, seed)
     job.check_names(curation)
+    early, late = in_mixture(load_mixture(curation.mixture))
     segment = partial(Segment, rows_per_block=curation.rows_per_block, max_error_share=run.max_error_share)
     return [
         Ingest(run, sources, curation.sample_per_source),
@@ -61,13 +63,13 @@ def build(run: Run, curation: CurationConfig) -> list[Step]:
             ],
             id_column="raw_id",
         ),
-        segment("select", [*used(reward.enabled, RewardThreshold(reward.thresholds)), Fits(prompts[1], pair)]),
+        segment("select", [*early, *used(reward.enabled, RewardThreshold(reward.thresholds)), Fits(prompts[1], pair)]),
         segment(
             "synthesize",
             [SourceCap(mix.caps, seed), PromptStage("synthesize", critique.engine, prompts)],
             token_columns=["synthesis_tokens"],
         ),
-        segment("mix", [pair]),
+        segment("mix", [*late, pair]),
         Publish(run, curation, sources),
     ]
 
@@ -81,14 +83,25 @@ def curate(config: Config) -> None:
     """Run the job, or what is left of it."""
     connect(config.ray, config.out_dir)
     steps = build(config.run, config.curation)
+    benchmark_texts(config)
+    job.run(steps, config.run, config.curation)
+
+
+def benchmark_texts(config: Config) -> None:
+    """Write what decontamination compares rows with."""
     if (texts := config.curation.clean.decontaminate).enabled:
         # A benchmark that is added to a finished run locks nothing, if no training row overlaps with it.
         write_texts(
             config.run,
-            config.evaluation.benchmarks,
+            [*config.evaluation.benchmarks, *own_heldout(config)],
             keep=lambda added: still_clean(config.run, Decontaminate(added, texts)),
         )
-    job.run(steps, config.run, config.curation)
+
+
+def own_heldout(config: Config) -> list[str]:
+    """Held-out sets of experiments that are files of the user's; packaged ones are compared with anyway."""
+    own = (name for name in config.trials.heldout.benchmarks if name.endswith((".yaml", ".yml")))
+    return [name for name in own if name not in config.evaluation.benchmarks]
 
 
 def describe(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""Turn the trained judge into a release: model, GGUF files, cards, checksums, and the certificate of its parity."""
+"""Turn the trained judge into a release. Model, GGUF files, cards, checksums, and the certificate of its parity."""
 
 from __future__ import annotations
 

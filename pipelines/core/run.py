@@ -124,6 +124,26 @@ class Run:
         return self.out / "recipes"
 
     @property
+    def experiments(self) -> Place:
+        """A folder for each experiment, and the page over all of them."""
+        return self.out / "experiments"
+
+    @property
+    def leaks(self) -> Place:
+        """What training sets share with benchmarks, and the sets without it."""
+        return self.experiments / "leaks"
+
+    @property
+    def calibrated(self) -> Place:
+        """Judged systems compared by a few labels of people."""
+        return self.experiments / "calibrate"
+
+    @property
+    def audit(self) -> Place:
+        """A sample of critique pairs, what is measured of them, and what people say."""
+        return self.experiments / "audit"
+
+    @property
     def release(self) -> Place:
         """What is ready to be pushed: the model, its GGUF files, the card of its data."""
         return self.out / "release"

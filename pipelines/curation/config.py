@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.core.yaml_model import OPERATIONAL, Location, Strict
 from pipelines.engines.config import EngineConfig, RewardModelConfig
 from pipelines.judging.tasks import TASKS
 
@@ -136,6 +136,9 @@ class CurationConfig(Strict):
     """Names of the packaged source files, or paths of YAML files of your own."""
     sample_per_source: int | None = Field(None, ge=1)
     """Rows of each source, chosen by hash; null means all."""
+    mixture: Location | None = None
+    """A mixture file, as `openselene ablate` writes it: which sources are in, and how each is filtered; null trains on
+    all. Sources that are out leave as `filtered:excluded_by_mixture`."""
     rows_per_block: Annotated[int, OPERATIONAL] = Field(64, ge=1)
     """Rows of one block: what a kill may cost, and how finely the work is spread."""
     clean: CleanConfig = CleanConfig()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipelines.core import step
 from pipelines.core.errors import UserError
 from pipelines.core.ledger import top
+from pipelines.core.records import filtered
 from pipelines.core.run import Run
 from pipelines.core.segment import Rows, Step
 from pipelines.curation.cap import check_caps
@@ -14,6 +15,7 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.critique import check_template
 from pipelines.curation.fit import check_room
 from pipelines.curation.mix import check_templates
+from pipelines.curation.mixture import EXCLUDED, check_mixture, load_mixture
 from pipelines.curation.registry import load_sources
 from pipelines.curation.threshold import check_thresholds
 
@@ -48,7 +50,7 @@ def check_sources(name: str, rows: Rows) -> None:
         UserError: naming the source and what its rows were lost for.
     """
     for source, counts in ((step.result_of(rows.folder.parent) or {}).get("ledger") or {}).items():
-        if not counts["ok"]:
+        if not counts["ok"] and filtered(EXCLUDED) not in counts["reasons"]:
             why = f"{counts['in']} rows in: {top(counts['reasons'])}" if counts["in"] else "there are no rows in it"
             raise UserError(
                 f"source '{source}' has no row left after {name} ({why})",
@@ -88,6 +90,8 @@ def check_names(curation: CurationConfig) -> None:
         fix = "enable curation.reward, or remove the thresholds"
         raise UserError("there are thresholds, but no reward model", where="curation.reward.thresholds", fix=fix)
     check_thresholds(curation.reward.thresholds, tasks)
+    if mixture := load_mixture(curation.mixture):
+        check_mixture(mixture, tasks, curation.reward.enabled, curation.reward.thresholds)
     check_caps(curation.mix.caps, tasks)
     check_templates(curation.mix.templates, tasks)
     check_template(curation.critique.template, set(tasks.values()))

@@ -22,7 +22,15 @@ class Pair(BatchStage):
     """Fill the prompt template and both completions, and count their tokens."""
 
     name = "pair"
-    reads = (*READS, "row_id", "source", "verdict", "rejected_verdict", "chosen_critique", "rejected_critique")
+    reads: tuple[str, ...] = (
+        *READS,
+        "row_id",
+        "source",
+        "verdict",
+        "rejected_verdict",
+        "chosen_critique",
+        "rejected_critique",
+    )
     adds = tuple(PAIRED)
 
     def __init__(self, config: MixConfig, seed: int) -> None:

@@ -16,7 +16,7 @@ HELD_OUT = ["heldout_pairwise", "heldout_absolute", "heldout_classification"]
 class GgufConfig(Strict):
     """The model in llama.cpp's format, for llama.cpp and Ollama."""
 
-    types: list[Quantisation] = Field(default_factory=lambda: ["F16", "Q8_0", "Q4_K_M"])
+    types: list[Quantisation] = Field(["F16", "Q8_0", "Q4_K_M"])
     """Files to write; empty leaves GGUF and Ollama out."""
     default: Quantisation = "Q4_K_M"
     """The file that the Modelfile names, if it is among them."""
@@ -29,7 +29,7 @@ class GgufConfig(Strict):
 class ParityConfig(Strict):
     """The parity certificate: the same questions in every engine."""
 
-    engines: list[Engine] = Field(default_factory=lambda: ["transformers", "vllm", "llama.cpp"])
+    engines: list[Engine] = Field(["transformers", "vllm", "llama.cpp"])
     """Engines that are compared with transformers in float32; empty leaves the certificate out. llama.cpp answers once
     for each file of `release.gguf.types`."""
     benchmarks: list[str] = Field(default_factory=lambda: list(HELD_OUT))

@@ -20,9 +20,10 @@ from pipelines.core.run import Run
 from pipelines.evaluation.scoring.comparison import Comparison, Difference
 from pipelines.evaluation.scoring.results import Results
 from pipelines.evaluation.scoring.task_means import TaskEntry
-from pipelines.experiments.recipes import job
+from pipelines.experiments.recipes import job, records
 from pipelines.experiments.recipes.budget import Sizes, count, cut
 from pipelines.experiments.recipes.table import Trained, shown, write_table
+from pipelines.experiments.records import record
 from pipelines.training.pairs import is_held_out
 from pipelines.training.rounds import Cost, Material
 from ray_jobs.recipes import describe
@@ -157,6 +158,17 @@ def test_the_table_has_a_line_a_model_with_its_cost_and_its_differences(tmp_path
     assert (sft["pairwise_minus_dpo_nll"], sft["pairwise_minus_dpo_nll_low"]) == ("-0.125", "-0.1875")
     assert (sft["sampled_output_tokens"], sft["sampling_seconds"], sft["sampling_resumed"]) == ("1500", "7.25", "True")
     assert (sft["earlier_rounds_tokens"], sft["rows"], sft["training_seconds"]) == ("500", "50", "11.0")
+
+
+def test_the_comparison_is_one_of_the_runs_experiments(tmp_path: Path) -> None:
+    made = config(tmp_path)
+    write_table(made.run.recipes / "table.csv", TRAINED, results())
+    records.write(made.run, made.recipes, TRAINED, results())
+    about = record.read(made.run.experiments / "recipes")
+    gaps = {one.of: one.value for one in about.figures}
+    assert gaps == {"dpo_nll minus base": 0.25, "rs_sft minus base": 0.125, "rs_sft minus dpo_nll": -0.125}
+    assert about.cost.tokens == 17990 and about.cost.seconds == pytest.approx(12.5 + 11 + 7.25 + 2.5, abs=0.06)
+    assert "<svg" in (made.run.experiments / "index.html").read_text()
 
 
 def test_the_terminal_shows_the_same_side_by_side() -> None:

@@ -13,6 +13,7 @@ from pipelines.config import Config
 from pipelines.core import step
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
+from pipelines.experiments.records import record
 from pipelines.experiments.sweep import job as sweep
 from ray_jobs.sweep import describe
 
@@ -72,7 +73,8 @@ def test_the_table_names_the_best_and_those_that_may_be_as_good(tmp_path: Path, 
     values = ([0.5, 0.9, 0.7], [0.86], [0.2], [0.95])
     for point, accuracies in zip(sweep.grid(made.sweep), values, strict=True):
         trained(run, point, accuracies, whole=accuracies != [0.95])
-    sweep.write_table(run, [sweep.outcome(sweep.run_of(run, point), point) for point in sweep.grid(made.sweep)])
+    table = [sweep.outcome(sweep.run_of(run, point), point) for point in sweep.grid(made.sweep)]
+    sweep.write_table(run, made.train, made.sweep, table)
     best = json.loads((folder / "best.json").read_text())
     assert (best["trial"], best["step"], best["heldout_accuracy"]) == ("lr1e-07-alpha1-wd0.01", 4, 0.9)
     assert best["within_its_interval"] == ["lr7e-07-alpha1-wd0.1", "lr1e-07-alpha1-wd0.1"]
@@ -83,3 +85,7 @@ def test_the_table_names_the_best_and_those_that_may_be_as_good(tmp_path: Path, 
     assert best["model"] == str(folder / "lr1e-07-alpha1-wd0.01" / "model")
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert "best is lr1e-07-alpha1-wd0.01, 0.900 (0.786-0.957, n = 50)" in capsys.readouterr().err
+    about = record.read(run.experiments / "sweep")
+    assert about.decisions[0].verdict == best["trial"] and "2 of 3 others" in about.decisions[0].why
+    assert [one.value for one in about.figures] == [0.95, 0.9, 0.86, 0.2] and about.figures[0].note == "stopped early"
+    assert (run.experiments / "index.html").exists() and about.cost.trials == 4

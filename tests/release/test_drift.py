@@ -106,6 +106,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drift, "ask_on_ray", lambda one, what: column.ask(one.reader(), what))
 
 
+@pytest.mark.integration  # 20 s
 @pytest.mark.usefixtures("without_ray")
 def test_a_real_model_is_itself_and_another_is_not(tmp_path: Path) -> None:
     """Pinned, compared with itself, with a planted flip, and with other weights."""

@@ -12,6 +12,7 @@ from pipelines.core.run import Run
 from pipelines.core.storage import Place
 from pipelines.evaluation import job as evaluation
 from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.recipes import records
 from pipelines.experiments.recipes.budget import cut, sizes_of
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.recipes.table import Trained, shown, write_table
@@ -107,6 +108,7 @@ def run(run: Run, train: TrainConfig, config: EvaluationConfig, recipes: Recipes
         done[name] = Trained(left["rows"], left["tokens"], one.epochs, result["steps"], result["seconds"], cost)
     results: Results = evaluation.evaluate(*benchmark_of(run, train, config, recipes))
     write_table(run.recipes / "table.csv", done, results)
+    records.write(run, recipes, done, results)
     say(shown(done, results))
     say(f"recipes: {run.recipes / 'table.csv'}")
     return run.recipes

@@ -15,6 +15,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
+from pipelines.experiments.sweep import records
 from pipelines.experiments.sweep.config import SweepConfig
 from pipelines.training import metrics, settings
 from pipelines.training.config import TrainConfig
@@ -109,7 +110,7 @@ def run(run: Run, train: TrainConfig, sweep: SweepConfig) -> Place:
     for failed in results.errors:
         raise failed
     storage.remove(tuning)
-    write_table(run, [outcome(run_of(run, point), point) for point in grid(sweep)])
+    write_table(run, train, sweep, [outcome(run_of(run, point), point) for point in grid(sweep)])
     return run.sweep
 
 
@@ -174,7 +175,7 @@ def outcome(run: Run, point: Point) -> Trial:
     }
 
 
-def write_table(run: Run, table: list[Trial]) -> None:
+def write_table(run: Run, train: TrainConfig, sweep: SweepConfig, table: list[Trial]) -> None:
     """Write the products and say which trial is best, and how sure that is; the NLL decides between equals."""
     from pipelines.experiments.sweep.figure import draw_png
 
@@ -190,6 +191,7 @@ def write_table(run: Run, table: list[Trial]) -> None:
     model = replace(run, out=run.sweep / best["trial"]).model
     near = [row["trial"] for row in table if row is not best and row[HELDOUT_ACCURACY] >= best["low"]]
     storage.write_json(run.sweep / "best.json", {**best, "model": str(model), "within_its_interval": near})
+    records.write(run, train, sweep, table, best["trial"], near)
     say(
         f"sweep: best is {best['trial']}, {best[HELDOUT_ACCURACY]:.3f} "
         f"({best['low']:.3f}-{best['high']:.3f}, n = {best['judged']}) of the held-out judgments; "

@@ -1,0 +1,128 @@
+"""What every trial is judged on: rows of benchmarks, each with the completions of its closed set of verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.core import step, storage
+from pipelines.core.determinism import digest, unit
+from pipelines.core.errors import UserError
+from pipelines.core.progress import say
+from pipelines.core.records import OK, Row
+from pipelines.core.run import Run
+from pipelines.core.segment import ROWS, Rows
+from pipelines.engines import models
+from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED, write_benchmark_rows
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.trials.config import HeldOutConfig
+from pipelines.judging.count_tokens import TokenCounter
+from pipelines.judging.templates import load, render
+
+ASKED = pa.schema(
+    [
+        ("judgment_id", pa.string()),
+        ("benchmark", pa.string()),
+        ("task", pa.string()),
+        ("group_id", pa.string()),
+        ("subset", pa.string()),
+        ("gold", pa.string()),
+        ("allowed", pa.list_(pa.string())),
+        ("template", pa.string()),
+        ("prompt", pa.string()),
+        ("completions", pa.list_(pa.string())),  # one for each allowed verdict
+        ("responses", pa.list_(pa.string())),
+        ("instruction", pa.string()),
+        ("context", pa.string()),
+    ]
+)
+
+
+def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], tokenizer: str) -> Rows:
+    """Write the rows that trials are judged on; done once.
+
+    Args:
+        run: whose seed chooses the sample and the orders.
+        config: the held-out sets.
+        templates: task -> template, where the config names none.
+        tokenizer: whose tokens are counted.
+
+    Returns:
+        The rows. The marker beside them has, per benchmark, how many there are and how many were left out.
+
+    Raises:
+        UserError: a benchmark is unknown or has no row that can be asked about.
+    """
+    evaluation = EvaluationConfig(
+        benchmarks=config.benchmarks, sample=config.sample, templates={**templates, **config.templates}
+    )
+    # A folder for each choice: trials of one do not stand in the way of trials of another.
+    own = replace(run, out=run.experiments / "heldout" / digest(evaluation.model_dump(mode="json"), size=6))
+    rows = write_benchmark_rows(own, evaluation)
+
+    def write(folder: Any) -> step.Result:
+        from pipelines.engines.tokenizer_facts import shared_counter
+
+        found: list[Row] = storage.read_table(rows.folder).to_pylist()
+        asked, counts = select(found, config, run.seed, shared_counter(tokenizer))
+        storage.write_table(storage.fresh(folder / ROWS) / "asked.parquet", pa.Table.from_pylist(asked, ASKED))
+        return {"benchmarks": counts}
+
+    depends = {
+        "rows": rows.fingerprint,
+        "orders": config.orders,
+        "max_tokens": config.max_tokens,
+        "tokenizer": models.identity(tokenizer),
+        "seed": run.seed,
+    }
+    result = step.once(own.work / "asked", depends, write, cheap=True)
+    for name, count in result["benchmarks"].items():
+        say(f"held out: {name}: {count['asked']} judgments, {count['too_long']} too long, {count['unusable']} unusable")
+        if not count["asked"]:
+            raise UserError(
+                "no row of it can be asked about",
+                where=f"trials.heldout.benchmarks: {name}",
+                fix="raise trials.heldout.max_tokens, or leave it out",
+            )
+    return Rows(own.work / "asked" / ROWS, result["fingerprint"])
+
+
+def select(
+    rows: list[Row], config: HeldOutConfig, seed: int, counter: TokenCounter
+) -> tuple[list[Row], dict[str, dict[str, int]]]:
+    """The judgments that are asked for, and per benchmark how many there are of each kind."""
+    counts: dict[str, Counter[str]] = {row["benchmark"]: Counter(asked=0, too_long=0, unusable=0) for row in rows}
+    asked = []
+    for row in rows:
+        count = counts[row["benchmark"]]
+        if config.orders == "one" and row["order"] != shown(row, rows, seed):
+            continue
+        if row["status"] != OK:
+            count["unusable"] += 1
+            continue
+        made = question(row)
+        if counter.prompts([made["prompt"]])[0] > config.max_tokens:
+            count["too_long"] += 1
+            continue
+        count["asked"] += 1
+        asked.append(made)
+    return asked, {name: dict(count) for name, count in counts.items()}
+
+
+def shown(row: Row, rows: list[Row], seed: int) -> str:
+    """The order in which a pair is shown, by its hash; rows of one order keep it."""
+    if row["task"] != "pairwise" or row["status"] != OK:
+        return GIVEN
+    return SWAPPED if unit(seed, "order of a held-out pair", row["row_id"]) < 0.5 else GIVEN
+
+
+def question(row: Row) -> Row:
+    """A row as one judgment without a critique."""
+    template = load(row["template"])
+    made = {name: row[name] for name in ASKED.names if name in row}
+    made["prompt"] = render(template, row, cot=False)
+    made["completions"] = [template.completion(verdict) for verdict in row["allowed"]]
+    return made

@@ -1,0 +1,183 @@
+"""A process that runs trials: it loads the judge once, shares in the first pass, and does one trial after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipelines.core import step, storage
+from pipelines.core.records import Row
+from pipelines.core.storage import Place
+from pipelines.experiments.trials.trial import Trial
+from pipelines.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from pipelines.experiments.trials.families import Family
+    from pipelines.experiments.trials.model_judge import ModelJudge
+
+BLOCK = 128  # families of one block of the first pass: what a kill may cost
+VERDICTS = "verdicts.parquet"
+JUDGED = pa.schema([("judgment_id", pa.string()), ("probs", pa.list_(pa.float64()))])
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all trials of some experiments share.
+
+    Attributes:
+        folder: of their results.
+        fingerprint: of all that a trial's result depends on, beside the trial itself.
+        config: of the trainings.
+        model: to start from, by a name that every node knows.
+        layers: topmost ones that are trained.
+        pairs: the pool: row_id, source, prompt, chosen, rejected and more.
+        asked: the held-out rows.
+        stand_in: whether a linear model stands in the judge's place.
+    """
+
+    folder: Place
+    fingerprint: str
+    config: TrainConfig
+    model: str
+    layers: int | None
+    pairs: Sequence[Row]
+    asked: Sequence[Row]
+    stand_in: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """Of the first pass."""
+        return -(-(len(self.pairs) + len(self.asked)) // BLOCK)
+
+    def depends(self, trial: Trial) -> step.Depends:
+        """Every value that the result of a trial depends on."""
+        changes = dict(trial.changes)
+        return {"ground": self.fingerprint, "rows": list(trial.rows), "seed": trial.seed, "changes": changes}
+
+    def place(self, trial: Trial) -> Place:
+        """The folder of a trial's result."""
+        return self.folder / "trials" / step.fingerprint(self.depends(trial))[:16]
+
+    def block(self, number: int) -> Place:
+        """The folder of a part of the first pass."""
+        return self.folder / "first_pass" / f"{self.fingerprint[:16]}-{number:05d}"
+
+
+class Worker:
+    """An actor; see `running.py`.
+
+    Args:
+        ground: what trials share.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.numbers = {row["row_id"]: number for number, row in enumerate(ground.pairs)}
+        self.judge: Any = None
+        self.begun = False
+        self.expected: list[list[float]] = []
+
+    def first_pass(self, number: int) -> None:
+        """Do a part of the first pass, unless it is done."""
+        judge = self._loaded()
+
+        def write(folder: Place) -> step.Result:
+            from safetensors.torch import save
+
+            start = time.monotonic()
+            chosen = range(number * BLOCK, min((number + 1) * BLOCK, len(judge.shelf.families)))
+            logps, states = judge.first_pass(list(chosen))
+            storage.write_bytes(folder / "states.safetensors", save({"states": states}))
+            storage.write_json(folder / "logps.json", logps)
+            tokens = sum(judge.shelf.families[i].tokens for i in chosen)
+            return {"seconds": round(time.monotonic() - start, 2), "tokens": tokens}
+
+        step.once(self.ground.block(number), {"ground": self.ground.fingerprint, "block": number}, write)
+
+    def begin(self) -> None:
+        """Be ready for trials, once the first pass is done; also in a process that Ray has started anew."""
+        if self.begun:
+            return
+        self.begun = True
+        if self.ground.stand_in:
+            from pipelines.experiments.trials.stand_in import StandIn
+
+            self.judge = StandIn(self.ground.pairs, self.ground.asked)
+            return
+        import torch
+        from safetensors.torch import load
+
+        judge, states = self._loaded(), []
+        for number in range(self.ground.blocks):
+            folder = self.ground.block(number)
+            states.append(load(storage.read_bytes(folder / "states.safetensors"))["states"])
+            self.expected += storage.read_json(folder / "logps.json")
+        judge.begin(torch.cat(states), self.expected)
+
+    def run(self, trial: Trial) -> step.Result:
+        """Do a trial, unless it is done; returns what its marker says."""
+        self.begin()
+        return step.once(
+            self.ground.place(trial), self.ground.depends(trial), lambda folder: self._write(trial, folder)
+        )
+
+    def _write(self, trial: Trial, folder: Place) -> step.Result:
+        start, ground = time.monotonic(), self.ground
+        config = TrainConfig.model_validate({**ground.config.model_dump(), **dict(trial.changes)})
+        rows = [self.numbers[name] for name in trial.rows]
+        known: dict[str, Any] = {"steps": 0, "tokens": 0, "loss": None}
+        held = range(len(ground.pairs), len(ground.pairs) + len(ground.asked))
+        if ground.stand_in:
+            probs = self.judge.trial(rows)
+        elif rows:
+            reference = [self.expected[i] for i in rows]
+            known = self.judge.fit(rows, trial.rows, reference, seed=trial.seed, config=config)
+            probs = self.judge.judge(held)
+        else:
+            probs = [self.expected[i] for i in held]
+        trained = time.monotonic()
+        lines = [
+            {"judgment_id": row["judgment_id"], "probs": shares(values)}
+            for row, values in zip(ground.asked, probs, strict=True)
+        ]
+        storage.write_table(folder / VERDICTS, pa.Table.from_pylist(lines, JUDGED))
+        return {"pairs": len(rows), **known, "seconds": round(trained - start, 3)}
+
+    def _loaded(self) -> ModelJudge:
+        if self.judge is None:
+            from pipelines.experiments.trials.model_judge import ModelJudge
+
+            ground = self.ground
+            self.judge = ModelJudge(ground.config, ground.model, ground.layers, families_of(ground))
+        judge: ModelJudge = self.judge
+        return judge
+
+
+def shares(values: Sequence[float]) -> list[float]:
+    """Log-probabilities of a closed set as probabilities that add up to 1."""
+    from scipy.special import softmax
+
+    return [float(value) for value in softmax(values)]
+
+
+def families_of(ground: Ground) -> list[Family]:
+    """Token ids of the pool's pairs, and then of the held-out rows."""
+    from pipelines.experiments.trials.families import Family
+    from pipelines.judging.chat import encode_completions, encode_prompts
+    from pipelines.training.pairs import load_tokenizer
+
+    tokenizer = load_tokenizer(ground.model)
+    asked = [(row["prompt"], [row["chosen"], row["rejected"]]) for row in ground.pairs]
+    asked += [(row["prompt"], row["completions"]) for row in ground.asked]
+    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in asked])
+    # The verdicts are few and come again and again.
+    texts = sorted({text for _, completions in asked for text in completions})
+    ids = dict(zip(texts, encode_completions(tokenizer, texts), strict=True))
+    return [
+        Family(prompt, [ids[text] for text in completions])
+        for prompt, (_, completions) in zip(prompts, asked, strict=True)
+    ]

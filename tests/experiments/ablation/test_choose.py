@@ -1,0 +1,133 @@
+"""From trials to the mixture: which trials there are, and what is made of their outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.core.records import Row
+from pipelines.experiments.ablation.arms import Arms, arms_of
+from pipelines.experiments.ablation.choose import Choice, choose, evidence
+from pipelines.experiments.ablation.config import AblationConfig, RuleConfig
+from pipelines.experiments.trials.config import TrialsConfig
+from pipelines.experiments.trials.effects import Tables
+from pipelines.experiments.trials.trial import BASE, Trial, take, trial
+
+TASKS = {"pairwise": ["p"]}
+SIZES = TrialsConfig(pool=40, pairs=16, seeds=[0, 1, 2])
+
+
+def pool(*sources: str, count: int = 40) -> dict[str, list[Row]]:
+    """Rows whose reward is their number."""
+    return {
+        source: [
+            {
+                "row_id": f"{source}-{i:02d}",
+                "source": source,
+                "task": "pairwise",
+                "allowed": ["A", "B"],
+                "verdict": "A",
+                "responses": ["x" * i, "y"],
+                "rewards": [float(i), 0.0],
+            }
+            for i in range(count)
+        ]
+        for source in sources
+    }
+
+
+def ablation(**changes: Any) -> AblationConfig:
+    return AblationConfig.model_validate({"mixture_pairs": 20, **changes})
+
+
+def outcome_of(good: dict[str, float]) -> Any:
+    """A judge that is right as often as its pairs are good."""
+
+    def outcome(one: Trial) -> Tables:
+        share = 0.5 + (float(np.mean([good.get(row, good.get(row[0], 0.0)) for row in one.rows])) if one.rows else 0.0)
+        random = np.random.default_rng(0)  # the same rows for all
+        points = (random.random(300) < share).astype(float)
+        noise = np.random.default_rng(int(one.name, 16)).random(300) < 0.02
+        return {"p": pd.DataFrame({"group_id": [str(i) for i in range(300)], "points": np.abs(points - noise)})}
+
+    return outcome
+
+
+def chosen(good: dict[str, float], arms: Arms, **rule: Any) -> Choice:
+    return choose(evidence(arms, outcome_of(good), TASKS), arms.short, RuleConfig.model_validate(rule))
+
+
+def test_trials_of_a_seed_take_the_same_rows_whatever_their_order() -> None:
+    rows = [f"r{i}" for i in range(30)]
+    assert take(rows, 5, 1) == take(rows[::-1], 5, 1) != take(rows, 5, 2)
+    assert set(take(rows, 5, 1)) < set(take(rows, 9, 1))
+    assert trial(rows[::-1], 1) == trial(rows, 1) and trial(rows, 1).name != trial(rows, 2).name
+
+
+def test_every_source_is_tried_alone_with_equally_many_pairs() -> None:
+    arms = arms_of(pool("a", "b", "c"), SIZES, ablation(filter={"enabled": False}))
+    assert all(
+        len(one.rows) == 16 and {row[0] for row in one.rows} == {name} for name, t in arms.alone.items() for one in t
+    )
+    assert len(arms.all) == 3 and all(len(one.rows) == 20 for one in arms.all)
+    for name, found in arms.without.items():
+        assert all(len(one.rows) == 20 and name not in {row[0] for row in one.rows} for one in found)
+    assert len(arms.trials()) == 9 + 3 + 9
+
+
+def test_a_filter_and_its_random_subset_are_of_equal_size_and_the_whole_source_is_shared() -> None:
+    arms = arms_of(pool("a", "b"), SIZES, ablation(filter={"quantiles": [0.5, 0.75]}))
+    half, quarter = arms.filters["a"]
+    assert (half.size, quarter.size) == (16, 10) and half.random == arms.alone["a"] and quarter.random != half.random
+    assert all(int(row[2:]) >= 20 for one in half.filtered for row in one.rows)
+    assert all(len(one.rows) == 10 for one in (*quarter.filtered, *quarter.random))
+    assert len(arms.trials()) == 2 * (3 + 3 + 6)
+
+
+def test_the_shortest_may_stay_and_a_source_without_the_score_is_left_alone() -> None:
+    rows = pool("a", "b")
+    for row in rows["b"]:
+        row |= {"task": "classification", "allowed": ["Yes", "No"], "verdict": "Yes", "responses": ["x"]}
+    arms = arms_of(rows, SIZES, ablation(filter={"scores": {"a": "length"}, "drop": "highest", "quantiles": [0.5]}))
+    assert arms.filters.keys() == {"a"}
+    assert all(int(row[2:]) < 20 for one in arms.filters["a"][0].filtered for row in one.rows)
+
+
+def test_a_source_with_too_few_rows_is_said_and_left_undecided() -> None:
+    arms = arms_of(pool("a", "b") | pool("c", count=15), SIZES, ablation(filter={"enabled": False}))
+    assert arms.alone.keys() == {"a", "b"} and not arms.without
+    found = chosen({"a": 0.3}, arms, undecided="exclude")
+    assert found.sources["c"].why == "15 usable rows in the pool, 16 are needed"
+    assert {name: one.include for name, one in found.mixture.sources.items()} == {"a": True, "b": False, "c": False}
+
+
+def test_sources_are_in_and_out_by_what_they_do() -> None:
+    arms = arms_of(pool("a", "b", "c"), SIZES, ablation(filter={"enabled": False}))
+    good = {"a": 0.3, "b": -0.3, "c": 0.0}
+    found = chosen(good, arms)
+    assert {name: one.verdict for name, one in found.sources.items()} == {
+        "a": "include",
+        "b": "exclude",
+        "c": "undecided",
+    }
+    assert [one.include for one in found.mixture.sources.values()] == [True, False, True]
+    other = chosen(good, arms, evidence="left_out", undecided="exclude")
+    assert [one.include for one in other.mixture.sources.values()] == [True, False, False]
+
+
+def test_a_noisy_source_is_in_by_what_the_filter_leaves_of_it() -> None:
+    rows = pool("a", "n")
+    # The better half teaches, the worse half unteaches.
+    good = {"a": 0.3} | {str(row["row_id"]): 0.3 if i >= 20 else -0.3 for i, row in enumerate(rows["n"])}
+    found = chosen(good, arms_of(rows, SIZES, ablation(filter={"quantiles": [0.25, 0.5]})), undecided="exclude")
+    assert found.sources["n"].verdict != "include" and found.repaired["n"].verdict == "include"
+    kept = found.mixture.sources["n"]
+    assert kept.include and kept.filter is not None and kept.filter.quantile == 0.5
+    assert found.filters["a"][0] is None and found.mixture.sources["a"].filter is None
+    assert "filter over random" in kept.why
+
+
+def test_the_base_model_is_the_trial_of_no_rows() -> None:
+    assert BASE.rows == () and outcome_of({})(BASE)["p"]["points"].mean() < 0.6
