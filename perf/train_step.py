@@ -3,12 +3,14 @@
 Both run in processes of their own, one after the other, same precision and threads. Prompts are real rows of public
 sets rendered by our templates; completions are real response texts cut to the length of a critique, or for three pairs
 in ten to that of a judgment alone (no generator is run), so lengths are true and texts are not. Measured are the steps
-of one epoch, without loading the model.
+of one epoch, without loading the model. TRL shares nothing between pairs, so a round of it takes every third pair by
+length (`--parts 3`), each round others, and its time counts for all by their tokens; `--parts 1` has it take them all.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +33,9 @@ TEMPLATES = {
 }
 CRITIQUE = 130  # tokens, about what the paper's critiques and verdict take (docs/fidelity.md)
 JUDGMENT, COT_SHARE = 6, 0.7  # tokens of a judgment alone, and the share of pairs that are more (arXiv 2501.17195, §2)
-# What TRL may choose from: pairs of a forward pass and attention. The quickest on the first pairs is taken.
-TRL_CHOICES = [(micro, attention) for micro in (1, 2) for attention in ("sdpa", "eager")]
+# What TRL may choose from: pairs of a forward pass, attention, reference beforehand or in the loop. The quickest on a
+# few pairs is taken.
+TRL_CHOICES = [(1, "sdpa", True), (1, "sdpa", False), (1, "eager", True), (2, "sdpa", True)]
 REMARK = "memory is the peak resident set of the training process, model and optimizer included"
 
 
@@ -39,10 +43,12 @@ def main() -> None:
     """Compare and print the result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", type=Path, default=os.environ.get("OPENSELENE_DATA_ROOT"))
-    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32, help="pairs of a step, as in the paper")
     add_rounds(parser)
     parser.add_argument("--precision", choices=("float32", "bfloat16_autocast"), default="float32")
-    parser.add_argument("--bin-tokens", type=int, default=4096)
+    parser.add_argument("--bin-tokens", type=int, default=3072)
+    parser.add_argument("--parts", type=int, default=3, help="TRL takes one of so many parts of the pairs in a round")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -57,40 +63,48 @@ def main() -> None:
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make the pairs, find TRL's best settings, run both engines in turn."""
     pairs = make_pairs(options.data_root, options.pairs, folder)
-    print(f"{pairs['rows']} pairs, {pairs['distinct']} distinct tokens in one tree; {pairs['prompt_share']:.0%} prompt")
-    common = {"folder": str(folder), "precision": options.precision, "bin_tokens": options.bin_tokens}
-    trials = {}
-    for micro, attention in TRL_CHOICES:
-        trial = run({**common, "engine": "trl", "micro": micro, "attention": attention, "cached": False, "limit": 2})
-        trials[micro, attention] = trial["total"]
-        print(f"TRL, 2 pairs, micro-batch {micro}, {attention}: {trial['total']:.1f} s")
-    micro, attention = min(trials, key=trials.__getitem__)
-    trl = {**common, "engine": "trl", "micro": micro, "attention": attention}
-    jobs = {
-        "ours": {**common, "engine": "shared"},
-        "trl": {**trl, "cached": False},
-        "trl_cached": {**trl, "cached": True},
+    print("pairs:", pairs)
+    common = {
+        "folder": str(folder),
+        **{name: getattr(options, name) for name in ("precision", "bin_tokens", "batch_size")},
     }
+    trials = {}
+    for micro, attention, cached in TRL_CHOICES:
+        trial = run({**common, "engine": "trl", "micro": micro, "attention": attention, "cached": cached, "limit": 4})
+        trials[micro, attention, cached] = trial["total"]
+        print(f"TRL, 4 pairs, micro-batch {micro}, {attention}, cached {cached}: {trial['total']:.1f} s", flush=True)
+    # Beforehand the reference costs what it costs in the loop, so one run tells both the total and the steps.
+    micro, attention, _ = min(trials, key=trials.__getitem__)
+    trl = {**common, "engine": "trl", "micro": micro, "attention": attention, "cached": True}
+    turns: dict[str, int] = {"ours": 0, "trl": 0}
 
-    def one(name: str) -> dict[str, float]:
-        result = run(jobs[name])
+    def one(name: str, job: dict[str, Any]) -> dict[str, float]:
+        part = [turns[name] % options.parts, options.parts] if name == "trl" else [0, 1]
+        turns[name] += 1
+        result = run({**job, "part": part})
+        of_all = pairs["apart"] / result.pop("apart")
+        result |= {key: result[key] * of_all for key in ("reference", "steps", "total")}
         print(name, {key: round(value, 2) for key, value in result.items()}, flush=True)
         return result
 
-    found = interleaved({name: partial(one, name) for name in jobs}, options.rounds)
+    jobs = {"ours": {**common, "engine": "shared"}, "trl": trl}
+    found = interleaved({name: partial(one, name, job) for name, job in jobs.items()}, options.rounds)
     n = pairs["rows"]
 
     def of(name: str, key: str) -> list[float]:
         return [result[key] for result in found[name]]
 
-    memory = compared(of("ours", "memory_gb"), of("trl", "memory_gb"))
+    memory = max(of("ours", "memory_gb")), max(of("trl", "memory_gb"))  # the longest pair is in one part only
+    speed = compared([n / total for total in of("ours", "total")], [n / total for total in of("trl", "total")])
     return {
         "name": "train_step",
-        **compared([n / total for total in of("ours", "total")], [n / total for total in of("trl", "total")]),
+        **speed,
+        "bound": pairs["bound"],
+        "of_bound": speed["ratio"] / pairs["bound"],
         "unit": "pairs/s with the reference pass",
-        "cached_ratio": compared(of("ours", "steps"), of("trl_cached", "steps"), less_is_better=True)["ratio"],
-        "memory_ratio": memory["ratio"],
-        "memory_gb": [memory["ours"], memory["baseline"]],
+        "cached_ratio": compared(of("ours", "steps"), of("trl", "steps"), less_is_better=True)["ratio"],
+        "memory_ratio": memory[0] / memory[1],
+        "memory_gb": memory,
         "precision": options.precision,
         "pairs": n,
         "threads": threads(),
@@ -125,9 +139,12 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     folder = Path(job["folder"])
     model = (folder / "model.txt").read_text()
     rows = datasets.Dataset.from_parquet(str(folder / "pairs.parquet"), cache_dir=str(folder / "cache")).to_list()
-    rows = rows[: job.get("limit")]
+    # By length, so that parts and trials have long and short ones.
+    rows = sorted(rows, key=lambda row: (apart(row), row["row_id"]))
+    part, parts = job.get("part", (0, 1))
+    rows = rows[part::parts] if "limit" not in job else rows[len(rows) // 2 :][: job["limit"]]
     values: dict[str, Any] = {"precision": job["precision"], "max_length": 8192, "checkpoint_steps": 10**6}
-    values |= {"batch_size": min(8, len(rows)), "model": model}
+    values |= {"batch_size": min(job["batch_size"], len(rows)), "model": model}
     reference = 0.0
     if job["engine"] == "shared":
         config = TrainConfig(**values, bin_tokens=job["bin_tokens"])
@@ -149,16 +166,36 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
         )
     with tempfile.TemporaryDirectory(dir=folder) as work:
         datasets.Dataset.from_list(rows).to_parquet(f"{work}/rows/0.parquet")
-        trainer = worker.build(worker.Job(config, model, Path(work) / "rows", Run(Path(work))), Path(work))
-        start = time.monotonic()
-        trainer.get_train_dataloader()  # TRL computes the cached reference here, at first call
-        if job["engine"] == "trl":
-            reference = time.monotonic() - start
+        with timed_reference() as beforehand:
+            trainer = worker.build(worker.Job(config, model, Path(work) / "rows", Run(Path(work))), Path(work))
+        reference += sum(beforehand)  # TRL computes it when it is built
         start = time.monotonic()
         trainer.train()
         steps = time.monotonic() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"reference": reference, "steps": steps, "total": reference + steps, "memory_gb": memory}
+    found = {"reference": reference, "steps": steps, "total": reference + steps, "memory_gb": memory}
+    return {**found, "apart": sum(map(apart, rows))}
+
+
+@contextlib.contextmanager
+def timed_reference() -> Iterator[list[float]]:
+    """The seconds of each forward pass of TRL's reference in this context."""
+    from trl import DPOTrainer
+
+    seconds: list[float] = []
+    stock = DPOTrainer.compute_ref_log_probs
+
+    def timed(*given: Any) -> Any:
+        start = time.monotonic()
+        found = stock(*given)
+        seconds.append(time.monotonic() - start)
+        return found
+
+    DPOTrainer.compute_ref_log_probs = timed
+    try:
+        yield seconds
+    finally:
+        DPOTrainer.compute_ref_log_probs = stock
 
 
 def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
@@ -166,9 +203,15 @@ def make_pairs(data_root: Path, n: int, folder: Path) -> dict[str, Any]:
     from pipelines.engines.packed.packing import pack
 
     rows = encoded_pairs(example_rows(data_root, SOURCES, n), folder)
-    own = sum(len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
-    prompts = sum(len(row["prompt_ids"]) for row in rows)
-    return {"rows": len(rows), "distinct": int(pack(rows)["work"].tokens), "prompt_share": prompts / own}
+    own, prompts = sum(map(apart, rows)), sum(len(row["prompt_ids"]) for row in rows)
+    distinct = int(pack(rows)["work"].tokens)  # all in one tree
+    share = prompts / (own - prompts)
+    return {"rows": len(rows), "apart": own, "distinct": distinct, "prompt_share": share, "bound": own / distinct}
+
+
+def apart(row: dict[str, Any]) -> int:
+    """Tokens of a pair as two sequences, without padding."""
+    return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
 def example_rows(data_root: Path, sources: tuple[str, ...], n: int) -> list[dict[str, Any]]:

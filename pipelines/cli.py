@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import inspect
+import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,7 @@ import yaml
 from pipelines.config import Config, choose_sources, load_config
 from pipelines.core import storage
 from pipelines.core.environment import check_filled
-from pipelines.core.errors import LedgerError, TooManyErrors, UserError, WorkersFailed
+from pipelines.core.errors import Drifted, LedgerError, TooManyErrors, UserError, WorkersFailed
 from pipelines.core.lock import held
 from pipelines.core.progress import say
 from pipelines.core.quiet import quiet_output
@@ -25,7 +27,7 @@ from pipelines.run_log.log import logged
 
 # What a user can mend: rights, a read-only or full disk, a quota, a file in the place of a folder.
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
-KNOWN = (UserError, LedgerError, TooManyErrors, WorkersFailed)
+KNOWN = (UserError, LedgerError, TooManyErrors, WorkersFailed, Drifted)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray's texts have it
 LONGEST = 400  # characters of what a library says
 ConfigOption = Annotated[
@@ -36,13 +38,16 @@ Overrides = Annotated[
 ]
 
 
-def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], about: str | None) -> typer.Typer:
+def command(
+    job: Callable[[Config], None], plan: Callable[[Config], list[str]], about: str | None, files: str | None = None
+) -> typer.Typer:
     """Make the command line of a job; calling it runs the job and exits.
 
     Args:
         job: does the work.
         plan: says line by line what the work would be, without starting Ray or loading a model.
         about: the help text; its first line is also shown in the list of commands.
+        files: key of the config that lists files: `leaks.sets` gives the option `--sets FILES...`.
     """
 
     def main(
@@ -62,9 +67,11 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
         again: Annotated[
             bool, typer.Option("--retry-errors", help="First take back error rows and all that was made from them.")
         ] = False,
+        named: list[str] | None = None,
     ) -> None:
         def work() -> None:
-            settings = choose_sources(load_config(config, overrides), only or [], skip or [])
+            values = with_files(overrides or [], files, named) if files and named else overrides
+            settings = choose_sources(load_config(config, values), only or [], skip or [])
             if cluster:
                 if not dry_run:
                     raise UserError(
@@ -90,7 +97,22 @@ def command(job: Callable[[Config], None], plan: Callable[[Config], list[str]], 
 
         sys.exit(exit_code(work))
 
+    signature = inspect.signature(main, eval_str=True)
+    parameters = dict(signature.parameters)
+    last = parameters.pop("named")
+    if files:
+        name = f"--{files.rpartition('.')[2]}"
+        option = typer.Option(name, metavar="FILES...", help=f"Files, folders or URLs, in place of {files}.")
+        parameters["named"] = last.replace(annotation=Annotated[list[str] | None, option])
+    main.__signature__ = signature.replace(parameters=[*parameters.values()])  # type: ignore[attr-defined]
     return application(main, about)
+
+
+def with_files(overrides: Sequence[str], key: str, named: Sequence[str]) -> list[str]:
+    """The overrides with files that an option names; a shell that expands `--sets *.jsonl` leaves all but one of them
+    among the overrides."""
+    more = [one for one in overrides if "=" not in one]
+    return [*(one for one in overrides if "=" in one), f"{key}={json.dumps([*named, *more])}"]
 
 
 def needs(config: Config, cluster: Path) -> list[str]:

@@ -26,13 +26,17 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
 from pipelines.experiments.ablation.config import AblationConfig
+from pipelines.experiments.audit.config import AuditConfig
 from pipelines.experiments.axes.config import AxesConfig
+from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.data_map.config import DataMapConfig
+from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.recipes.config import RecipesConfig
 from pipelines.experiments.sweep.config import SweepConfig
 from pipelines.experiments.transfer.config import TransferConfig
 from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.judge_job.config import JudgeConfig
+from pipelines.release.config import CertifyConfig, ReleaseConfig
 from pipelines.training.config import TrainConfig
 
 PACKAGED = Path(__file__).parents[1] / "ray_jobs" / "configs"
@@ -58,6 +62,11 @@ class Config(Strict):
     data_map: DataMapConfig = DataMapConfig()
     sweep: SweepConfig = SweepConfig()
     recipes: RecipesConfig = RecipesConfig()
+    leaks: LeaksConfig = LeaksConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    audit: AuditConfig = AuditConfig()
+    release: ReleaseConfig = ReleaseConfig()
+    certify: CertifyConfig = CertifyConfig()
     trials: TrialsConfig = TrialsConfig()
     ablation: AblationConfig = AblationConfig()
     axes: AxesConfig = AxesConfig()

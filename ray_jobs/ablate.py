@@ -1,4 +1,4 @@
-"""Find out which sources help a judge, and which rows of them; write the mixture that follows. §2.3, Figure 6."""
+"""Choose sources by what training on them gains. The mixture file follows (§2.3, Figure 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vary settings of training and mixture on the same pairs; one leaderboard of all trainings and their cost."""
+"""Vary settings on the same pairs. One leaderboard has all trainings, with what they cost."""
 
 from __future__ import annotations
 

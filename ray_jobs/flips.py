@@ -37,7 +37,7 @@ def main(
                 found = flips(before, after, lines)
         except JudgeError as exc:
             raise UserError(str(exc), where="judge service") from None
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps(asdict(found), indent=1, default=dict))
         if found.lost or found.share is None or found.share > most:
             sys.exit(1)
 

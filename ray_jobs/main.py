@@ -21,6 +21,10 @@ JOBS = {
     "judge": "judge",
     "sweep": "sweep",
     "recipes": "recipes",
+    "leaks": "leaks",
+    "calibrate": "calibrate",
+    "audit": "audit",
+    "annotate": "annotate",
     "ablate": "ablate",
     "axes": "axes",
     "transfer": "transfer",
@@ -28,8 +32,11 @@ JOBS = {
     "plan": "plan",
     "fetch": "fetch",
     "serve": "judge_server",
+    "arena": "arena",
     "keys": "keys",
     "flips": "flips",
+    "release": "release",
+    "certify": "certify",
 }
 
 

@@ -1,10 +1,10 @@
 """Write requirements-cpu.txt: every package of the CPU environment, pinned, for `pip install --no-deps -r`.
 
-The input is pyproject.toml: its dependencies, its `cpu`, `dev` and `map` extras and its build requirements. Pip
-resolves them without installing anything (`pip install --dry-run --report`), the current pins of the output
-file acting as constraints, so that a new requirement changes nothing else. From the resolved set the script
-keeps what is reachable from the input, leaves out the packages of EXCLUDED, checks every version against
-what its dependents ask for, and writes the sorted list.
+The input is pyproject.toml: its dependencies, its extras `cpu`, `dev`, `map`, `arena`, `calibrate` and
+`audit`, and its build requirements. Pip resolves them without installing anything (`pip install --dry-run
+--report`), the current pins of the output file acting as constraints, so that a new requirement changes
+nothing else. From the resolved set the script keeps what is reachable from the input, leaves out the packages
+of EXCLUDED, checks every version against what its dependents ask for, and writes the sorted list.
 
     python scripts/lock_requirements.py                      # add or drop packages, keep the other pins
     python scripts/lock_requirements.py --upgrade            # newest versions that fit together
@@ -34,7 +34,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cpu", "dev", "map")
+EXTRAS = ("cpu", "dev", "map", "arena", "calibrate", "audit")
 
 # Listed by a dependency, and harmful or useless in a CPU environment: neither pinned nor followed.
 EXCLUDED = {

@@ -226,3 +226,18 @@ def test_every_job_leaves_an_entry_in_run_json(tmp_path: Path) -> None:
     done, failed = json.loads((tmp_path / "out" / "run.json").read_text())["runs"]
     assert (done["exit_code"], failed["exit_code"]) == (0, 2)
     assert failed["job"] == "curate" and failed["error"] == "train.model: no such model"
+
+
+def test_an_option_of_files_takes_all_that_a_shell_makes_of_a_pattern(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    (tmp_path / "config.yaml").write_text(GOOD)
+    app = command(lambda config: seen.append(config.leaks.sets), lambda config: [], "About.", files="leaks.sets")
+    options = ["--config", str(tmp_path / "config.yaml"), "--sets", "a.jsonl", "b.jsonl", "seed=3", "--sets", "c d.csv"]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.stderr
+    assert [[Path(one).name for one in found] for found in seen] == [["a.jsonl", "c d.csv", "b.jsonl"]]
+
+
+def test_other_jobs_do_not_have_it(tmp_path: Path) -> None:
+    assert run(tmp_path, "--sets", "a.jsonl").exit_code == 2
+    assert "--sets" not in run(tmp_path, "--help").stdout

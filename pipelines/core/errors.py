@@ -72,3 +72,7 @@ class SegmentStopped(Exception):
 
 class WorkersFailed(Exception):
     """No process of a segment finishes anything any more: its program, model or machine is at fault, and no row."""
+
+
+class Drifted(Exception):
+    """A judge turns more verdicts than a bound allows: it is not the one that was pinned."""

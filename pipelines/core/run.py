@@ -127,3 +127,28 @@ class Run:
     def experiments(self) -> Place:
         """A folder for each experiment, and the page over all of them."""
         return self.out / "experiments"
+
+    @property
+    def leaks(self) -> Place:
+        """What training sets share with benchmarks, and the sets without it."""
+        return self.experiments / "leaks"
+
+    @property
+    def calibrated(self) -> Place:
+        """Judged systems compared by a few labels of people."""
+        return self.experiments / "calibrate"
+
+    @property
+    def audit(self) -> Place:
+        """A sample of critique pairs, what is measured of them, and what people say."""
+        return self.experiments / "audit"
+
+    @property
+    def release(self) -> Place:
+        """What is ready to be pushed: the model, its GGUF files, the card of its data."""
+        return self.out / "release"
+
+    @property
+    def pin(self) -> Place:
+        """The judge that the drift gate compares with, unless its config names another folder."""
+        return self.out / "certify" / "pin"

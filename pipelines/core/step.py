@@ -133,6 +133,12 @@ def _claim(folder: Place) -> Any:
     return storage.read_json(folder / CLAIM) if storage.exists(folder / CLAIM) else None
 
 
+def depends_of(folder: Place) -> Depends | None:
+    """What the step of a folder depends on; None where no step has claimed it."""
+    claim = _claim(folder)
+    return dict(claim["depends"]) if claim else None
+
+
 def result_of(folder: Place) -> Result | None:
     """What the marker of a folder says, whatever it depends on; None where the step is not done."""
     return storage.read_json(folder / DONE) if storage.exists(folder / DONE) else None

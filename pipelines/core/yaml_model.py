@@ -191,7 +191,8 @@ def _nearest(model: type[BaseModel], key: str) -> str:
     parent, _, last = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == parent]
     candidates = [k for k in known if not key.startswith(f"{k}.")]
-    match = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [
-        k for k in known if difflib.get_close_matches(last, [k.rpartition(".")[2]], n=1, cutoff=0.7)
-    ]
+    # A name without its group is that of the group that comes first: `train` before the experiments' own keys.
+    match = [k for k in candidates if not parent and k.endswith(f".{last}")]
+    match = match or difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
+    match = match or [k for k in known if difflib.get_close_matches(last, [k.rpartition(".")[2]], n=1, cutoff=0.7)]
     return f"did you mean '{match[0]}'?" if match else f"known here: {', '.join(siblings)}"

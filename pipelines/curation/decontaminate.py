@@ -34,6 +34,19 @@ class Overlap(NamedTuple):
     run: str
 
 
+class Match(NamedTuple):
+    """How a text overlaps with one of the benchmarks'."""
+
+    number: int
+    """Of the benchmark's text in the index."""
+    kind: str
+    """`exact`: all words; `run`: one long run; `coverage`: shorter runs that make up a share of the shorter text."""
+    share: float
+    """Words in shared runs, of those of the shorter text."""
+    run: str
+    """The longest run of words, in lower case."""
+
+
 class Decontaminate(Lookup):
     """Filters rows that overlap with a benchmark, notes with which, and quotes what they share.
 
@@ -125,9 +138,14 @@ class Index:
 
     def overlaps(self, text: str) -> Iterator[Overlap]:
         """Every benchmark text that a text overlaps with."""
+        for found in self.matches(text):
+            yield Overlap(self.benchmarks[found.number], found.run)
+
+    def matches(self, text: str) -> Iterator[Match]:
+        """Every benchmark text that a text overlaps with, and how; one that is equal comes as `exact` too."""
         words = words_of(text)
         for number in self.whole.get(hash(tuple(words)), []) if words else []:
-            yield Overlap(self.benchmarks[number], " ".join(words))
+            yield Match(number, "exact", 1.0, " ".join(words))
         ngram = self.config.ngram
         # Each run is looked up once: a text that repeats one a thousand times has no million pairs with another such.
         own, which = np.unique(run_keys(words, ngram), return_inverse=True)
@@ -144,8 +162,10 @@ class Index:
             here, length = np.flatnonzero(np.isin(which, shared)), int(self.lengths[number])
             covered = _covered(here if len(words) <= length else np.sort(self.starts[found]), ngram)
             start, size = _longest(here, ngram)
-            if size >= self.config.long_run or covered >= self.config.coverage * min(len(words), length):
-                yield Overlap(self.benchmarks[number], " ".join(words[start : start + size]))
+            shorter = min(len(words), length)
+            if size >= self.config.long_run or covered >= self.config.coverage * shorter:
+                kind = "coverage" if covered >= self.config.coverage * shorter else "run"
+                yield Match(int(number), kind, covered / shorter, " ".join(words[start : start + size]))
 
 
 def _covered(starts: np.ndarray, ngram: int) -> int:

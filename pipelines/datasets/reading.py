@@ -113,12 +113,19 @@ def read_tables(reading: Reading) -> Iterator[pa.Table]:
     size = 0
     for row in read_rows(reading):
         rows.append(row)
-        size += sum(len(text or "") for text in (row["instruction"], row["context"], *(row["responses"] or [])))
+        size += sum(map(_size, row.values()))
         if len(rows) >= TABLE_ROWS or size >= TABLE_BYTES:
             yield to_table(rows, reading.schema)
             rows, size = [], 0
     if rows:
         yield to_table(rows, reading.schema)
+
+
+def _size(value: Any) -> int:
+    """Characters of a column's value."""
+    if isinstance(value, str):
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, list) else 0
 
 
 def survey(reading: Reading, sample: int | None) -> Survey:

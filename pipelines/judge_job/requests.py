@@ -251,8 +251,12 @@ def request_spec(config: JudgeConfig, task: str) -> RequestSpec:
     return parse_model(RequestSpec, spec, where="judge.mapping")
 
 
-def files(named: Sequence[str]) -> list[str]:
+def files(named: Sequence[str], key: str = SOURCE) -> list[str]:
     """Globs of files, those of a folder in place of it.
+
+    Args:
+        named: files, globs, folders or URLs.
+        key: of the config that names them, for messages.
 
     Raises:
         UserError: a folder holds no data file.
@@ -261,6 +265,6 @@ def files(named: Sequence[str]) -> list[str]:
     for one in named:
         inside = data_files(one)
         if inside == []:
-            raise UserError("no data file in this folder", where=f"judge.input {one}")
+            raise UserError("no data file in this folder", where=f"{key} {one}")
         found += [one] if inside is None else inside
     return found

@@ -103,6 +103,10 @@ class TrainConfig(Strict):
     compile: Annotated[bool, OPERATIONAL] = False
     """Engine `shared`: compile the norms and the gated layer of each block, which fuses their element-wise operations.
     Takes a minute at the start and, on a CPU, a C++ compiler."""
+    float8: bool = False
+    """Engine `shared`: products of all linear layers but the head in 8 bits (torchao, extra `float8`). Quicker on an
+    H100 or newer, and not the same: OUT/train/done.json says how far the scores of the first pairs move. Emulated on a
+    CPU, for tests."""
     gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
     """Compute activations again in the backward pass: less memory, about a third more work."""
     reference: Annotated[Location | None, OPERATIONAL] = None

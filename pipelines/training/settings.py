@@ -38,6 +38,8 @@ def validate(config: TrainConfig) -> None:
     if config.kernels == "liger" and (config.engine == "trl" or not config.gpus_per_worker):
         what = "Liger's kernels are for engine 'shared' on GPUs"
         raise UserError(what, where="train.kernels", fix="set it to auto or none")
+    if config.float8:
+        refuse_float8(config)
     recipes.validate(config)
     deepspeed = deepspeed_config(config)
     refuse_strategy(config)
@@ -99,6 +101,20 @@ def describe(config: TrainConfig, run: Run) -> list[str]:
         *recipes.describe(config, run),
         f"  {run.pairs} -> {run.model}",
     ]
+
+
+def refuse_float8(config: TrainConfig) -> None:
+    """Refuse products in 8 bits where nothing would compute them.
+
+    Raises:
+        UserError: naming the keys.
+    """
+    where, fix = "train.float8", "set it to false"
+    if config.engine == "trl" or config.lora or config.deepspeed is not None:
+        what = "products in 8 bits are for engine 'shared', without adapters and DeepSpeed"
+        raise UserError(what, where=where, fix=fix)
+    if importlib.util.find_spec("torchao") is None:
+        raise UserError("torchao is not installed", where=where, fix="pip install 'openselene[float8]'")
 
 
 def refuse_strategy(config: TrainConfig) -> None:

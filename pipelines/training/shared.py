@@ -15,6 +15,7 @@ from pipelines.engines.packed.packing import pack
 from pipelines.engines.packed.planning import pair_item, plan_bins, tokens_of
 from pipelines.engines.packed.work import Shape, Work
 from pipelines.training import heldout, recipes
+from pipelines.training.ahead import Ahead
 from pipelines.training.config import TrainConfig
 from pipelines.training.diverged import Diverged, FiniteTrainer
 from pipelines.training.loss import Step, pair_loss, reference_of
@@ -120,6 +121,7 @@ class SharedTrainer(FiniteTrainer):
         self.config, self.order, self.held = config, order, held
         self.pairs_seen = self.tokens_seen = 0
         self.work_seen = Work()
+        self._steps: list[tuple[int, Step, list[str], torch.Tensor]] = []  # whose sums are on the device still
         self._window: list[torch.Tensor] = []
         super().__init__(*args, eval_dataset=held, **kwargs)
         workers, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -129,14 +131,10 @@ class SharedTrainer(FiniteTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One item a step; sharing among workers is done by `Steps`, so accelerate must not do it again."""
-        return DataLoader(self.steps, batch_size=1, sampler=SequentialSampler(self.steps), collate_fn=first)
+        return DataLoader(Ahead(self.steps), batch_size=1, sampler=SequentialSampler(self.steps), collate_fn=first)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of every bin; gradients are exchanged once, after the last.
-
-        Raises:
-            Diverged: the loss is no longer a number.
-        """
+        """Forward and backward of every bin; gradients are exchanged once, after the last."""
         model.train()
         inputs = self._prepare_inputs(inputs)
         workers, step = self.accelerator.num_processes, inputs["step"]
@@ -151,17 +149,30 @@ class SharedTrainer(FiniteTrainer):
                 self.accelerator.backward(total * workers)  # the gradient is a mean over workers
             sums += parts.to(sums.device)
         sums = self.accelerator.reduce(sums, reduction="sum") / step.pairs
-        found = dict(zip(SUMS, sums.tolist(), strict=True))
-        loss = found["loss_dpo"] + self.config.alpha * found["loss_nll"]
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the loss became {loss} at step {self.state.global_step + 1}, row_ids {', '.join(inputs['row_ids'])}"
-            )
         self.pairs_seen += step.pairs
         self.tokens_seen += inputs["tokens"]
-        self.work_seen += Work(*(round(found[name] * step.pairs) for name in WORK))
-        self._window.append(sums)
-        return torch.tensor(loss, device=self.args.device)
+        self._steps.append((self.state.global_step + 1, step, inputs["row_ids"], sums))
+        return (sums[0] + self.config.alpha * sums[1]).to(torch.float32)
+
+    def settle(self) -> None:
+        """Look at the losses and gradients of the steps since the last time, and count their work.
+
+        Raises:
+            Diverged: one of them is no longer a number.
+        """
+        steps, self._steps = self._steps, []
+        sums = torch.stack([each for *_, each in steps]).cpu() if steps else ()
+        for (number, step, row_ids, _), values in zip(steps, sums, strict=True):
+            found = dict(zip(SUMS, values.tolist(), strict=True))
+            loss = found["loss_dpo"] + self.config.alpha * found["loss_nll"]
+            if not math.isfinite(loss):
+                # A gradient of an earlier step is the cause, if one was no number.
+                self._norms = tuple(each for each in self._norms if each[0] < number)
+                super().settle()
+                raise Diverged(f"the loss became {loss} at step {number}, row_ids {', '.join(row_ids)}")
+            self.work_seen += Work(*(round(found[name] * step.pairs) for name in WORK))
+            self._window.append(values)
+        super().settle()
 
     def bin_loss(self, model: Any, micro: dict[str, Any], step: Step) -> tuple[torch.Tensor, torch.Tensor]:
         """A bin's share of the step's loss, and its sums for the log."""
@@ -205,6 +216,7 @@ class SharedTrainer(FiniteTrainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means over the steps since the last log."""
+        self.settle()
         if self._window and "loss" in logs:
             means = dict(zip(SUMS, torch.stack(self._window).mean(0).tolist(), strict=True))
             means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]

@@ -214,6 +214,7 @@ def summary(encoded: step.Result, outcome: dict[str, Any], run: Run) -> step.Res
         "tokens_per_second": round(outcome["tokens"] / seconds, 2),
         "last_step": steps[-1] if steps else None,
         "best": outcome["best"],
+        **({"float8_error": outcome["float8_error"]} if outcome.get("float8_error") else {}),
     }
 
 

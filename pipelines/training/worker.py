@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.engines.packed.choice import Backend
 
 CACHE = "cache"  # of the library `datasets`: the rows as it maps them into memory, shared by all workers
+PROBED = 8  # pairs whose scores tell what products in 8 bits change
 QUIET = {
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -103,6 +104,7 @@ def train_worker(given: dict[str, Job]) -> dict[str, Any]:
         "pairs": trainer.pairs_seen,
         "tokens": trainer.tokens_seen,
         "best": best(trainer.state),
+        "float8_error": trainer.float8_error,
     }
 
 
@@ -149,6 +151,7 @@ def build(job: Job, local: Path) -> Any:
     if config.lora:
         set_seed(seed)  # by which adapters begin alike on every rank
         model = with_adapters(model, config)
+    error = in_8_bits(model, data, config, arguments.device) if config.float8 else None
     events = EventFiles(work / "tensorboard", local / "events")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(events.folder)
     log = MetricsLog(job.run.training_log, shape)
@@ -169,6 +172,7 @@ def build(job: Job, local: Path) -> Any:
 
         score_completions_only()
         trainer = PairTrainer(train_dataset=data, alpha=config.alpha, **common)
+    trainer.float8_error = error
     log.trainer = trainer
     log.peak_tflops = config.peak_tflops and config.peak_tflops * trainer.accelerator.num_processes
     trainer.remove_callback(PrinterCallback)
@@ -212,6 +216,25 @@ def load_model(name: str, config: TrainConfig, dtype: torch.dtype | None = None)
     if config.compile:
         scoring.compile_layers(model)
     return scoring.prepare(model, cast("Backend", attention), config.max_length)
+
+
+def in_8_bits(model: Any, data: Any, config: TrainConfig, device: torch.device) -> dict[str, float]:
+    """Have the model compute in 8 bits from now on.
+
+    Returns:
+        How far this moves its scores of the first pairs, as `kernels.float8_error` tells.
+    """
+    import torch
+
+    from pipelines.engines.packed.packing import on_device, pack
+    from pipelines.training import kernels
+
+    packed = on_device(pack([data[i] for i in range(min(len(data), PROBED))]), device)
+    model.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.autocast(config)):
+        error = kernels.float8_error(model, packed, emulate=device.type == "cpu")
+    model.cpu()  # whence the strategy takes it
+    return error
 
 
 def with_adapters(model: Any, config: TrainConfig) -> Any:

@@ -268,7 +268,13 @@ OTHER: dict[str, Any] = {
     "mix.templates": {"pairwise": "pairwise_original"},
     "mix.caps": {"mine": 3},
 }
-BY_CONTENT = {"reward.model", "critique.engine.model", "mix.tokenizer", "reward.kind"}  # has tests of its own
+BY_CONTENT = {
+    "reward.model",
+    "critique.engine.model",
+    "mix.tokenizer",
+    "reward.kind",
+    "mixture",
+}  # has tests of its own
 
 
 def keys(section: type[Strict], prefix: str = "", operational: bool = False) -> list[tuple[str, bool]]:
@@ -321,6 +327,21 @@ def test_every_key_is_noticed_but_for_the_operational_ones(
 @pytest.mark.parametrize("scripts", [["Greek", "Latin"], ["Latin", "Greek", "Latin"]])
 def test_the_order_of_scripts_does_not_matter(tmp_path: Path, given: dict[str, Any], scripts: list[str]) -> None:
     assert changed(depends(tmp_path, given), depends(tmp_path, with_value(given, "clean.scripts", scripts))) == []
+
+
+def test_what_a_mixture_file_says_counts_and_not_why(tmp_path: Path, given: dict[str, Any]) -> None:
+    file, before = tmp_path / "mixture.yaml", depends(tmp_path, given)
+    given["mixture"] = str(file)
+    name = SOURCE["name"]
+
+    def said(**source: Any) -> dict[str, Any]:
+        file.write_text(yaml.safe_dump({"sources": {name: source}}))
+        return depends(tmp_path, given)
+
+    all_in = said(include=True, why="a guess")
+    assert changed(before, all_in)
+    assert changed(all_in, said(include=True, why="the evidence")) == []
+    assert changed(all_in, said(include=True, filter={"score": "reward", "quantile": 0.5})) == ["select.mixture"]
 
 
 def test_thresholds_leave_the_scores_valid(tmp_path: Path, given: dict[str, Any]) -> None:

@@ -159,6 +159,16 @@ def test_two_ranks_go_on_where_one_stopped_and_one_where_two_did(folder: Path, o
         torch.testing.assert_close(again.model.state_dict()[name], weight, rtol=0, atol=1e-6)
 
 
+def test_one_rank_goes_on_alone_with_what_two_had_in_shards(folder: Path, one: Any, fsdp: dict[str, Any]) -> None:
+    """As an elastic run does that has lost all nodes but one."""
+    mine = folder / "fsdp" / "whole" / "checkpoint-2"
+    (case,) = cases(folder, {"alone": ({**FSDP, "workers": 1}, mine)})
+    (told,) = ranks.run(folder / "single", [case], ranks=1)["alone"]
+    assert told["strategy"].endswith("FSDP") and told["share"] == 1
+    assert told["losses"] == pytest.approx(losses(one), rel=1e-6)
+    same_weights(one, folder / "single" / "alone" / "model", 1e-6)
+
+
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
 def test_held_out_pairs_are_judged_in_the_precision_of_training(strategy: str, request: pytest.FixtureRequest) -> None:
     for told in request.getfixturevalue(strategy)["half"]:

@@ -20,6 +20,8 @@ OTHER_OPTIONS = {
     "plan": {"--config", "--like"},
     "keys": {"--help"},
     "flips": {"--most"},
+    "arena": {"--config", "--audit"},
+    "annotate": {"--config", "--dry-run"},
 }  # what is no job over a config
 
 

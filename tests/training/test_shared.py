@@ -19,7 +19,6 @@ from pipelines.engines.packed.packing import SIDES, pack
 from pipelines.engines.packed.work import Shape, Work
 from pipelines.training import scoring
 from pipelines.training.config import TrainConfig
-from pipelines.training.diverged import Diverged
 from pipelines.training.loss import Step, pair_loss
 from pipelines.training.order import HashOrder
 from pipelines.training.pairs import encode_group
@@ -328,12 +327,6 @@ def test_training_raises_the_margin(tiny_model: Path, rows: Rows, tmp_path: Path
     trainer.train()
     margins = [e["rewards/margins"] for e in trainer.state.log_history if "loss" in e]
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.3 and margins[-1] > margins[0] + 0.05
-
-
-def test_a_loss_that_is_no_number_names_the_rows(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
-    trainer = trainer_for(config(learning_rate=1e30, warmup_ratio=0, scheduler="constant"), tiny_model, tmp_path, rows)
-    with pytest.raises(Diverged, match=r"became (nan|inf) at step [12](, row_ids row-000\d|$)"):
-        trainer.train()
 
 
 def test_autocast_is_on_when_asked_for_and_weights_stay_float32(tiny_model: Path, rows: Rows, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def stepper(pairs: list[Pair], accelerator: Accelerator, **config: Any) -> Any:
     trainer.steps = Steps(rows, order, *arguments, accelerator.process_index)
     trainer.pairs_seen = trainer.tokens_seen = 0
     trainer.work_seen = Work()
-    trainer._window = []
+    trainer._window, trainer._steps = [], []
     trainer._prepare_inputs = lambda inputs: inputs
     return trainer
 
@@ -39,6 +39,7 @@ def test_a_step_by_hand() -> None:
     accelerator = Accelerator()
     trainer = stepper(PAIRS, accelerator, alpha=0.5)
     loss = trainer.training_step(trainer.model, trainer.steps[0])
+    trainer.settle()
     dpo, nll = sum(DPO) / 3, sum(NLL) / 3
     assert loss.item() == pytest.approx(dpo + 0.5 * nll)
     assert sum(accelerator.backwards) == pytest.approx(dpo + 0.5 * nll)
@@ -84,8 +85,17 @@ def test_gradients_are_exchanged_after_the_last_bin_only_and_as_a_mean_over_work
 
 def test_a_loss_that_is_no_number_names_step_and_rows() -> None:
     trainer = stepper([pair(0, math.nan, -1.0)], Accelerator())
+    trainer.training_step(trainer.model, trainer.steps[0])
     with pytest.raises(Diverged, match="the loss became nan at step 7, row_ids r0"):
-        trainer.training_step(trainer.model, trainer.steps[0])
+        trainer.settle()
+
+
+def test_of_several_steps_the_first_that_went_wrong_is_named() -> None:
+    trainer = stepper([pair(0, math.nan, -1.0)], Accelerator())
+    trainer.training_step(trainer.model, trainer.steps[0])  # step 7
+    trainer._norms = ((5, torch.tensor(1.0)), (6, torch.tensor(math.inf)), (7, torch.tensor(math.nan)))
+    with pytest.raises(Diverged, match="the gradient norm became inf at step 6"):
+        trainer.settle()
 
 
 def test_the_log_has_the_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Trainer:
         self.args = self.control = None
         self.state = SimpleNamespace(global_step=9, best_metric=0.75, best_global_step=6)
         self.accelerator = SimpleNamespace(num_processes=2)
-        self.pairs_seen, self.tokens_seen = 72, 900
+        self.pairs_seen, self.tokens_seen, self.float8_error = 72, 900, {"layers": 2.0}
         self.callback_handler = SimpleNamespace(on_train_end=lambda *_: self.asked.append("train end"))
 
     def add_callback(self, callback: Any) -> None:
@@ -78,6 +78,7 @@ def test_a_worker_trains_saves_and_reports(tmp_path: Path, ranks: list[Any], mon
         "pairs": 72,
         "tokens": 900,
         "best": {"step": 6, "heldout_accuracy": 0.75},
+        "float8_error": {"layers": 2.0},
     }
     assert trainer.asked == ["BeforeANodeGoes", "HandOver", None] and ranks == [tmp_path / "model"]
     assert not (tmp_path / "nvme" / "local-1").exists()

@@ -83,7 +83,7 @@ def arrow(url: Url) -> tuple[pafs.FileSystem, str]:
     return pafs.PyFileSystem(handler(system)), path
 
 
-class _InMemory(pafs.FSSpecHandler):  # type: ignore[misc]
+class _InMemory(pafs.FSSpecHandler):
     # fsspec's memory hands every reader of a file the same object, so threads move each other's place in it.
 
     def open_input_file(self, path: str) -> pa.NativeFile:

@@ -1,0 +1,239 @@
+"""Leaks of benchmarks into training sets: any record's texts, four ways to be alike, what is counted and kept out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.config import Config
+from pipelines.core import storage
+from pipelines.core.errors import UserError
+from pipelines.core.run import Run
+from pipelines.core.stage import apply_stages, to_table
+from pipelines.curation.config import DecontaminateConfig
+from pipelines.curation.near_duplicates import shingles
+from pipelines.datasets.reading import read_rows
+from pipelines.experiments.leaks import alike, evidence, job, report
+from pipelines.experiments.leaks.config import EmbeddingsConfig, LeaksConfig, NearConfig
+from pipelines.experiments.leaks.hits import HITS, SHOWN, KeepOut, Near, Overlaps, bands, beside
+from pipelines.experiments.leaks.sets import SET_ROW, Sets, plain, texts_in
+from pipelines.experiments.records import record
+
+PROMPT = (
+    "Write a short story about an old lighthouse keeper who finds a letter in a bottle on the shore one winter "
+    "morning and must decide before the next storm whether he will carry it to the village himself"
+)
+EDITED = " ".join("changed" if place % 8 == 7 else word for place, word in enumerate(PROMPT.split()))
+SHARED = DecontaminateConfig()
+
+
+def texts_file(folder: Path, **benchmarks: str) -> Path:
+    path = folder / "texts.parquet"
+    pq.write_table(pa.table({"benchmark": [*benchmarks], "text": [*benchmarks.values()]}), path)
+    return path
+
+
+def row(*texts: str, name: str = "0000.000000000") -> dict[str, Any]:
+    found = {"raw_id": name, "row_id": name, "source": "leaks.sets", "file": "a.jsonl", "row": f"line {name[-1]}"}
+    return {**found, "record": json.dumps({"texts": texts}), "texts": list(texts), "status": "ok"}
+
+
+def words(prefix: str) -> str:
+    return " ".join(f"{prefix}{n}" for n in range(80))
+
+
+def kinds(row: dict[str, Any]) -> list[str]:
+    return sorted(one["kind"] for name in ("overlaps", "near") for one in row[name])
+
+
+def search(texts: Path, *rows: dict[str, Any], **near: Any) -> list[dict[str, Any]]:
+    keep_out = KeepOut(LeaksConfig().keep_out, ["overlaps", "near"])
+    found = list(rows)
+    apply_stages([Overlaps(texts, SHARED), Near(texts, NearConfig(**near)), keep_out], found)
+    return found
+
+
+def test_every_text_of_a_record_is_found_and_short_ones_left_out(tmp_path: Path) -> None:
+    value = {"id": "x-1", "messages": [{"role": "user", "content": PROMPT}, {"content": "one two three four"}], "n": 3}
+    assert list(texts_in(value)) == ["x-1", "user", PROMPT, "one two three four"]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(value) + "\n{broken\n")
+    config = LeaksConfig(sets=[str(path)])
+    first, second = read_rows(Sets(Run(tmp_path / "out"), config).readings()[0])
+    assert first["texts"] == [PROMPT, "one two three four"] and json.loads(first["record"]) == value
+    assert (first["file"], first["row"], first["status"]) == (str(path), "line 1", "ok")
+    assert second["status"].startswith("error:invalid_json")
+
+
+def test_an_expression_says_which_texts_count_and_a_bad_one_is_an_error_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": PROMPT, "answer": "one two three four"}) + "\n" + json.dumps({"n": 1}) + "\n")
+    sets = Sets(Run(tmp_path / "out"), LeaksConfig(sets=[str(path)], text="record.prompt"))
+    first, second = read_rows(sets.readings()[0])
+    assert first["texts"] == [PROMPT]
+    assert second["status"].startswith("error:text:MissingValue")
+    with pytest.raises(UserError, match=r"leaks\.text: unknown name 'reccord'"):
+        Sets(Run(tmp_path), LeaksConfig(sets=[str(path)], text="reccord.prompt"))
+    with pytest.raises(UserError, match=r"leaks\.sets: no training set is named"):
+        Sets(Run(tmp_path), LeaksConfig())
+
+
+def test_what_json_lacks_is_written_as_text_or_null() -> None:
+    assert plain({"a": float("nan"), 1: [float("inf"), 0.5, None, True], "p": Path("x")}) == {
+        "a": None,
+        "1": [None, 0.5, None, True],
+        "p": "x",
+    }
+
+
+def test_an_equal_prompt_a_long_run_and_an_edited_one_are_leaks_of_three_kinds(tmp_path: Path) -> None:
+    texts = texts_file(tmp_path, ours=PROMPT, other="A text that nobody has of course in any set at all")
+    equal, inside, edited, free = search(
+        texts,
+        row(PROMPT.upper()),
+        row(f"{words('before')} {PROMPT}. {words('after')}"),
+        row(EDITED),
+        row("one two " * 9),
+    )
+    assert kinds(equal) == ["exact", "near_duplicate"] and equal["status"] == "filtered:leak:ours:exact"
+    assert equal["overlaps"][0]["theirs"] == PROMPT and equal["overlaps"][0]["score"] == 1.0
+    assert kinds(inside) == ["coverage"]
+    assert inside["overlaps"][0]["shared"].removesuffix(" ...") == " ".join(PROMPT.lower().split()[:30])
+    assert kinds(edited) == ["near_duplicate"] and edited["status"] == "filtered:leak:ours:near_duplicate"
+    assert kinds(free) == [] and free["status"] == "ok"
+
+
+def test_similarity_is_that_of_the_shingles(tmp_path: Path) -> None:
+    (found,) = search(texts_file(tmp_path, ours=PROMPT), row(EDITED), threshold=0.3)
+    mine, theirs = shingles(EDITED, 3), shingles(PROMPT, 3)
+    assert found["near"][0]["score"] == pytest.approx(len(mine & theirs) / len(mine | theirs))
+    (found,) = search(texts_file(tmp_path, ours=PROMPT), row(EDITED), threshold=0.9)
+    assert found["near"] == []
+
+
+def test_bands_depend_on_the_text_alone() -> None:
+    one, two = bands([PROMPT, EDITED], 3)
+    assert np.array_equal(bands([EDITED], 3)[0], two) and not np.array_equal(one, two)
+    assert len(bands([], 3)) == 0
+
+
+def test_a_long_text_is_shown_from_shortly_before_what_it_shares() -> None:
+    text = f"{'word ' * 400}{PROMPT}"
+    shown = beside(text, PROMPT.lower())
+    assert len(shown) < len(text) and shown.startswith("… ") and PROMPT in shown[: SHOWN // 4 + len(PROMPT) + 2]
+    assert beside(PROMPT, "") == PROMPT
+
+
+class Words:
+    """Embeds a text as which of three words it has; unlike the model it is quick, and known by hand."""
+
+    model = True
+
+    def embed(self, text: str) -> list[float]:
+        vector = np.array([word in text for word in ("red", "green", "blue")], float)
+        return (vector / max(np.linalg.norm(vector), 1e-9)).tolist()
+
+
+def test_the_nearest_benchmark_text_by_cosine_is_a_hit_of_its_own_kind(tmp_path: Path) -> None:
+    texts = {"a": "the red one", "b": "the red and green ones"}
+    vectors = [Words().embed(text) for text in texts.values()]
+    columns = {"row_id": ["0", "1"], "source": [*texts], "instruction": [*texts.values()], "embedding": vectors}
+    (tmp_path / "rows").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "rows" / "part.parquet")
+    stage = alike.Alike(tmp_path / "rows", EmbeddingsConfig(threshold=0.8), 1.0, 0)
+    stage.model = Words()  # type: ignore[assignment]
+    near, far, both = row("a red thing"), row("a blue thing"), row("a blue thing", "green, then red")
+    stage.apply_batch([near, far, both])
+    assert [(one["benchmark"], one["kind"], one["score"]) for one in near["alike"]] == [("a", "embedding", 1.0)]
+    assert far["alike"] == [] and far["embedded"]
+    assert [(one["benchmark"], one["ours"]) for one in both["alike"]] == [("b", "green, then red")]
+    none = alike.Alike(tmp_path / "rows", EmbeddingsConfig(), 0.0, 0)
+    none.model = Words()  # type: ignore[assignment]
+    none.apply_batch([near])
+    assert near["alike"] == [] and not near["embedded"]
+
+
+def products(folder: Path) -> tuple[dict[str, Any], Path]:
+    """A report of three rows, of which one is a benchmark's, and one unreadable record."""
+    texts = texts_file(folder, ours=PROMPT, other="A text that nobody has of course in any set at all")
+    rows = search(
+        texts, *(row(text, name=f"0000.00000000{n}") for n, text in enumerate([PROMPT, "one two " * 9, EDITED]))
+    )
+    schema = pa.schema([*SET_ROW, pa.field("overlaps", HITS), pa.field("near", HITS)])
+    (folder / "rows").mkdir()
+    (folder / "read").mkdir()
+    pq.write_table(to_table(rows, schema), folder / "rows" / "a.parquet")
+    broken = {**row(name="0000.000000003"), "status": "error:invalid_json"}
+    read = [{**one, "status": "ok"} for one in rows]
+    pq.write_table(to_table([*read, broken], SET_ROW), folder / "read" / "a.parquet")
+    found = report.summarise(folder / "rows", folder / "read", texts, ["overlaps", "near"], 1)
+    config = LeaksConfig(embeddings=EmbeddingsConfig(enabled=False))
+    report.write(folder / "out", folder / "rows", found, config, SHARED)
+    return found, folder / "out"
+
+
+def test_the_report_counts_rows_by_benchmark_kind_and_file_and_the_clean_set_is_what_is_left(tmp_path: Path) -> None:
+    found, out = products(tmp_path)
+    assert (found["rows"], found["kept_out"], found["errors"], found["clean"]) == (4, 2, 1, 1)
+    assert found["found"]["other"] == {}
+    counts = {kind: (one["rows"], one["texts"]) for kind, one in found["found"]["ours"].items()}
+    assert counts == {"exact": (1, 1), "near_duplicate": (2, 1)}
+    assert [len(one["examples"]) for one in found["found"]["ours"].values()] == [1, 1]
+    assert found["files"] == [{"file": "a.jsonl", "rows": 4, "leaks": 2, "errors": 1}]
+    (clean,) = (out / "clean").iterdir()
+    assert clean.name == "0000-a.jsonl"
+    assert [json.loads(line) for line in clean.read_text().splitlines()] == [{"texts": ["one two " * 9]}]
+    assert json.loads((out / "leaks.json").read_text())["settings"]["ngram"] == SHARED.ngram
+    assert pq.read_table(out / "hits.parquet")["kind"].to_pylist() == ["exact", "near_duplicate", "near_duplicate"]
+
+
+def test_texts_of_a_set_stay_texts_on_the_page(tmp_path: Path) -> None:
+    bad = "<script>alert(1)</script> one two three four five six seven eight nine"
+    texts = texts_file(tmp_path, ours=bad)
+    (found,) = search(texts, row(bad))
+    (tmp_path / "rows").mkdir()
+    table = to_table([found], pa.schema([*SET_ROW, pa.field("overlaps", HITS), pa.field("near", HITS)]))
+    pq.write_table(table, tmp_path / "rows" / "a.parquet")
+    read = tmp_path / "rows"
+    result = report.summarise(read, read, texts, ["overlaps", "near"], 5)
+    report.write(tmp_path / "out", read, result, LeaksConfig(embeddings=EmbeddingsConfig(enabled=False)), SHARED)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "default-src 'none'" in page
+
+
+def test_the_record_says_what_was_kept_out_and_what_was_not_looked_at(tmp_path: Path) -> None:
+    found, _ = products(tmp_path)
+    run = Run(tmp_path / "run")
+    settings = report.settings_of(LeaksConfig(), SHARED)
+    evidence.write(run, found, settings, 12.5)
+    read = record.read(run.leaks)
+    assert [(one.about, one.verdict) for one in read.decisions] == [("a.jsonl", "keep 2 rows out")]
+    assert {(one.of, one.value) for one in read.figures} >= {("ours", 2.0), ("ours", 1.0)}
+    assert any("0 of 4 rows were looked at" in note for note in read.notes)
+    assert storage.read_text(run.leaks / "plot.svg").startswith("<svg")
+
+
+def test_the_plan_names_the_sets_and_refuses_what_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("{}\n")
+    raw: dict[str, Any] = {"out_dir": tmp_path / "out", "evaluation": {"benchmarks": ["heldout_pairwise"]}}
+    config = Config.model_validate({**raw, "leaks": {"sets": str(path)}})
+    lines = job.describe(config.run, config.leaks, SHARED, ["heldout_pairwise"])
+    assert "a.jsonl" in lines[0] and "near duplicates" in "\n".join(lines)
+    (tmp_path / "b.txt").write_text("x")
+    other = LeaksConfig(sets=[str(tmp_path / "b.txt")])
+    with pytest.raises(UserError, match="cannot tell the format"):
+        job.validate(config.run, other, ["heldout_pairwise"])
+
+    def missing() -> Path:
+        raise UserError("the embeddings need a package", fix="pip install it")
+
+    monkeypatch.setattr(job, "model_folder", missing)
+    with pytest.raises(UserError, match=r"leaks\.embeddings\.enabled=false"):
+        job.validate(config.run, config.leaks, ["heldout_pairwise"])
