@@ -65,7 +65,7 @@ def pairs_fingerprint(folder: Place, columns: Sequence[str] = COLUMNS) -> str:
     """
     total = rows = 0
     for path in pair_files(folder, columns):
-        for group in range(storage.row_groups(path)):
+        for group in storage.row_groups(path):
             for values in zip(*_texts(path, group, columns).values(), strict=True):
                 line = "\x1f".join(_joined(value) for value in values).encode("utf-8", "surrogatepass")
                 total += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "big")
@@ -103,7 +103,7 @@ def encode_pairs(
         jobs = [
             task.remote(path, group, target / f"{i:05d}-{group:05d}.parquet", model, paired)
             for i, path in enumerate(pair_files(pairs))
-            for group in range(storage.row_groups(path))
+            for group in storage.row_groups(path)
         ]
         parts = _results(jobs)
         return {name: sum(part[name] for part in parts) for name in ("rows", "sequences", "tokens")}

@@ -121,6 +121,18 @@ def test_what_fails_half_way_is_not_seen(folder: Place) -> None:
     assert storage.files(folder / "t") == []
 
 
+def test_row_groups_without_rows_are_not_written_and_not_read(folder: Place) -> None:
+    """The library `datasets` stops at one."""
+    with storage.table_writer(folder / "a.parquet", TABLE.schema) as writer:
+        for piece in (TABLE.slice(0, 0), TABLE.slice(0, 1), TABLE.slice(0, 0), TABLE.slice(1)):
+            for batch in piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=TABLE.schema)]:
+                writer.write_batch(batch)
+    assert storage.row_groups(folder / "a.parquet") == [0, 1]
+    assert [storage.read_row_group(folder / "a.parquet", group, ["n"]).num_rows for group in (0, 1)] == [1, 2]
+    storage.write_table(folder / "none.parquet", TABLE.slice(0, 0))  # as others write it
+    assert storage.row_groups(folder / "none.parquet") == []
+
+
 def test_rows_are_written_and_read(folder: Place) -> None:
     storage.write_table(folder / "r" / "2.parquet", TABLE.slice(0, 1))
     storage.write_table(folder / "r" / "1.parquet", TABLE.slice(1).drop_columns(["text"]))
@@ -134,7 +146,7 @@ def test_rows_are_written_and_read(folder: Place) -> None:
     assert storage.column_sum(folder / "r", ["n"]) == 6
     assert storage.column_values(folder / "r" / "2.parquet", "text") == ["a"]
     assert storage.folder_schema(folder / "r").names == ["n"]
-    assert storage.row_groups(folder / "r" / "2.parquet") == 1
+    assert storage.row_groups(folder / "r" / "2.parquet") == [0]
     assert storage.read_row_group(folder / "r" / "2.parquet", 0, ["text"])["text"].to_pylist() == ["a"]
     with pytest.raises(UserError, match="no parquet files"):
         storage.read_table(folder / "none")

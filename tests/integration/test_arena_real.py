@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_real_judges_fight_a_vote_names_them_and_the_board_moves(arena: ArenaSer
         assert board["votes"] == 4 and sum(one["elo"] for one in board["standings"]) == pytest.approx(2400)
         own = {"instruction": "What is 2 + 2?", "response": "4", "rubric": "1: wrong. 5: right."}
         assert http.post("/api/battle", json=own).status_code == 200
-    assert arena.stop() == 0
+    assert arena.stop() in (0, -signal.SIGTERM)  # uvicorn raises the signal again once it has shut down
     engine = database.connect(f"sqlite:///{folder}/arena.db")
     with database.reading(engine) as connection:
         assert check(connection).problems == []

@@ -1,4 +1,4 @@
-"""Leaks on a real cluster: planted rows of a packaged benchmark are found, whatever form they have, and kept out."""
+"""Leaks on a real cluster: planted rows of a benchmark are found, whatever form they have, and kept out."""
 
 from __future__ import annotations
 
@@ -10,20 +10,32 @@ import pytest
 
 from pipelines.config import Config, load_config
 from pipelines.core.run import Run
-from pipelines.evaluation.asking.benchmark_texts import texts_of
-from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.experiments.records import record
 from ray_jobs.leaks import leaks
 
 from .conftest import LOCAL
 
 OWN = "A text of our own about number {n}, which no benchmark has and which is as long as a prompt may well be, {n}"
-
-
-def planted() -> list[str]:
-    """Prompts of a packaged benchmark that are long enough to be told from a form."""
-    texts = texts_of(BENCHMARKS.load("heldout_classification"), None)
-    return sorted(text for text in texts if len(text.split()) >= 16)[:4]
+PROMPTS = (
+    "Explain to a child of seven why the sea is salt although all rivers that run into it carry sweet water down",
+    "Plan a walk of three hours through an old harbour town that ends where one can eat fish beside the boats",
+    "Compare two ways of keeping bread fresh for a week in summer and say which of them a baker would choose himself",
+    "Tell how a wooden clock without a spring can run all night and what must be done to it on every single morning",
+)
+BENCHMARK = """
+name: planted
+task: absolute
+files: [planted.jsonl]
+license: none
+published: 2024
+allowed: 1..5
+expected_n: 4
+metric: pearson
+fields:
+  instruction: record.prompt
+  responses: "['An answer.']"
+  verdict: record.score
+"""
 
 
 def edited(text: str) -> str:
@@ -37,7 +49,10 @@ def config(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
 
     ray.shutdown()  # of the modules before
     folder = tmp_path_factory.mktemp("leaks")
-    exact, inside, near, chat = planted()
+    lines = (json.dumps({"prompt": prompt, "score": 3}) + "\n" for prompt in PROMPTS)
+    (folder / "planted.jsonl").write_text("".join(lines))
+    (folder / "planted.yaml").write_text(BENCHMARK)
+    exact, inside, near, chat = PROMPTS
     records: list[Any] = [{"id": n, "prompt": OWN.format(n=n)} for n in range(40)]
     records[3] = {"id": 3, "prompt": exact}
     records[11] = {"id": 11, "prompt": f"Judge this. {inside} Is it right, and why do you think so?", "answer": "Yes"}
@@ -45,8 +60,8 @@ def config(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
     records[23] = {"id": 23, "messages": [{"role": "user", "content": chat}, {"role": "assistant", "content": "No"}]}
     (folder / "set.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     overrides = [f"out_dir={folder / 'out'}", f"leaks.sets={folder / 'set.jsonl'}", "leaks.embeddings.enabled=false"]
-    overrides += ["ray.dashboard=false", "leaks.rows_per_block=16", "data_root=null"]
-    overrides += ["curation.clean.decontaminate.ngram=8"]
+    overrides += ["ray.dashboard=false", "leaks.rows_per_block=16", f"data_root={folder}"]
+    overrides += ["curation.clean.decontaminate.ngram=8", f"evaluation.benchmarks=[{folder / 'planted.yaml'}]"]
     return load_config(LOCAL, overrides)
 
 
@@ -58,7 +73,7 @@ def test_planted_leaks_are_found_and_kept_out(config: Config, monkeypatch: pytes
     assert left == [n for n in range(40) if n not in (3, 11, 17, 23)]
     found = json.loads((folder / "leaks.json").read_text())
     assert (found["rows"], found["kept_out"], found["errors"]) == (40, 4, 0)
-    assert set(found["found"]["heldout_classification"]) >= {"exact", "coverage", "near_duplicate"}
+    assert set(found["found"]["planted"]) >= {"exact", "coverage", "near_duplicate"}
     assert record.read(folder).decisions[0].verdict == "keep 4 rows out"
     before = (folder / "report.html").stat().st_mtime_ns
     leaks(config)

@@ -20,7 +20,7 @@ OTHER_OPTIONS = {
     "plan": {"--config", "--like"},
     "keys": {"--help"},
     "flips": {"--most"},
-    "arena": {"--config", "--audit"},
+    "arena": {"--config", "--dry-run", "--check", "--audit", "--export", "--import"},
     "annotate": {"--config", "--dry-run"},
 }  # what is no job over a config
 

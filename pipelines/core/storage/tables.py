@@ -99,9 +99,14 @@ def _parquet(place: Place) -> Iterator[pq.ParquetFile]:
             yield file
 
 
-def row_groups(place: Place) -> int:
-    """Row groups of a parquet file: the pieces that tasks may read apart."""
-    return _whole(place, lambda: _metadata(place).num_row_groups)
+def row_groups(place: Place) -> list[int]:
+    """Row groups of a parquet file that have rows: the pieces that tasks may read apart."""
+
+    def attempt() -> list[int]:
+        found = _metadata(place)
+        return [number for number in range(found.num_row_groups) if found.row_group(number).num_rows]
+
+    return _whole(place, attempt)
 
 
 def _metadata(place: Place) -> pq.FileMetaData:
@@ -128,8 +133,16 @@ def write_table(place: Place, table: pa.Table) -> None:
 @contextmanager
 def table_writer(place: Place, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Write one parquet file piece by piece; it is seen when the block has ended well."""
-    with draft(place) as local, pq.ParquetWriter(local, schema, **options) as writer:
+    with draft(place) as local, _Writer(local, schema, **options) as writer:
         yield writer
+
+
+class _Writer(pq.ParquetWriter):
+    # The library `datasets` stops at a row group without rows.
+
+    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
+        if table.num_rows:
+            super().write_table(table, row_group_size)
 
 
 def write_rows(folder: Place, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:

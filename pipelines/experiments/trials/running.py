@@ -15,6 +15,19 @@ from pipelines.experiments.trials.worker import Ground, Worker
 RETRIES = 2  # of a process that dies, and of what it had in hand
 
 
+class Held(Worker):
+    """A worker that Ray may start anew: it fetches by itself what trials share, which the driver keeps.
+
+    Args:
+        shared: the one reference.
+    """
+
+    def __init__(self, shared: Sequence[Any]) -> None:
+        import ray
+
+        super().__init__(ray.get(shared[0]))
+
+
 def run_trials(ground: Ground, trials: Sequence[Trial], concurrent: int) -> dict[Trial, Place]:
     """Do the trials that are not done.
 
@@ -44,7 +57,7 @@ def _run(ground: Ground, left: Sequence[Trial], concurrent: int) -> None:
     from ray.util import ActorPool
 
     config = ground.config
-    actor = ray.remote(Worker).options(
+    actor = ray.remote(Held).options(
         num_cpus=config.cpus_per_worker,
         num_gpus=config.gpus_per_worker,
         max_restarts=RETRIES,
@@ -52,7 +65,7 @@ def _run(ground: Ground, left: Sequence[Trial], concurrent: int) -> None:
         **config.placement.options(),
     )
     shared = ray.put(ground)
-    workers = [actor.remote(shared) for _ in range(min(concurrent, len(left)))]
+    workers = [actor.remote([shared]) for _ in range(min(concurrent, len(left)))]
     try:
         pool: Any = ActorPool(workers)
         blocks = [number for number in range(ground.blocks) if not step.result_of(ground.block(number))]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.experiments.trials.families import Family
     from pipelines.experiments.trials.model_judge import ModelJudge
 
-BLOCK = 128  # families of one block of the first pass: what a kill may cost
+BLOCK = 64  # families of one block of the first pass: what a kill may cost
 VERDICTS = "verdicts.parquet"
 JUDGED = pa.schema([("judgment_id", pa.string()), ("probs", pa.list_(pa.float64()))])
 
@@ -64,7 +64,7 @@ class Ground:
 
     def block(self, number: int) -> Place:
         """The folder of a part of the first pass."""
-        return self.folder / "first_pass" / f"{self.fingerprint[:16]}-{number:05d}"
+        return self.folder / "first_pass" / f"{self.fingerprint[:16]}-{BLOCK}-{number:05d}"
 
 
 class Worker:

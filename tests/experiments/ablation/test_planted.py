@@ -56,7 +56,7 @@ def planted() -> Planted:
 
 def test_the_stand_in_learns_what_labels_teach_it_and_nothing_of_chance(planted: Planted) -> None:
     assert planted.gain_of("a") > 0.2 and planted.gain_of("b") > 0.2
-    assert abs(planted.gain_of("chance")) < 0.15 and "few" not in planted.pool
+    assert abs(planted.gain_of("chance")) < 0.2 and "few" not in planted.pool
 
 
 def test_swapped_pairs_teach_the_opposite() -> None:

@@ -96,7 +96,7 @@ def test_two_people_answer_with_keys_stop_and_go_on_and_agree(browser: Any, serv
         begin(other, "Bo")
         for number in range(4):
             for name, value in TAPPED.items():
-                other.tap(f"input[name={name}][value={value}]")
+                other.tap(f"input[name={name}][value='{value}']")
             other.tap("#save")
             expect(other.locator("#where")).to_have_text(f"Bo: {number + 1} of 4 answered")
         other.wait_for_selector("#end:not([hidden])")

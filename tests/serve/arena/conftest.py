@@ -35,6 +35,8 @@ def running(app: FastAPI) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
+        thread.join(2)
+        server.force_exit = True  # not even for an answer that nobody waits for
         thread.join()
 
 

@@ -157,7 +157,7 @@ def test_names_stand_where_their_judges_stood(arena: tuple[Wire, str], endpoint:
 
 def test_a_visitor_who_leaves_frees_the_judges(tmp_path: Path, endpoint: tuple[FastAPI, str]) -> None:
     app, address = endpoint
-    app.state.say, app.state.wait = {}, {f"model-of-{name}": 3.0 for name in NAMES}
+    app.state.say, app.state.wait = {}, {f"model-of-{name}": 12.0 for name in NAMES}
     arena = build(config_of(tmp_path, address))
     with running(arena) as url:
         wire = Wire(url)
@@ -170,7 +170,7 @@ def test_a_visitor_who_leaves_frees_the_judges(tmp_path: Path, endpoint: tuple[F
         left = time.monotonic()
         while arena.state.arena.under_way:
             time.sleep(0.01)
-        assert time.monotonic() - left < 1.5
+        assert time.monotonic() - left < 10  # on a busy machine
     app.state.wait = {}
 
 
