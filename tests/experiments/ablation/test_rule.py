@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,12 @@ from hypothesis import strategies as st
 from pipelines.evaluation.scoring.intervals import Measured, normal
 from pipelines.experiments.ablation.config import RuleConfig
 from pipelines.experiments.ablation.rule import beyond, decide, sentence
+
+
+@pytest.fixture(autouse=True)
+def _no_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statsmodels collects garbage at each of thousands of calls: 0.1 s each in the process of all tests."""
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
 
 
 def gain(value: float, error: float) -> Measured:
