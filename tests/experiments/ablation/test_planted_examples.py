@@ -20,16 +20,21 @@ def rows(name: str, data_root: Path) -> list[Row]:
     return [row for row in found if row["status"] == "ok" and row["verdict"] in row["allowed"]]
 
 
+def key(row: Row) -> tuple[str, str]:
+    """Instruction and response."""
+    return row["instruction"], row["responses"][0]
+
+
 def test_labels_are_turned_round_where_the_example_says_so(data_root: Path) -> None:
-    right = {row["responses"][0]: int(row["verdict"]) for row in rows("auto_j_train", data_root)}
+    right = {key(row): int(row["verdict"]) for row in rows("auto_j_train", data_root)}
     flipped, noisy = (rows(str(PLANTED / f"{name}.yaml"), data_root) for name in ("flipped", "noisy"))
     assert len(flipped) > 400 and len(noisy) > 400
-    known = [(row["responses"][0], int(row["verdict"])) for row in flipped if row["responses"][0] in right]
-    assert len(known) > 400 and all(verdict == 11 - right[text] for text, verdict in known)
+    known = [(key(row), int(row["verdict"])) for row in flipped if key(row) in right]
+    assert len(known) > 400 and all(verdict == 11 - right[name] for name, verdict in known)
     for row in noisy:
-        text, verdict = row["responses"][0], int(row["verdict"])
-        if text in right and abs(len(text) - 400) > 5:  # the length is taken before the text is stripped
-            assert verdict == (11 - right[text] if len(text) < 400 else right[text])
+        name, verdict = key(row), int(row["verdict"])
+        if name in right and abs(len(name[1]) - 400) > 5:  # the length is taken before the text is stripped
+            assert verdict == (11 - right[name] if len(name[1]) < 400 else right[name])
 
 
 def test_the_config_of_the_chain_is_whole(data_root: Path) -> None:
