@@ -26,15 +26,15 @@ def key(row: Row) -> tuple[str, str]:
 
 
 def test_labels_are_turned_round_where_the_example_says_so(data_root: Path) -> None:
-    right = {key(row): int(row["verdict"]) for row in rows("auto_j_train", data_root)}
+    right = {(*key(row), int(row["verdict"])) for row in rows("auto_j_train", data_root)}
     flipped, noisy = (rows(str(PLANTED / f"{name}.yaml"), data_root) for name in ("flipped", "noisy"))
     assert len(flipped) > 400 and len(noisy) > 400
-    known = [(key(row), int(row["verdict"])) for row in flipped if key(row) in right]
-    assert len(known) > 400 and all(verdict == 11 - right[name] for name, verdict in known)
-    for row in noisy:
-        name, verdict = key(row), int(row["verdict"])
-        if name in right and abs(len(name[1]) - 400) > 5:  # the length is taken before the text is stripped
-            assert verdict == (11 - right[name] if len(name[1]) < 400 else right[name])
+    # All but a few, whose rating is half a point and is cut.
+    assert sum((*key(row), 11 - int(row["verdict"])) in right for row in flipped) >= len(flipped) - 10
+    # The length is taken before the text is stripped.
+    sure = [row for row in noisy if abs(len(row["responses"][0]) - 400) > 5]
+    turned = [11 - int(row["verdict"]) if len(row["responses"][0]) < 400 else int(row["verdict"]) for row in sure]
+    assert sum((*key(row), verdict) in right for row, verdict in zip(sure, turned, strict=True)) >= len(sure) - 10
 
 
 def test_the_config_of_the_chain_is_whole(data_root: Path) -> None:
