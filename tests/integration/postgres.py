@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -69,8 +70,8 @@ def postgres(folder: Path) -> Iterator[str]:
         _wait(url, server)
         yield url
     finally:
-        server.terminate()
-        server.wait(30)
+        server.send_signal(signal.SIGINT)  # SIGTERM would wait until all clients have gone
+        server.wait(120)
         log.close()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from pipelines.core.errors import UserError
 from serve.arena.ratings.elo import START
-from serve.arena.store.tables import JUDGES, RATINGS
+from serve.arena.store.tables import JUDGES, LAST, RATINGS
 
 
 def enter(engine: Engine, fingerprints: Mapping[str, str], now_ms: int) -> None:
@@ -23,6 +23,8 @@ def enter(engine: Engine, fingerprints: Mapping[str, str], now_ms: int) -> None:
         UserError: a name was another judge's: its votes would be of two.
     """
     with engine.begin() as connection:
+        # One server at a time: what another one enters is seen here, and not entered twice.
+        connection.execute(select(LAST.c.sequence).where(LAST.c.id == 1).with_for_update()).scalar_one()
         known = {row.name: row for row in connection.execute(select(JUDGES))}
         for name, fingerprint in fingerprints.items():
             if name not in known:
