@@ -12,20 +12,7 @@ from pipelines.core.storage import Place
 from pipelines.experiments.trials.trial import Trial
 from pipelines.experiments.trials.worker import Ground, Worker
 
-RETRIES = 2  # of a process that dies, and of what it had in hand
-
-
-class Held(Worker):
-    """A worker that Ray may start anew: it fetches by itself what trials share, which the driver keeps.
-
-    Args:
-        shared: the one reference.
-    """
-
-    def __init__(self, shared: Sequence[Any]) -> None:
-        import ray
-
-        super().__init__(ray.get(shared[0]))
+RETRIES = 2  # after processes that died: nothing but the trials that they had in hand is lost
 
 
 def run_trials(ground: Ground, trials: Sequence[Trial], concurrent: int) -> dict[Trial, Place]:
@@ -40,32 +27,49 @@ def run_trials(ground: Ground, trials: Sequence[Trial], concurrent: int) -> dict
         Trial -> the folder of its result.
     """
     wanted = list(dict.fromkeys(trials))
-    left = [one for one in wanted if step.finished(ground.place(one), ground.depends(one)) is None]
-    if left:
+    for attempt in range(RETRIES + 1):
+        left = [one for one in wanted if step.finished(ground.place(one), ground.depends(one)) is None]
+        if not left:
+            break
         say(f"trials: {len(left)} of {len(wanted)} to do")
-        _run(ground, left, concurrent)
+        if not _died(ground, left, concurrent, last=attempt == RETRIES):
+            break
     return {one: ground.place(one) for one in wanted}
 
 
-def _run(ground: Ground, left: Sequence[Trial], concurrent: int) -> None:
+def _died(ground: Ground, left: Sequence[Trial], concurrent: int, last: bool) -> bool:
+    """Run the trials; whether a process died of it, and others are to go on.
+
+    Raises:
+        RayActorError: one died, and it was the `last` attempt.
+    """
     if ground.stand_in:  # milliseconds each: no process is worth its start
         worker = Worker(ground)
         for one in left:
             worker.run(one)
-        return
+        return False
+    from ray.exceptions import RayActorError
+
+    try:
+        _run(ground, left, concurrent)
+    except RayActorError as exc:
+        if last:
+            raise
+        say(f"trials: a process died ({' '.join(str(exc).split())[:120]}); going on with what is left")
+        return True
+    return False
+
+
+def _run(ground: Ground, left: Sequence[Trial], concurrent: int) -> None:
     import ray
     from ray.util import ActorPool
 
     config = ground.config
-    actor = ray.remote(Held).options(
-        num_cpus=config.cpus_per_worker,
-        num_gpus=config.gpus_per_worker,
-        max_restarts=RETRIES,
-        max_task_retries=RETRIES,
-        **config.placement.options(),
+    actor = ray.remote(Worker).options(
+        num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, **config.placement.options()
     )
     shared = ray.put(ground)
-    workers = [actor.remote([shared]) for _ in range(min(concurrent, len(left)))]
+    workers = [actor.remote(shared) for _ in range(min(concurrent, len(left)))]
     try:
         pool: Any = ActorPool(workers)
         blocks = [number for number in range(ground.blocks) if not step.result_of(ground.block(number))]

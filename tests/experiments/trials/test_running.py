@@ -1,0 +1,55 @@
+"""Running trials: what is done is not done again, and a process that dies costs what it had in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipelines.core import step, storage
+from pipelines.experiments.trials import running
+from pipelines.experiments.trials.trial import BASE, Trial, trial
+from pipelines.experiments.trials.worker import Ground
+from pipelines.training.config import TrainConfig
+
+TRIALS = [BASE, trial(["a"], 0), trial(["b"], 0), trial(["a"], 1)]
+
+
+def ground(folder: Path) -> Ground:
+    return Ground(folder, "f", TrainConfig(), "embedded", None, [], [])
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, after: int) -> list[int]:
+    """Processes that die after so many trials; how many each was given."""
+    from ray.exceptions import RayActorError
+
+    given: list[int] = []
+
+    def run(where: Ground, left: Sequence[Trial], concurrent: int) -> None:
+        given.append(len(left))
+        for one in left[:after]:
+            step.once(where.place(one), where.depends(one), lambda _: {"seconds": 1.0})
+        if after < len(left):
+            raise RayActorError
+
+    monkeypatch.setattr(running, "_run", run)
+    return given
+
+
+def test_others_go_on_with_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dying(monkeypatch, 2)
+    found = running.run_trials(ground(tmp_path), [*TRIALS, TRIALS[1]], 1)
+    assert given == [4, 2] and set(found) == set(TRIALS)
+    assert all(storage.exists(place / step.DONE) for place in found.values())
+    running.run_trials(ground(tmp_path), TRIALS, 1)
+    assert given == [4, 2]
+
+
+def test_processes_that_always_die_end_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import RayActorError
+
+    given = dying(monkeypatch, 0)
+    with pytest.raises(RayActorError):
+        running.run_trials(ground(tmp_path), TRIALS, 1)
+    assert given == [4, 4, 4]
