@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,7 @@ class About:
 
     def settings(self) -> dict[str, Any]:
         """Whatever the figures depend on."""
-        counts = {
-            one: sum(row["benchmark"] == one for row in self.ground.asked) for one in self.trials.heldout.benchmarks
-        }
+        counts = dict(Counter(str(row["benchmark"]) for row in self.ground.asked))
         config = self.ground.config
         return {
             "judge": "stand-in" if self.ground.stand_in else config.model,

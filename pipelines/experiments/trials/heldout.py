@@ -98,7 +98,7 @@ def select(
     asked = []
     for row in rows:
         count = counts[row["benchmark"]]
-        if config.orders == "one" and row["order"] != shown(row, rows, seed):
+        if config.orders == "one" and row["order"] != shown(row, seed):
             continue
         if row["status"] != OK:
             count["unusable"] += 1
@@ -112,7 +112,7 @@ def select(
     return asked, {name: dict(count) for name, count in counts.items()}
 
 
-def shown(row: Row, rows: list[Row], seed: int) -> str:
+def shown(row: Row, seed: int) -> str:
     """The order in which a pair is shown, by its hash; rows of one order keep it."""
     if row["task"] != "pairwise" or row["status"] != OK:
         return GIVEN
