@@ -16,7 +16,7 @@ class HeldOutConfig(Strict):
     """Names of packaged benchmarks, or paths of YAML files. A mixture that is chosen by them should be reported on
     others: those of `evaluation.benchmarks`."""
     sample: int | None = Field(100, ge=8)
-    """Rows of each, chosen by hash; null takes all."""
+    """Rows of each that are not too long, chosen by hash; null takes all."""
     orders: Literal["one", "both"] = "one"
     """Pairs: each in one order by its hash, which for the same work judges twice as many; or in both."""
     max_tokens: int = Field(2048, ge=16)

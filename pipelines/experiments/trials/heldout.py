@@ -25,6 +25,7 @@ from pipelines.judging.templates import load, render
 ASKED = pa.schema(
     [
         ("judgment_id", pa.string()),
+        ("row_id", pa.string()),
         ("benchmark", pa.string()),
         ("task", pa.string()),
         ("group_id", pa.string()),
@@ -39,6 +40,8 @@ ASKED = pa.schema(
         ("context", pa.string()),
     ]
 )
+
+KINDS = ("asked", "not_in_sample", "too_long", "unusable")
 
 
 def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], tokenizer: str) -> Rows:
@@ -57,7 +60,7 @@ def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], to
         UserError: a benchmark is unknown or has no row that can be asked about.
     """
     evaluation = EvaluationConfig(
-        benchmarks=config.benchmarks, sample=config.sample, templates={**templates, **config.templates}
+        benchmarks=config.benchmarks, sample=None, templates={**templates, **config.templates}
     )
     # A folder for each choice: trials of one do not stand in the way of trials of another.
     own = replace(run, out=run.experiments / "heldout" / digest(evaluation.model_dump(mode="json"), size=6))
@@ -74,13 +77,14 @@ def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], to
     depends = {
         "rows": rows.fingerprint,
         "orders": config.orders,
+        "sample": config.sample,
         "max_tokens": config.max_tokens,
         "tokenizer": models.identity(tokenizer),
         "seed": run.seed,
     }
     result = step.once(own.work / "asked", depends, write, cheap=True)
     for name, count in result["benchmarks"].items():
-        say(f"held out: {name}: {count['asked']} judgments, {count['too_long']} too long, {count['unusable']} unusable")
+        say(f"held out: {name}: {count['asked']} judgments; {left_out(count)}")
         if not count["asked"]:
             raise UserError(
                 "no row of it can be asked about",
@@ -93,8 +97,11 @@ def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], to
 def select(
     rows: list[Row], config: HeldOutConfig, seed: int, counter: TokenCounter
 ) -> tuple[list[Row], dict[str, dict[str, int]]]:
-    """The judgments that are asked for, and per benchmark how many there are of each kind."""
-    counts: dict[str, Counter[str]] = {row["benchmark"]: Counter(asked=0, too_long=0, unusable=0) for row in rows}
+    """The judgments that are asked for, and per benchmark how many there are of each kind.
+
+    The sample is taken of the rows that can be asked about: else a benchmark of long rows would have few left.
+    """
+    counts: dict[str, Counter[str]] = {row["benchmark"]: Counter(dict.fromkeys(KINDS, 0)) for row in rows}
     asked = []
     for row in rows:
         count = counts[row["benchmark"]]
@@ -107,9 +114,27 @@ def select(
         if counter.prompts([made["prompt"]])[0] > config.max_tokens:
             count["too_long"] += 1
             continue
-        count["asked"] += 1
         asked.append(made)
+    asked, fit = sampled(asked, config.sample, seed), asked
+    for name, count in counts.items():
+        count["asked"] = sum(row["benchmark"] == name for row in asked)
+        count["not_in_sample"] = sum(row["benchmark"] == name for row in fit) - count["asked"]
     return asked, {name: dict(count) for name, count in counts.items()}
+
+
+def sampled(asked: list[Row], sample: int | None, seed: int) -> list[Row]:
+    """The judgments of the `sample` rows of smallest hash of each benchmark, in their old order."""
+    places: dict[str, dict[str, float]] = {}
+    for row in asked:
+        own = places.setdefault(row["benchmark"], {})
+        own[row["row_id"]] = unit(seed, "sample of held-out rows", row["row_id"])
+    kept = {name: set(sorted(own, key=own.__getitem__)[:sample]) for name, own in places.items()}
+    return [row for row in asked if row["row_id"] in kept[row["benchmark"]]]
+
+
+def left_out(count: Counter[str] | dict[str, int]) -> str:
+    """What of a benchmark is not asked about, in words."""
+    return ", ".join(f"{count[kind]} {kind.replace('_', ' ')}" for kind in KINDS if kind != "asked")
 
 
 def shown(row: Row, seed: int) -> str:

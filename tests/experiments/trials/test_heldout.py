@@ -49,12 +49,22 @@ def test_each_pair_is_shown_in_one_order_by_its_hash() -> None:
     pairs = [row["judgment_id"] for row in found if row["benchmark"] == "p"]
     assert len(pairs) == 19 and len({name.split(":")[0] for name in pairs}) == 19
     assert {name.split(":")[1] for name in pairs} == {"given", "swapped"}
-    assert counts == {"p": {"asked": 19, "too_long": 1, "unusable": 0}, "a": {"asked": 1, "too_long": 0, "unusable": 1}}
+    none = {"not_in_sample": 0, "too_long": 0, "unusable": 0}
+    assert counts == {"p": {**none, "asked": 19, "too_long": 1}, "a": {**none, "asked": 1, "unusable": 1}}
 
 
 def test_both_orders_are_asked_where_that_is_wanted() -> None:
     _, counts = asked(orders="both")
-    assert counts["p"] == {"asked": 38, "too_long": 2, "unusable": 0}
+    assert counts["p"] == {"asked": 38, "not_in_sample": 0, "too_long": 2, "unusable": 0}
+
+
+@pytest.mark.parametrize(("orders", "each"), [("one", 1), ("both", 2)])
+def test_a_sample_is_of_the_rows_that_fit(orders: str, each: int) -> None:
+    found, counts = asked(sample=8, orders=orders)
+    pairs = [row["row_id"] for row in found if row["benchmark"] == "p"]
+    assert len(set(pairs)) == 8 and len(pairs) == 8 * each and "p0" not in pairs
+    assert counts["p"] == {"asked": 8 * each, "not_in_sample": 11 * each, "too_long": each, "unusable": 0}
+    assert pairs != [f"p{i}" for i in range(1, 9) for _ in range(each)]  # by hash, not the first ones
 
 
 def test_each_verdict_is_a_completion_without_a_critique() -> None:
