@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipelines.core import step, storage
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
+from pipelines.core.records import filtered
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
 from pipelines.datasets.readers import contents, inputs, read_raw
@@ -87,10 +88,16 @@ def texts_of(benchmark: Benchmark, data_root: Place | None) -> set[str]:
     what was asked; so does a short context that goes with as many instructions (`You are a helpful assistant.`). A
     source may use the same words, and none of its rows would be left.
 
+    Rows that a benchmark of ours leaves out by its `where` are public all the same, and others score judges on them. The
+    `where` of a user's own file says which part of some data is held out, so that the rest may be trained on.
+
     Raises:
         UserError: a file cannot be read.
     """
     rows = [row for raw in read_raw(benchmark, data_root) for row in adapt(benchmark, raw)]
+    if benchmark.name not in BENCHMARKS.names():
+        left_out = {filtered(reason) for reason in benchmark.where}
+        rows = [row for row in rows if row["status"] not in left_out]
     pairs = {(row["instruction"] or "", row["context"] or "") for row in rows}
     contexts = Counter(instruction for instruction, context in pairs if context)
     instructions = Counter(context for _, context in pairs)

@@ -76,6 +76,14 @@ def test_a_document_of_many_questions_is_a_text(write_benchmark: Callable[..., s
     assert len(texts_of(BENCHMARKS.load(write_benchmark(rows, fields=WITH_CONTEXT)), None)) == 21
 
 
+def test_what_a_file_of_the_users_does_not_hold_out_may_be_trained_on(write_benchmark: Callable[..., str]) -> None:
+    rows = [{"q": f"Question {n}?", "c": f"text {n}", "part": n % 2, **ANSWERS} for n in range(4)]
+    held = BENCHMARKS.load(write_benchmark(rows, fields=WITH_CONTEXT, where={"trained_on": "record.part == 0"}))
+    assert texts_of(held, None) == {"Question 0?", "text 0", "Question 2?", "text 2"}
+    ours = held.model_copy(update={"name": "financebench"})  # whose other rows are public
+    assert len(texts_of(ours, None)) == 8
+
+
 def test_a_named_benchmark_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         write_texts(Run(tmp_path / "out", data_root=tmp_path), ["hhh_alignment"])
