@@ -11,7 +11,7 @@ from pipelines.curation.mixture import ScoreFilter, stays, threshold
 from pipelines.curation.scores import score_of
 from pipelines.experiments.ablation.config import AblationConfig
 from pipelines.experiments.trials.config import TrialsConfig
-from pipelines.experiments.trials.trial import Trial, take, trial
+from pipelines.experiments.trials.trial import Trial, draw, trial
 
 Pool = Mapping[str, Sequence[Row]]
 FEWEST = 8  # pairs of a filtered subset
@@ -83,7 +83,7 @@ def arms_of(pool: Pool, trials: TrialsConfig, ablation: AblationConfig) -> Arms:
 
 def alone_of(rows: Sequence[str], count: int, seeds: Sequence[int]) -> tuple[Trial, ...]:
     """A trial for each seed on `count` of some rows."""
-    return tuple(trial(take(rows, count, seed), seed) for seed in seeds)
+    return tuple(trial(own, seed) for own, seed in zip(draw(rows, count, seeds), seeds, strict=True))
 
 
 def together(
@@ -93,15 +93,13 @@ def together(
 
     What does not divide evenly goes to the first sources, so that every such training has equally many.
     """
-    found = []
-    for seed in seeds:
-        left, rows = count, list[str]()
-        for number, source in enumerate(sources):
-            share = -(-left // (len(sources) - number))
-            rows += take(ids[source], share, seed)
-            left = count - len(rows)
-        found.append(trial(rows, seed))
-    return tuple(found)
+    left, rows = count, [list[str]() for _ in seeds]
+    for number, source in enumerate(sources):
+        share = min(len(ids[source]), -(-left // (len(sources) - number)))
+        for all_rows, own in zip(rows, draw(ids[source], share, seeds), strict=True):
+            all_rows += own
+        left -= share
+    return tuple(trial(own, seed) for own, seed in zip(rows, seeds, strict=True))
 
 
 def filters_of(rows: Sequence[Row], source: str, trials: TrialsConfig, ablation: AblationConfig) -> list[FilterArm]:
@@ -122,7 +120,8 @@ def filters_of(rows: Sequence[Row], source: str, trials: TrialsConfig, ablation:
         bound = threshold(list(scores.values()), how)
         ids = [str(row["row_id"]) for row in rows]
         left = [row for row in ids if row not in scores or stays(scores[row], bound, how)]
-        size = min(trials.pairs, len(left))
+        # Seeds with rows in common are less evidence than small trainings (`effects.py`).
+        size = min(trials.pairs, len(left), max(FEWEST, len(left) // len(trials.seeds)))
         if len(left) < len(ids) and size >= FEWEST:
             arms = (alone_of(some, size, trials.seeds) for some in (left, ids))
             found.append(FilterArm(how, bound, size, *arms))

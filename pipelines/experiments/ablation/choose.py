@@ -11,7 +11,7 @@ from pipelines.experiments.ablation.arms import Arms, FilterArm
 from pipelines.experiments.ablation.config import RuleConfig
 from pipelines.experiments.ablation.rule import Decided, beyond, decide, said
 from pipelines.experiments.trials.effects import Gain, Tables, gains
-from pipelines.experiments.trials.trial import BASE, Trial
+from pipelines.experiments.trials.trial import BASE, Trial, shared
 
 Gains = dict[str, Gain]
 
@@ -68,14 +68,25 @@ def evidence(arms: Arms, outcome: Callable[[Trial], Tables], tasks: Mapping[str,
     base = [outcome(BASE)]
     everything = [outcome(one) for one in arms.all]
     return Evidence(
-        {source: gains([outcome(one) for one in mine], base, tasks) for source, mine in arms.alone.items()},
-        {source: gains(everything, [outcome(one) for one in others], tasks) for source, others in arms.without.items()},
+        {
+            source: gains([outcome(one) for one in mine], base, tasks, shared(mine))
+            for source, mine in arms.alone.items()
+        },
+        {
+            source: gains(everything, [outcome(one) for one in others], tasks, max(shared(arms.all), shared(others)))
+            for source, others in arms.without.items()
+        },
         {
             source: [
                 FilterGains(
                     arm,
-                    gains([outcome(one) for one in arm.filtered], [outcome(one) for one in arm.random], tasks),
-                    gains([outcome(one) for one in arm.filtered], base, tasks),
+                    gains(
+                        [outcome(one) for one in arm.filtered],
+                        [outcome(one) for one in arm.random],
+                        tasks,
+                        max(shared(arm.filtered), shared(arm.random)),
+                    ),
+                    gains([outcome(one) for one in arm.filtered], base, tasks, shared(arm.filtered)),
                 )
                 for arm in found
             ]

@@ -19,7 +19,7 @@ from pipelines.core.records import Row
 from pipelines.core.run import Run
 from pipelines.curation.mixture import ScoreFilter, threshold
 from pipelines.evaluation.report.plots import Point
-from pipelines.experiments.ablation.arms import Arms, FilterArm, Pool, alone_of
+from pipelines.experiments.ablation.arms import FEWEST, Arms, FilterArm, Pool, alone_of
 from pipelines.experiments.ablation.choose import Choice, choose, evidence
 from pipelines.experiments.ablation.config import AblationConfig
 from pipelines.experiments.records import record
@@ -128,7 +128,7 @@ class Planted:
             how = ScoreFilter(score="planted", quantile=quantile)
             bound = threshold(list(scores.values()), how)
             left = [row for row in rows if scores[row] >= bound]
-            size = min(self.trials.pairs, len(left))
+            size = min(self.trials.pairs, len(left), max(FEWEST, len(left) // len(seeds)))
             found.append(FilterArm(how, bound, size, alone_of(left, size, seeds), alone_of(rows, size, seeds)))
         return found
 

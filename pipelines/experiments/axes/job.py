@@ -29,7 +29,7 @@ from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.experiments.trials.effects import MEAN, Gain, Tables, ends, gains, outcome, tasks_of, values
 from pipelines.experiments.trials.pool import write_both
 from pipelines.experiments.trials.running import run_trials
-from pipelines.experiments.trials.trial import BASE, Trial
+from pipelines.experiments.trials.trial import BASE, Trial, shared
 from pipelines.experiments.trials.worker import Ground
 from pipelines.training.config import TrainConfig
 
@@ -143,8 +143,9 @@ def leaderboard(
 
     found = {name: [read(one) for one in mine] for name, mine in arms.items()}
     own, base = found[OWN], [read(BASE)]
-    over_base = {name: gains(mine, base, tasks)[MEAN] for name, mine in found.items()}
-    over_own = {name: gains(mine, own, tasks)[MEAN] for name, mine in found.items() if name != OWN}
+    common = {name: shared(mine) for name, mine in arms.items()}
+    over_base = {name: gains(mine, base, tasks, common[name])[MEAN] for name, mine in found.items()}
+    over_own = {name: gains(mine, own, tasks, common[name])[MEAN] for name, mine in found.items() if name != OWN}
     sure = more_than_chance({name: gain.measured for name, gain in over_own.items()}, axes.error)
     spent = {name: [step.result_of(places[one]) or {} for one in mine] for name, mine in arms.items()}
     lines = [line_of(point, found[point.name], over_base[point.name], spent[point.name], tasks) for point in points]

@@ -12,7 +12,7 @@ from pipelines.core.records import Row
 from pipelines.curation.config import CurationConfig
 from pipelines.experiments.axes.config import AxesConfig
 from pipelines.experiments.sweep.config import SweepConfig
-from pipelines.experiments.trials.trial import Trial, take, trial
+from pipelines.experiments.trials.trial import Trial, draw, trial
 from pipelines.training.config import TrainConfig
 
 OF_TRAINING = ("learning_rate", "alpha", "weight_decay", "beta", "nll")
@@ -87,4 +87,7 @@ def trials_of(
         return "cot" if unit(seed, "format", row) < point.values["cot_share"] else "judgment_only"
 
     changes = point.changes(own)
-    return tuple(trial([id_of(row, form(row)) for row in take(left, pairs, one)], one, changes) for one in seeds)
+    drawn = draw(left, min(pairs, len(left)), seeds)
+    return tuple(
+        trial([id_of(row, form(row)) for row in rows], one, changes) for rows, one in zip(drawn, seeds, strict=True)
+    )

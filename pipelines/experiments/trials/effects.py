@@ -4,6 +4,10 @@ Two things would come out otherwise in another experiment: which rows were held 
 order. The variance of a gain is the sum of both: over held-out rows by the jackknife over their groups, over seeds by
 how the gains of single seeds differ. The second has a part of the first in it, so the sum is somewhat too large rather
 than too small. Degrees of freedom follow Satterthwaite (1946), so three seeds are taken for what they are.
+
+Seeds that have a share f of their pairs in common are alike for that reason alone: the variance of the mean of k seeds
+is then not s²/k but s²(1/k + f/(1-f)), for gains whose correlation is f. Else a source of random labels, whose few rows
+of the pool happen to be more often right than wrong, would look like a good one the more seeds there are.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from pipelines.judging.tasks import TASKS
 
 MEAN = "mean"
 FEW = "fewer than two groups of rows, or nothing varies"
+SAME = "every seed trains on the same rows: nothing says what other rows of the source would do"
+ALL = 1 - 1e-9  # share of rows in common from which on they are the same
 Tables = dict[str, pd.DataFrame]
 
 
@@ -69,17 +75,20 @@ def tasks_of(asked: Sequence[Row]) -> dict[str, list[str]]:
     return {task: names for task in TASKS if (names := [name for name, own in found.items() if own == task])}
 
 
-def gains(ours: Sequence[Tables], theirs: Sequence[Tables], tasks: Mapping[str, Sequence[str]]) -> dict[str, Gain]:
+def gains(
+    ours: Sequence[Tables], theirs: Sequence[Tables], tasks: Mapping[str, Sequence[str]], common: float = 0.0
+) -> dict[str, Gain]:
     """Task -> the gain of one kind of training over another, and under MEAN the mean of these.
 
     Args:
         ours: outcome of each seed. Of a single one only the rows count, as of a model that is there.
         theirs: that of the same seeds; or one for all, as the base model's.
         tasks: task -> benchmarks.
+        common: share of its training rows that a seed has in common with another one.
     """
     parts = {task: [_gain(ours, theirs, name) for name in names] for task, names in tasks.items()}
     means = {task: mean_of(found) for task, found in parts.items()}
-    return {task: one.gain() for task, one in means.items()} | {MEAN: mean_of(list(means.values())).gain()}
+    return {task: one.gain(common) for task, one in means.items()} | {MEAN: mean_of(list(means.values())).gain(common)}
 
 
 def values(tables: Sequence[Tables], tasks: Mapping[str, Sequence[str]]) -> dict[str, float | None]:
@@ -100,15 +109,18 @@ class Part:
     df: float
     rows: int
 
-    def gain(self) -> Gain:
-        """With the interval of both sources of chance."""
+    def gain(self, common: float = 0.0) -> Gain:
+        """With the interval of both sources of chance; `common` as in `gains`."""
         count, value = len(self.seeds), float(self.seeds.mean())
-        between = float(self.seeds.var(ddof=1)) / count if count > 1 else 0.0
-        total = self.variance + between
         whole = tuple(map(float, self.seeds))
+        if count > 1 and common > ALL:
+            return Gain(Measured(value if math.isfinite(value) else None, None, SAME), whole, self.rows)
+        between = float(self.seeds.var(ddof=1)) * (1 / count + common / (1 - common)) if count > 1 else 0.0
+        total = self.variance + between
         if not (math.isfinite(value) and math.isfinite(total) and total > 0):
             return Gain(Measured(value if math.isfinite(value) else None, None, FEW), whole, self.rows)
-        df = total**2 / (self.variance**2 / self.df + between**2 / max(1, count - 1))
+        alone = count / (1 + (count - 1) * common)  # seeds without rows in common that would say as much
+        df = total**2 / (self.variance**2 / self.df + between**2 / max(1.0, alone - 1))
 
         def bounds(confidence: float) -> tuple[float, float]:
             reach = student(confidence, df) * math.sqrt(total)

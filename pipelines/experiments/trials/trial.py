@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from pipelines.core.determinism import digest, unit
@@ -37,6 +38,19 @@ def trial(rows: Sequence[str], seed: int, changes: Mapping[str, Any] | None = No
     return Trial(tuple(sorted(rows)), seed, tuple(sorted((changes or {}).items())))
 
 
-def take(rows: Sequence[str], count: int, seed: int) -> list[str]:
-    """`count` of some rows, those of smallest hash: the same for every experiment that takes them from these rows."""
-    return sorted(rows, key=lambda row: unit(seed, "rows of a trial", row))[:count]
+def draw(rows: Sequence[str], count: int, seeds: Sequence[int]) -> list[list[str]]:
+    """`count` of some rows for each seed, no row twice while they suffice; the same for every experiment on these rows.
+
+    They stand in the order of a hash, and each seed takes the next ones; at the end it goes on from the beginning. More
+    seeds leave the rows of the first ones as they are.
+    """
+    order = sorted(rows, key=lambda row: unit(seeds[0], "rows of a trial", row))
+    return [[order[(number * count + i) % len(order)] for i in range(count)] for number in range(len(seeds))]
+
+
+def shared(trials: Sequence[Trial]) -> float:
+    """The share of its rows that a trial has in common with another one, mean over all two of them."""
+    each = [
+        len({*one.rows} & {*other.rows}) / min(len(one.rows), len(other.rows)) for one, other in combinations(trials, 2)
+    ]
+    return sum(each) / len(each) if each else 0.0

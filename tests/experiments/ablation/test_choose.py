@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from pipelines.core.records import Row
 from pipelines.experiments.ablation.arms import Arms, arms_of
@@ -13,7 +14,7 @@ from pipelines.experiments.ablation.choose import Choice, choose, evidence
 from pipelines.experiments.ablation.config import AblationConfig, RuleConfig
 from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.experiments.trials.effects import Tables
-from pipelines.experiments.trials.trial import BASE, Trial, take, trial
+from pipelines.experiments.trials.trial import BASE, Trial, draw, shared, trial
 
 TASKS = {"pairwise": ["p"]}
 SIZES = TrialsConfig(pool=40, pairs=16, seeds=[0, 1, 2])
@@ -61,9 +62,20 @@ def chosen(good: dict[str, float], arms: Arms, **rule: Any) -> Choice:
 
 def test_trials_of_a_seed_take_the_same_rows_whatever_their_order() -> None:
     rows = [f"r{i}" for i in range(30)]
-    assert take(rows, 5, 1) == take(rows[::-1], 5, 1) != take(rows, 5, 2)
-    assert set(take(rows, 5, 1)) < set(take(rows, 9, 1))
+    assert draw(rows, 5, [1, 2]) == draw(rows[::-1], 5, [1, 2]) != draw(rows, 5, [2, 1])
+    assert draw(rows, 5, [1, 2, 3])[:2] == draw(rows, 5, [1, 2])
     assert trial(rows[::-1], 1) == trial(rows, 1) and trial(rows, 1).name != trial(rows, 2).name
+
+
+def test_seeds_have_no_row_in_common_while_rows_suffice() -> None:
+    rows = [f"r{i}" for i in range(30)]
+    apart, tight, same = (
+        [trial(own, seed) for seed, own in enumerate(draw(rows, count, [0, 1, 2]))] for count in (10, 20, 30)
+    )
+    assert sorted(row for one in apart for row in one.rows) == sorted(rows)
+    assert [shared(found) for found in (apart, tight, same)] == pytest.approx([0, 0.5, 1])
+    assert all(len(set(one.rows)) == len(one.rows) for one in tight)
+    assert shared(apart[:1]) == 0
 
 
 def test_every_source_is_tried_alone_with_equally_many_pairs() -> None:
@@ -77,13 +89,16 @@ def test_every_source_is_tried_alone_with_equally_many_pairs() -> None:
     assert len(arms.trials()) == 9 + 3 + 9
 
 
-def test_a_filter_and_its_random_subset_are_of_equal_size_and_the_whole_source_is_shared() -> None:
+def test_a_filter_and_its_random_subset_are_of_equal_size() -> None:
     arms = arms_of(pool("a", "b"), SIZES, ablation(filter={"quantiles": [0.5, 0.75]}))
     half, quarter = arms.filters["a"]
-    assert (half.size, quarter.size) == (16, 10) and half.random == arms.alone["a"] and quarter.random != half.random
+    assert (half.size, quarter.size) == (8, 8) and half.random == quarter.random != arms.alone["a"]
+    assert 0 < shared(half.filtered) < 0.2 < shared(quarter.filtered)  # three times 8 of 20 and 10 rows
     assert all(int(row[2:]) >= 20 for one in half.filtered for row in one.rows)
-    assert all(len(one.rows) == 10 for one in (*quarter.filtered, *quarter.random))
-    assert len(arms.trials()) == 2 * (3 + 3 + 6)
+    assert all(len(one.rows) == 8 for one in (*quarter.filtered, *quarter.random))
+    assert len(arms.trials()) == 2 * (3 + 3 + 3 + 3)
+    few = arms_of(pool("a", "b"), SIZES.model_copy(update={"pairs": 8}), ablation(filter={"quantiles": [0.5]}))
+    assert few.filters["a"][0].random == few.alone["a"]  # of equal size they are the same trials
 
 
 def test_the_shortest_may_stay_and_a_source_without_the_score_is_left_alone() -> None:

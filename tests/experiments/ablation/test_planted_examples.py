@@ -1,4 +1,4 @@
-"""The planted sources of examples/planted on the real data: turned round as they say, and no prompt of them held out."""
+"""The planted sources of examples/planted on the real data: turned round as they say, no prompt of them held out."""
 
 from __future__ import annotations
 

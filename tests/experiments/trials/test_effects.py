@@ -14,6 +14,7 @@ from scipy import stats
 
 from pipelines.core import storage
 from pipelines.experiments.trials.effects import MEAN, Tables, gains, outcome, tasks_of, values
+from pipelines.experiments.trials.trial import draw, shared, trial
 from pipelines.experiments.trials.worker import JUDGED, VERDICTS
 
 TASKS = {"pairwise": ["p"], "absolute": ["a"]}
@@ -98,6 +99,29 @@ def test_intervals_of_a_gain_cover_it(effect: float) -> None:
         low, high = bounds(0.95)
         covered += low <= effect <= high
     assert covered >= 108
+
+
+@pytest.mark.parametrize("count", [18, 30, 45, 60, 80])
+def test_seeds_that_share_rows_say_less_of_the_source(count: int) -> None:
+    """Few of 300 sources without an effect look as if they had one; many, if shared rows were not counted."""
+    base, wrong = {"p": points([0.0] * 40)}, {"counted": 0, "not counted": 0}
+    for number in range(300):
+        random = np.random.default_rng(number)
+        order = [f"{i}" for i in random.permutation(90)]
+        effect = dict(zip(order, random.normal(0, 0.3, 90), strict=True))
+        trials = [trial(own, seed) for seed, own in enumerate(draw(order, count, range(5)))]
+        ours = [{"p": points([np.mean([effect[row] for row in one.rows])] * 40)} for one in trials]
+        for name, common in (("counted", shared(trials)), ("not counted", 0.0)):
+            bounds = gains(ours, [base], {"pairwise": ["p"]}, common)["pairwise"].measured.bounds
+            assert bounds
+            low, high = bounds(0.95)
+            wrong[name] += not low <= 0 <= high
+    assert wrong["counted"] <= 24 and (wrong["not counted"] > 75 or count < 45), wrong
+
+
+def test_seeds_on_the_same_rows_say_nothing_of_the_source() -> None:
+    found = gains([both(1), both(2)], [both(0)], {"pairwise": ["p"]}, 1.0)["pairwise"].measured
+    assert found.bounds is None and "same rows" in (found.why or "") and found.value is not None
 
 
 def test_what_does_not_vary_has_no_interval_and_what_has_no_gold_no_value() -> None:
