@@ -84,7 +84,7 @@ def describe(
     alone, left = sources * seeds, (sources + 1) * seeds if ablation.left_out and sources > 2 else 0
     config = ablation.filter
     filtered = (len(config.sources) if config.sources is not None else sources) * len(config.quantiles) * seeds
-    filtered = filtered if config.enabled else 0
+    filtered = 2 * filtered if config.enabled else 0
     pairs = (alone + filtered) * trials.pairs + left * ablation.mixture_pairs
     count = alone + left + filtered
     asked = sum(min(BENCHMARKS.load(n).expected_n, trials.heldout.sample or 10**9) for n in trials.heldout.benchmarks)
@@ -92,11 +92,16 @@ def describe(
     which = "all layers" if trials.layers is None else f"the topmost {trials.layers} layers"
     lines = [
         f"ablation of {sources} sources, {seeds} seeds: at most {count} trials",
-        f"  {alone} of a source alone, {left} of several, {filtered} of filtered ones",
+        f"  {alone} of a source alone, {left} of several, {filtered} of filtered ones and random ones",
         f"  each trains {which} of {train.model} on {trials.pairs} pairs and judges about {asked} held-out rows",
         f"  at most {pairs:,} pairs trained on, {count * asked:,} verdicts, and one pass over "
         f"{sources * trials.pool + asked:,} rows that all share",
     ]
+    if (wanted := trials.pairs * seeds) > trials.pool:
+        lines.append(
+            f"  the seeds share rows, which makes intervals wider: trials.pool={wanted} gives each its own, where a "
+            "source has so many"
+        )
     if seconds := figures.measured(run):
         lines.append(f"  trials in this folder took {seconds:.1f} s each: {count * seconds / 60:.0f} min for all")
     lines.append(f"  rule: {figures.sentence(ablation.rule)}")

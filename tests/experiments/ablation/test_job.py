@@ -54,12 +54,15 @@ def test_a_reward_that_nobody_gives_is_refused(tmp_path: Path) -> None:
 def test_the_dry_run_says_trials_and_cost(tmp_path: Path) -> None:
     made = config(tmp_path, trials={"heldout": {"benchmarks": ["heldout_pairwise"], "sample": 20}, "layers": 6})
     said = "\n".join(describe(made))
-    assert "ablation of 3 sources, 3 seeds: at most 39 trials" in said
-    assert "9 of a source alone, 12 of several, 18 of filtered ones" in said
+    assert "ablation of 3 sources, 3 seeds: at most 57 trials" in said
+    assert "9 of a source alone, 12 of several, 36 of filtered ones and random ones" in said
     assert "trains the topmost 6 layers of embedded on 64 pairs and judges about 20 held-out rows" in said
+    assert "share rows" not in said
+    more = made.model_copy(update={"trials": made.trials.model_copy(update={"seeds": [0, 1, 2, 3, 4]})})
+    assert "trials.pool=320 gives each its own" in "\n".join(describe(more))
     assert "segment select" not in said and "segment prepare" in said and "rule: the mean gain" in said
     storage.write_json(made.run.experiments / "trials" / "x" / "done.json", {"pairs": 64, "seconds": 20.0})
-    assert "trials in this folder took 20.0 s each: 13 min for all" in "\n".join(describe(made))
+    assert "trials in this folder took 20.0 s each: 19 min for all" in "\n".join(describe(made))
 
 
 def test_critiques_are_written_only_where_a_filter_reads_them(tmp_path: Path) -> None:
