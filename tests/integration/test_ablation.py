@@ -71,7 +71,7 @@ def test_an_ablation_ends_in_a_mixture_that_curation_takes(model: Path, tmp_path
     first = config(tmp_path / "first", model)
     ablate(first)
     done = trials(first.out_dir)
-    assert len(done) == 1 + 6 + 6 + 2 + 6  # the base, alone, filtered, all, all but one
+    assert len(done) == 1 + 6 + 12 + 2 + 6  # the base, alone, filtered and random, all, all but one
     mixture = load_mixture(mixture_file(first.run))
     assert mixture is not None and list(mixture.sources) == SOURCES
     found = {one.name: one for one in record.read_all(first.run)}
