@@ -15,7 +15,7 @@ TEMPLATE = (
 )
 
 
-def write_model(folder: Path, seed: int = 0, tied: bool = True) -> Path:
+def write_model(folder: Path, seed: int = 0, tied: bool = True, positions: int = 512) -> Path:
     """Random weights and a tokenizer of 256 bytes and three special tokens; head and embedding may be one matrix."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -44,7 +44,7 @@ def write_model(folder: Path, seed: int = 0, tied: bool = True) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         tie_word_embeddings=tied,
         bos_token_id=0,
         eos_token_id=2,

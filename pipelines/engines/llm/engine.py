@@ -21,7 +21,7 @@ from pipelines.engines.llm.ask import TOO_LONG, Answer, Closing, TooLong
 from pipelines.engines.llm.closing import MOST_IDS, closing_request
 from pipelines.engines.llm.generated import Generated, Weighed
 from pipelines.engines.llm.reading_along import OnText, ReadingAlong
-from pipelines.engines.llm.start_errors import Printed, start_error
+from pipelines.engines.llm.start_errors import started
 from pipelines.engines.llm.verdict_rule import PROCESSOR
 from pipelines.engines.llm.verdict_tokens import Path, branches, path_logprobs, tree_of, verdict_tokens
 from pipelines.engines.models import resolve
@@ -110,14 +110,7 @@ def start_engine(config: EngineConfig, *, closing: bool = False, seeded: bool = 
         "runner": "generate",
         **engine_arguments(config, closing=closing, seeded=seeded),
     }
-    printed = Printed()
-    try:
-        engine = AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments))
-    except Exception as exc:  # vLLM raises a dozen types, and the cause may be in what it has printed
-        found = start_error(exc, printed.text(), config.model)
-        if found is exc:
-            raise
-        raise found from exc
+    engine = started(lambda: AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **arguments)), config.model)
     return EngineAsk(engine, tokenizer, config.max_model_len, thinking)
 
 

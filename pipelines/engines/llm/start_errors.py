@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
+from typing import TypeVar
 
 from pipelines.core.errors import UserError
 
+T = TypeVar("T")
 UNSAID = "Engine core initialization failed"  # vLLM's words for what it has printed
 RAISED = re.compile(r"^(?:\([^)]*\) *)?([A-Za-z_][\w.]*(?:Error|Exception)): (.+)$", re.MULTILINE)
 REFUSALS = ("ValueError", "ValidationError", "NotImplementedError")  # of what the config asks for
@@ -37,6 +40,22 @@ class Printed:
                 return file.read().decode("utf-8", "replace")
         except OSError:  # the engine's own error is the one to tell of
             return ""
+
+
+def started(build: Callable[[], T], model: str) -> T:
+    """The engine that `build` makes; where it does not start, one line says why.
+
+    Raises:
+        UserError: it cannot be as it is asked for.
+    """
+    printed = Printed()
+    try:
+        return build()
+    except Exception as exc:  # vLLM raises a dozen types, and the cause may be in what it has printed
+        found = start_error(exc, printed.text(), model)
+        if found is exc:
+            raise
+        raise found from exc
 
 
 def start_error(exc: Exception, printed: str, model: str) -> Exception:

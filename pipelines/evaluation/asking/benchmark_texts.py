@@ -88,8 +88,8 @@ def texts_of(benchmark: Benchmark, data_root: Place | None) -> set[str]:
     what was asked; so does a short context that goes with as many instructions (`You are a helpful assistant.`). A
     source may use the same words, and none of its rows would be left.
 
-    Rows that a benchmark of ours leaves out by its `where` are public all the same, and others score judges on them. The
-    `where` of a user's own file says which part of some data is held out, so that the rest may be trained on.
+    Rows that a benchmark of ours leaves out by its `where` are public all the same, and others score judges on them.
+    The `where` of a user's own file says which part of some data is held out, so that the rest may be trained on.
 
     Raises:
         UserError: a file cannot be read.

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.engines.config import EngineConfig
 from pipelines.engines.llm.closing import MOST_IDS
 from pipelines.engines.llm.engine import engine_arguments
+from pipelines.engines.llm.start_errors import started
 from pipelines.engines.models import resolve
 from pipelines.judging.chat import encode_prompts
 from pipelines.release.parity.reader import Weights
@@ -18,13 +19,16 @@ class VllmReader:
 
     Args:
         engine: with the model.
+
+    Raises:
+        UserError: the engine cannot be as it is asked for.
     """
 
     def __init__(self, engine: EngineConfig) -> None:
         from vllm import LLM
 
         arguments = {"runner": "generate", **engine_arguments(engine)}
-        self.llm = LLM(model=resolve(engine.model), **arguments)
+        self.llm = started(lambda: LLM(model=resolve(engine.model), **arguments), engine.model)
         self.tokenizer: Any = self.llm.get_tokenizer()
 
     def encode(self, messages: Sequence[str]) -> list[list[int]]:

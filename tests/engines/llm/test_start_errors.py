@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.engines.llm.start_errors import Printed, start_error
+from pipelines.engines.llm.start_errors import Printed, start_error, started
 
 ENDED = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}")
 CACHE = (
@@ -77,3 +77,18 @@ def test_a_pipe_tells_nothing() -> None:
         os.dup2(kept, 2)
         for number in (read, write, kept):
             os.close(number)
+
+
+def test_an_engine_that_starts_is_given_back_and_one_that_does_not_says_why() -> None:
+    assert started(lambda: "engine", "m") == "engine"
+
+    def refused() -> None:
+        raise ValueError("max_model_len (1024) is greater than 512")
+
+    def broken() -> None:
+        raise OSError("a disk")
+
+    with pytest.raises(UserError, match=r"the engine of model 'm' cannot start: max_model_len \(1024\)"):
+        started(refused, "m")
+    with pytest.raises(OSError, match="a disk"):
+        started(broken, "m")
