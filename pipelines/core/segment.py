@@ -23,13 +23,13 @@ from pipelines.core.ledger import (
     count_status,
 )
 from pipelines.core.progress import clock, say, short, watch
-from pipelines.core.stage import Stage, check_columns, fuse
+from pipelines.core.stage import PooledStage, Stage, check_columns, fuse
 from pipelines.core.storage import Place
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-LIGHT = Stage.num_cpus  # CPUs that reading and writing ask for
+LIGHT = Stage.num_cpus
 
 
 @dataclass(frozen=True)
@@ -221,11 +221,20 @@ class Segment:
             delete_checkpoint_on_success=False,
         )
         try:
-            # Ray would ask for a whole CPU, which pools that have grown leave nobody on a small cluster: all rows would
-            # be computed before the first one is safe.
-            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS, ray_remote_args={"num_cpus": LIGHT})
+            asked = {"num_cpus": self.cpus}
+            storage.write_ray(self.dataset(source, journal)[0], folder / ROWS, ray_remote_args=asked)
         finally:
             context.checkpoint_config = previous
+
+    @property
+    def cpus(self) -> float:
+        """CPUs that a task that reads or writes asks for.
+
+        A whole one, as Ray would: with a quarter, four times as many processes share the CPUs, and each loads a
+        tokenizer. Beside pools that have grown, a small cluster has no whole one left: all rows would be computed
+        before the first one is safe.
+        """
+        return LIGHT if any(isinstance(stage, PooledStage) for stage in self.stages) else 1.0
 
     def dataset(self, source: Place, journal: Journal | None = None) -> tuple[Dataset, pa.Schema]:
         """The Ray Data plan over the rows of a folder, and the schema of what comes out."""
@@ -234,7 +243,7 @@ class Segment:
 
         schema = storage.folder_schema(source)
         path, system = storage.for_ray(source)
-        dataset = ray.data.read_parquet(path, filesystem=system, num_cpus=LIGHT)
+        dataset = ray.data.read_parquet(path, filesystem=system, num_cpus=self.cpus)
         dataset = dataset.filter(expr=col("status") == "ok")
         dataset.set_name(self.name)  # the dashboard and Ray's own metrics show the plan under it
         # Ray merges small files into one read task: without this one actor would work alone, and the

@@ -14,8 +14,8 @@ from pipelines.core import job_metrics, step, storage
 from pipelines.core.commits import CHECKPOINT
 from pipelines.core.errors import LedgerError, TooManyErrors, UserError
 from pipelines.core.records import EXAMPLE, Row
-from pipelines.core.segment import ROWS, Rows, Segment, ledger_of
-from pipelines.core.stage import Stage
+from pipelines.core.segment import LIGHT, ROWS, Rows, Segment, ledger_of
+from pipelines.core.stage import PooledStage, Stage
 from pipelines.core.storage import Place
 from tests.counted import Counted
 
@@ -69,6 +69,23 @@ def test_finished_segment_is_not_run_again(tmp_path: Path) -> None:
     rows = segment().run(tmp_path, before)
     assert rows.folder == tmp_path / "s" / ROWS
     assert ledger_of(rows) == {"a": {"in": 7}}
+
+
+def test_reading_and_writing_take_a_whole_cpu_but_beside_a_pool() -> None:
+    """With less, more processes load a tokenizer and share the CPUs; with more, pools that have grown starve them."""
+
+    class Pooled(PooledStage):
+        name = "pooled"
+        reads = ("source",)
+        adds = ()
+
+        def depends(self) -> dict[str, int]:
+            return {}
+
+        def apply_batch(self, rows: list[Row]) -> None:
+            pass
+
+    assert segment().cpus == 1 and Segment("s", [Setting(1), Pooled()]).cpus == LIGHT < 1
 
 
 def test_a_stage_s_setting_and_what_came_before_are_what_a_segment_depends_on(tmp_path: Path) -> None:
