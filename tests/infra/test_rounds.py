@@ -11,7 +11,7 @@ from perf.rounds import add_rounds, compared, interleaved
 
 PERF = Path(__file__).parents[2] / "perf"
 # Nothing is timed there, so nothing is repeated.
-ARITHMETIC = {"train_flops", "rounds", "clients", "coverage", "chaos", "tree"}
+ARITHMETIC = {"train_flops", "rounds", "clients", "coverage", "calibration", "chaos", "tree"}
 # Five minutes of a GPU hold one round of each part.
 GPU = {"gpu", "gpu_check", "gpu_reward", "gpu_shapes", "gpu_train"}
 
