@@ -7,6 +7,7 @@ import shutil
 from importlib import util
 from pathlib import Path
 from typing import Any
+from unicodedata import is_normalized
 
 import pytest
 
@@ -72,14 +73,29 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def qwens_tokenizer() -> Any:
+    """Qwen's own, from the vocabulary that its maker's package carries: transformers reads no other for `qwen2`."""
+    from transformers import Qwen2Tokenizer
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    found = util.find_spec("dashscope")
+    if found is None or found.origin is None:
+        pytest.skip("Qwen's vocabulary is not installed: pip install --no-deps dashscope")
+    file = Path(found.origin).parent / "resources" / "qwen.tiktoken"
+    vocabulary, merges = TikTokenConverter().extract_vocab_merges_from_model(str(file))
+    return Qwen2Tokenizer(vocab=vocabulary, merges=merges, extra_special_tokens=["<|im_start|>", "<|im_end|>"])
+
+
 def random_model(family: str, folder: Path) -> Path:
-    """A random model of a family with the embedded model's tokenizer, which llama.cpp knows."""
+    """A random model of a family with a tokenizer that llama.cpp knows: Qwen2's own, else the embedded model's."""
     import torch
     import transformers
 
     from pipelines.engines.models import resolve
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("embedded"))
+    embedded = transformers.AutoTokenizer.from_pretrained(resolve("embedded"))
+    tokenizer = qwens_tokenizer() if family == "qwen2" else embedded
+    tokenizer.chat_template = embedded.chat_template
     name, more = FAMILIES[family]
     config = getattr(transformers, name)(
         vocab_size=len(tokenizer),
@@ -98,6 +114,8 @@ def random_model(family: str, folder: Path) -> Path:
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if family == "qwen2":
+        return folder
     # Else transformers would take the family's own rule of splitting words for this tokenizer's.
     named = json.loads((folder / "tokenizer_config.json").read_text())
     changed = {**named, "tokenizer_class": "PreTrainedTokenizerFast"}
@@ -125,7 +143,9 @@ def test_a_family_computes_in_llama_cpp_what_it_computes_in_transformers(family:
     exact, apart = reference.weigh(prompt, tokens)[0], {}
     for kind in ("F16", "Q8_0", "Q4_K_M"):
         reader = LlamaCppReader(tmp_path / f"x-{kind}.gguf", str(model), 1024)
-        assert reader.encode(texts) == wanted
+        differ = [text for text, one, two in zip(texts, wanted, reader.encode(texts), strict=True) if one != two]
+        # Qwen2's tokenizer composes characters, llama.cpp does not: such a release is refused, or its card tells it.
+        assert differ == [text for text in texts if family == "qwen2" and not is_normalized("NFC", text)]
         found = reader.weigh(prompt, tokens)[0]
         apart[kind] = max(abs(found[token] - exact[token]) for token in found)
     assert apart["F16"] < 0.02 and apart["F16"] < apart["Q8_0"] < apart["Q4_K_M"] < 1.0, apart
