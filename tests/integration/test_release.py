@@ -51,7 +51,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run whose judge is a random model, benchmarked on the packaged sample set."""
     folder = tmp_path_factory.mktemp("tiny")
     config = load_config("local", [f"out_dir={folder / 'out'}"])
-    model = write_model(folder / "out" / "model", positions=2048)  # a token is a letter
+    model = write_model(folder / "out" / "model", positions=2048, head=32)  # a token is a letter
     curated(benchmarked(config, str(model)), {"sample_pairwise": "Apache-2.0"})
     return folder
 

@@ -15,8 +15,11 @@ TEMPLATE = (
 )
 
 
-def write_model(folder: Path, seed: int = 0, tied: bool = True, positions: int = 512) -> Path:
-    """Random weights and a tokenizer of 256 bytes and three special tokens; head and embedding may be one matrix."""
+def write_model(folder: Path, seed: int = 0, tied: bool = True, positions: int = 512, head: int = 8) -> Path:
+    """Random weights and a tokenizer of 256 bytes and three special tokens; head and embedding may be one matrix.
+
+    vLLM computes attention heads of 32 on a CPU, and none that are smaller.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -39,7 +42,7 @@ def write_model(folder: Path, seed: int = 0, tied: bool = True, positions: int =
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=4 * head,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -1,4 +1,4 @@
-"""A vLLM engine, for batch jobs and the server: the only module that uses vLLM, by its public names."""
+"""A vLLM engine, for batch jobs and the server, by vLLM's public names."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pipelines.engines.config import EngineConfig
 from pipelines.engines.llm.ask import TOO_LONG, Answer, Closing, TooLong
 from pipelines.engines.llm.closing import MOST_IDS, closing_request
 from pipelines.engines.llm.generated import Generated, Weighed
+from pipelines.engines.llm.heads import refuse_other_heads
 from pipelines.engines.llm.reading_along import OnText, ReadingAlong
 from pipelines.engines.llm.start_errors import started
 from pipelines.engines.llm.verdict_rule import PROCESSOR
@@ -49,7 +50,8 @@ def engine_arguments(engine: EngineConfig, *, closing: bool = False, seeded: boo
             steps vLLM 0.29 takes the generator back by an offset, which a CPU's has not, and the engine dies.
 
     Raises:
-        UserError: the engine is to hold answers and to speculate, which vLLM does not do together.
+        UserError: the engine is to hold answers and to speculate, which vLLM does not do together; or it is on a CPU,
+            and the model's attention heads are of a size that vLLM does not compute there.
     """
     arguments: dict[str, Any] = {
         "dtype": fast_arithmetic(engine.num_gpus) if engine.dtype == "auto" else engine.dtype,
@@ -70,6 +72,7 @@ def engine_arguments(engine: EngineConfig, *, closing: bool = False, seeded: boo
     if engine.num_gpus:
         arguments["tensor_parallel_size"] = engine.num_gpus
     else:
+        refuse_other_heads(engine.model)
         arguments["enforce_eager"] = True  # nothing to capture without a GPU
         arguments["block_size"] = 32  # the CPU default of 128 tokens is longer than a short row's shared prefix
         if seeded:

@@ -22,6 +22,7 @@ from pipelines.engines.llm.vllm_stage import PromptStage
 from pipelines.judge_job.both_orders import BothOrders
 from pipelines.training.config import TrainConfig
 from pipelines.training.own_critiques import OwnCritiques
+from tests.training.tiny import write_model
 
 VLLM = "vllm.v1.sample.logits_processor"
 
@@ -34,6 +35,13 @@ def test_cpu_and_gpu_differ_in_devices_only() -> None:
     assert cpu == gpu
     assert "VLLM_CPU_KVCACHE_SPACE" in engine_environment(EngineConfig())
     assert "VLLM_CPU_KVCACHE_SPACE" not in engine_environment(EngineConfig(num_gpus=1))
+
+
+def test_heads_that_vllm_has_not_on_a_cpu_are_refused(tmp_path: Path) -> None:
+    small, whole = (str(write_model(tmp_path / str(head), head=head)) for head in (8, 32))
+    with pytest.raises(UserError, match="no attention heads of 8 on a CPU, only of 32, 64"):
+        engine_arguments(EngineConfig(model=small))
+    assert engine_arguments(EngineConfig(model=small, num_gpus=1)) and engine_arguments(EngineConfig(model=whole))
 
 
 def test_engine_args_of_the_config_win() -> None:
