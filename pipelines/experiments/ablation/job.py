@@ -95,7 +95,7 @@ def describe(
         f"  {alone} of a source alone, {left} of several, {filtered} of filtered ones and random ones",
         f"  each trains {which} of {train.model} on {trials.pairs} pairs and judges about {asked} held-out rows",
         f"  at most {pairs:,} pairs trained on, {count * asked:,} verdicts, and one pass over "
-        f"{sources * trials.pool + asked:,} rows that all share",
+        f"what they take of {sources * trials.pool + asked:,} rows",
     ]
     if (wanted := trials.pairs * seeds) > trials.pool:
         lines.append(

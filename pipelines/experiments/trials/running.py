@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipelines.core import step
@@ -27,6 +28,9 @@ def run_trials(ground: Ground, trials: Sequence[Trial], concurrent: int) -> dict
         Trial -> the folder of its result.
     """
     wanted = list(dict.fromkeys(trials))
+    if not ground.stand_in:  # which takes its scale from the whole pool
+        taken = {row for one in wanted for row in one.rows}
+        ground = replace(ground, pairs=[row for row in ground.pairs if row["row_id"] in taken])
     for attempt in range(RETRIES + 1):
         left = [one for one in wanted if step.finished(ground.place(one), ground.depends(one)) is None]
         if not left:

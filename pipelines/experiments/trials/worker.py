@@ -34,7 +34,7 @@ class Ground:
         config: of the trainings.
         model: to start from, by a name that every node knows.
         layers: topmost ones that are trained.
-        pairs: the pool: row_id, source, prompt, chosen, rejected and more.
+        pairs: the pool, or what trials take of it: row_id, source, prompt, chosen, rejected and more.
         asked: the held-out rows.
         stand_in: whether a linear model stands in the judge's place.
     """
@@ -62,9 +62,14 @@ class Ground:
         """The folder of a trial's result."""
         return self.folder / "trials" / step.fingerprint(self.depends(trial))[:16]
 
+    def block_depends(self, number: int) -> step.Depends:
+        """What a part of the first pass depends on: its rows, and what they are computed with."""
+        ids = [row["row_id"] for row in self.pairs] + [row["judgment_id"] for row in self.asked]
+        return {"ground": self.fingerprint, "rows": ids[number * BLOCK : (number + 1) * BLOCK]}
+
     def block(self, number: int) -> Place:
         """The folder of a part of the first pass."""
-        return self.folder / "first_pass" / f"{self.fingerprint[:16]}-{BLOCK}-{number:05d}"
+        return self.folder / "first_pass" / step.fingerprint(self.block_depends(number))[:16]
 
 
 class Worker:
@@ -96,7 +101,7 @@ class Worker:
             tokens = sum(judge.shelf.families[i].tokens for i in chosen)
             return {"seconds": round(time.monotonic() - start, 2), "tokens": tokens}
 
-        step.once(self.ground.block(number), {"ground": self.ground.fingerprint, "block": number}, write)
+        step.once(self.ground.block(number), self.ground.block_depends(number), write)
 
     def begin(self) -> None:
         """Be ready for trials, once the first pass is done; also in a process that Ray has started anew."""
