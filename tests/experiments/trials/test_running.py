@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,18 @@ def test_processes_that_always_die_end_the_job(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(RayActorError):
         running.run_trials(ground(tmp_path), TRIALS, 1)
     assert given == [4, 4, 4]
+
+
+def test_the_first_pass_is_of_what_trials_take_and_is_known_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More seeds do not take a part for done that has other rows; a linear model takes its scale from the whole pool."""
+    seen: list[Ground] = []
+    monkeypatch.setattr(running, "_run", lambda where, left, concurrent: seen.append(where))
+    pool = replace(ground(tmp_path), pairs=[{"row_id": name} for name in "dcba"], asked=[{"judgment_id": "j"}])
+    running.run_trials(pool, TRIALS, 1)
+    running.run_trials(pool, [*TRIALS, trial(["d"], 0)], 1)
+    running.run_trials(pool, TRIALS[::-1], 1)
+    assert [[row["row_id"] for row in one.pairs] for one in seen] == [["b", "a"], ["d", "b", "a"], ["b", "a"]]
+    assert seen[0].block(0) != seen[1].block(0) and seen[0].block(0) == seen[2].block(0)
+    assert seen[0].place(BASE) == seen[1].place(BASE)
