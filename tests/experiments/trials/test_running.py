@@ -59,7 +59,7 @@ def test_processes_that_always_die_end_the_job(tmp_path: Path, monkeypatch: pyte
 def test_the_first_pass_is_of_what_trials_take_and_is_known_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More seeds do not take a part for done that has other rows; a linear model takes its scale from the whole pool."""
+    """More seeds do not take a part for done that has other rows."""
     seen: list[Ground] = []
     monkeypatch.setattr(running, "_run", lambda where, left, concurrent: seen.append(where))
     pool = replace(ground(tmp_path), pairs=[{"row_id": name} for name in "dcba"], asked=[{"judgment_id": "j"}])
