@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoConfig
-
+from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.engines.models import EMBEDDED, resolve
 
@@ -16,11 +15,13 @@ def refuse_other_heads(model: str) -> None:
     Raises:
         UserError: its heads are of another size.
     """
+    if model == EMBEDDED or not storage.exists(Path(folder := resolve(model)) / "config.json"):
+        return
+    from transformers import AutoConfig
+
     # vLLM's list of sizes has no public name, and vLLM itself looks at it on GPUs only.
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-    if model == EMBEDDED or not (Path(folder := resolve(model)) / "config.json").is_file():
-        return
     config = AutoConfig.from_pretrained(folder).get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     known = CPUAttentionBackend.get_supported_head_sizes()
