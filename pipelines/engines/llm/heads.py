@@ -22,8 +22,11 @@ def refuse_other_heads(model: str) -> None:
     # vLLM's list of sizes has no public name, and vLLM itself looks at it on GPUs only.
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-    config = AutoConfig.from_pretrained(folder).get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    try:
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    except (ValueError, AttributeError):  # a model of another kind, of which vLLM says what it thinks
+        return
     known = CPUAttentionBackend.get_supported_head_sizes()
     if size not in known:
         raise UserError(
