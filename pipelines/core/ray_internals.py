@@ -34,3 +34,25 @@ def checkpoint_record_name() -> str:
     from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
     return str(CHECKPOINT_MANAGER_SNAPSHOT_FILENAME)
+
+
+def give_back_request(run_id: str) -> None:
+    """Take back what a training of Ray Train has asked of the cluster, if its driver was killed before it did.
+
+    Private because Ray has no name for it: an elastic training in its place would else wait for the three minutes after
+    which Ray forgets it, and for ever where its driver is killed more often than that.
+    """
+    import ray
+
+    name = "AutoscalingCoordinator"
+    try:
+        coordinator = ray.get_actor(name, namespace=name)
+    except ValueError:  # nobody has asked for anything in this cluster
+        return
+    ray.get(coordinator.cancel_request.remote(f"train-{run_id}"))
+
+
+def run_id_of(trainer: object) -> str:
+    """The id under which a trainer's requests stand; private because Ray gives it to its own callbacks alone."""
+    run_id: str = trainer.train_run_context.run_id  # type: ignore[attr-defined]
+    return run_id

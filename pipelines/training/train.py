@@ -19,6 +19,7 @@ from pipelines.training.rounds import Material, own_rows
 from pipelines.training.worker import CACHE, Job, train_worker
 
 RAY, NAME = "ray", "dpo"  # Ray Train's own storage of the run, where the checkpoints are
+REQUEST = "request.json"  # beside them: under which id an elastic training has asked for its workers
 ENCODED = "encoded"
 
 
@@ -172,6 +173,8 @@ def fit(job: Job) -> dict[str, Any]:
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
+    if config.min_workers:
+        instead_of_the_last(folder / REQUEST, trainer)
     try:
         return dict(trainer.fit().return_value)
     except WorkerGroupError as exc:
@@ -182,6 +185,15 @@ def fit(job: Job) -> dict[str, Any]:
                     raise cause from None
                 cause = getattr(cause, "cause", None) or cause.__cause__
         raise
+
+
+def instead_of_the_last(note: Place, trainer: Any) -> None:
+    """Note that this elastic training asks for its workers, and take back what a killed one had asked for."""
+    from pipelines.core.ray_internals import give_back_request, run_id_of
+
+    if storage.exists(note):
+        give_back_request(storage.read_json(note)["run_id"])
+    storage.write_json(note, {"run_id": run_id_of(trainer)})
 
 
 def drop_broken(folder: Place) -> None:

@@ -10,16 +10,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.core.ray_internals import run_id_of
 from pipelines.core.run import Run
 from pipelines.training.config import TrainConfig
 from pipelines.training.heldout import evaluate, split
-from pipelines.training.train import train
+from pipelines.training.train import REQUEST, instead_of_the_last, train
 from tests.training.test_shared import encode, trainer_for
 from tests.training.tiny import pair_rows, write_model, write_pairs
 
@@ -143,13 +145,36 @@ def test_two_workers_without_deepspeed_take_the_same_steps(
 
 
 def test_an_elastic_run_starts_with_what_there_is_room_for(
-    one_worker: tuple[Path, dict[str, Any]], model: Path, pairs: Path, tmp_path: Path
+    one_worker: tuple[Path, dict[str, Any]],
+    model: Path,
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two workers of three CPUs do not fit into four: one begins, and its steps are the same."""
+    noted: list[str] = []
+    monkeypatch.setattr("pipelines.training.train.instead_of_the_last", lambda _, own: noted.append(run_id_of(own)))
     train(config(model, workers=2, min_workers=1, cpus_per_worker=3, peak_tflops=0.5), pairs, Run(tmp_path))
+    assert len(noted) == 1 and len(noted[0]) == 32
     one, elastic = steps_of(one_worker[0]), steps_of(tmp_path)
     assert [s["loss"] for s in elastic] == pytest.approx([s["loss"] for s in one], rel=1e-4)
     assert all(s["mfu"] == pytest.approx(s["tflops"] / 0.5) and s["tflops"] > 0 for s in elastic)
+
+
+def test_what_a_killed_elastic_training_had_asked_for_is_taken_back(tmp_path: Path) -> None:
+    """Else the one that goes on in its place waits for the three minutes after which Ray forgets it."""
+    import ray
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as ours
+
+    asked, last = ours.get_or_create_autoscaling_coordinator(), "train-killed"
+    note, high = tmp_path / REQUEST, ours.ResourceRequestPriority.HIGH
+    request = {"requester_id": last, "resources": [{"CPU": 4}], "expire_after_s": 600.0, "priority": high}
+    ray.get(asked.request_resources.remote(**request))
+    assert ray.get(asked.get_reserved_resources.remote(last, recompute=True))
+    for run_id in ("killed", "next"):  # the first finds no note
+        instead_of_the_last(note, SimpleNamespace(train_run_context=SimpleNamespace(run_id=run_id)))
+    assert not ray.get(asked.get_reserved_resources.remote(last))
+    assert json.loads(note.read_text()) == {"run_id": "next"}
 
 
 def test_a_reference_of_another_model_is_refused(model: Path, pairs: Path, one_worker: Any, tmp_path: Path) -> None:
