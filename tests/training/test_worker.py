@@ -14,6 +14,7 @@ import ray.train
 import ray.train.torch
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from pipelines.core import ray_internals
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.training import checkpoints, train, worker
@@ -275,10 +276,13 @@ class Torch:
     """Stands for Ray Train's trainer: keeps what it was told."""
 
     told: dict[str, Any]
+    made = 0
     raises: Exception | None = None
 
     def __init__(self, loop: Any, **told: Any) -> None:
         type(self).told = {"loop": loop, **told}
+        type(self).made += 1
+        self.train_run_context = SimpleNamespace(run_id=f"run {self.made}")
 
     def fit(self) -> Any:
         if self.raises:
@@ -310,6 +314,17 @@ def test_gpus_elastic_workers_and_held_out_pairs_are_passed_on(tmp_path: Path, d
     assert scaling.resources_per_worker == {"CPU": 1.0, "GPU": 1.0}
     assert run.checkpoint_config.checkpoint_score_attribute == "score"
     assert run.checkpoint_config.checkpoint_score_order == "max"
+
+
+def test_only_an_elastic_training_takes_back_what_the_last_one_asked_for(
+    tmp_path: Path, driver: type[Torch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back: list[str] = []
+    monkeypatch.setattr(ray_internals, "give_back_request", back.append)
+    train.fit(job(tmp_path, workers=4))
+    for _ in range(3):
+        train.fit(job(tmp_path, workers=4, min_workers=2))
+    assert back == ["run 2", "run 3"]
 
 
 def test_a_users_mistake_in_a_worker_comes_back_as_itself(tmp_path: Path, driver: type[Torch]) -> None:
