@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+from pipelines.core.progress import say
+
+ANSWERS = 10  # seconds; Ray's own callers of its coordinator wait five
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for a submitted job
 
 
@@ -40,16 +43,21 @@ def give_back_request(run_id: str) -> None:
     """Take back what a training of Ray Train has asked of the cluster, if its driver was killed before it did.
 
     Private because Ray has no name for it: an elastic training in its place would else wait for the three minutes after
-    which Ray forgets it, and for ever where its driver is killed more often than that.
+    which Ray forgets it, and for ever where its driver is killed more often than that. Where the coordinator does not
+    answer, as its node may be gone, it is left to that.
     """
     import ray
+    from ray.exceptions import GetTimeoutError, RayActorError
 
     name = "AutoscalingCoordinator"
     try:
         coordinator = ray.get_actor(name, namespace=name)
     except ValueError:  # nobody has asked for anything in this cluster
         return
-    ray.get(coordinator.cancel_request.remote(f"train-{run_id}"))
+    try:
+        ray.get(coordinator.cancel_request.remote(f"train-{run_id}"), timeout=ANSWERS)
+    except (GetTimeoutError, RayActorError):
+        say("train: Ray did not take back what the last run had asked for; it may hold its workers for three minutes")
 
 
 def run_id_of(trainer: object) -> str:

@@ -80,7 +80,7 @@ def qwens_tokenizer() -> Any:
 
     found = util.find_spec("dashscope")
     if found is None or found.origin is None:
-        pytest.skip("Qwen's vocabulary is not installed: pip install --no-deps dashscope")
+        pytest.skip("Qwen's vocabulary is not installed: make gguf")
     file = Path(found.origin).parent / "resources" / "qwen.tiktoken"
     vocabulary, merges = TikTokenConverter().extract_vocab_merges_from_model(str(file))
     return Qwen2Tokenizer(vocab=vocabulary, merges=merges, extra_special_tokens=["<|im_start|>", "<|im_end|>"])
