@@ -1,7 +1,8 @@
-"""Kernels from libraries in place of a model's own layers, on GPUs. Not proven on a GPU.
+"""Kernels from libraries in place of a model's own layers. Those for GPUs are not proven on one.
 
-Liger's RMSNorm, rotation and gated layer compute what the library's do, in one pass over memory each. Products in
-8 bits (torchao) are quicker and not the same: `float8_error` says how far off a model's scores are.
+On a CPU with AVX-512, oneDNN's linear layers in float32 (`onednn.py`). On GPUs, Liger's RMSNorm, rotation and gated
+layer, which compute what the library's do, in one pass over memory each. Products in 8 bits (torchao) are quicker and
+not the same: `float8_error` says how far off a model's scores are.
 """
 
 from __future__ import annotations
@@ -12,19 +13,26 @@ from typing import Any, Literal
 
 from pipelines.core.errors import UserError
 
-Kernels = Literal["auto", "liger", "none"]
+Kernels = Literal["auto", "liger", "onednn", "none"]
+Chosen = Literal["liger", "onednn", "none"]
 WHERE = "train.kernels"
 INSTALL = "pip install 'openselene[gpu]'"
 LIGER = {"cross_entropy": False, "fused_linear_cross_entropy": False}  # the loss and the head are ours
 EIGHT_BITS = 16  # rows and columns of a product in 8 bits are multiples of this
 
 
-def choose(kernels: Kernels, gpu: bool) -> Literal["liger", "none"]:
-    """What a device gets; `auto` is Liger's where there is a GPU and they are installed.
+def choose(kernels: Kernels, gpu: bool) -> Chosen:
+    """What a device gets; `auto` is Liger's on a GPU where they are installed, oneDNN's on a CPU where quicker.
 
     Raises:
-        UserError: Liger's are asked for where they cannot run.
+        UserError: some are asked for where they cannot run.
     """
+    if kernels == "onednn" and gpu:
+        raise UserError("oneDNN's kernels are for CPUs", where=WHERE, fix="set it to auto or none")
+    if not gpu and kernels in ("auto", "onednn"):
+        from pipelines.training import onednn
+
+        return "onednn" if kernels == "onednn" or onednn.quicker() else "none"
     installed = importlib.util.find_spec("liger_kernel") is not None
     if kernels == "liger" and not gpu:
         raise UserError("Liger's kernels need a GPU", where=WHERE, fix="set it to auto or none")
@@ -33,7 +41,7 @@ def choose(kernels: Kernels, gpu: bool) -> Literal["liger", "none"]:
     return "liger" if gpu and installed and kernels != "none" else "none"
 
 
-def fuse(model: Any, kernels: Kernels, gpu: bool) -> Literal["liger", "none"]:
+def fuse(model: Any, kernels: Kernels, gpu: bool) -> Chosen:
     """Put the chosen kernels into a `transformers` model, in place; call it before anything else changes its layers.
 
     Returns:
@@ -42,8 +50,14 @@ def fuse(model: Any, kernels: Kernels, gpu: bool) -> Literal["liger", "none"]:
     Raises:
         UserError: as `choose`, or Liger was asked for by name and does not know models of this type.
     """
-    if choose(kernels, gpu) == "none":
+    chosen = choose(kernels, gpu)
+    if chosen == "none":
         return "none"
+    if chosen == "onednn":
+        from pipelines.training import onednn
+
+        onednn.use(model)
+        return "onednn"
     from transformers.integrations.liger import apply_liger_kernel
 
     apply_liger_kernel(model, LIGER)

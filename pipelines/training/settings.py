@@ -13,6 +13,7 @@ from pipelines.engines.arithmetic import fast_arithmetic
 from pipelines.engines.packed.choice import choose
 from pipelines.training import recipes
 from pipelines.training.config import TrainConfig
+from pipelines.training.kernels import Kernels
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -35,9 +36,7 @@ def validate(config: TrainConfig) -> None:
         UserError: naming the keys.
     """
     attention(config)
-    if config.kernels == "liger" and (config.engine == "trl" or not config.gpus_per_worker):
-        what = "Liger's kernels are for engine 'shared' on GPUs"
-        raise UserError(what, where="train.kernels", fix="set it to auto or none")
+    refuse_kernels(config)
     if config.float8:
         refuse_float8(config)
     recipes.validate(config)
@@ -101,6 +100,27 @@ def describe(config: TrainConfig, run: Run) -> list[str]:
         *recipes.describe(config, run),
         f"  {run.pairs} -> {run.model}",
     ]
+
+
+def refuse_kernels(config: TrainConfig) -> None:
+    """Refuse kernels that the device or the engine would not use.
+
+    Raises:
+        UserError: naming the key.
+    """
+    gpu, shared = config.gpus_per_worker > 0, config.engine == "shared"
+    if config.kernels == "liger" and not (gpu and shared):
+        what = "Liger's kernels are for engine 'shared' on GPUs"
+    elif config.kernels == "onednn" and (gpu or not shared or strategy(config) == "deepspeed"):
+        what = "oneDNN's kernels are for engine 'shared' on CPUs, without DeepSpeed"
+    else:
+        return
+    raise UserError(what, where="train.kernels", fix="set it to auto or none")
+
+
+def kernels_for(config: TrainConfig) -> Kernels:
+    """Which kernels a model is given: DeepSpeed's ZeRO-3 has linear layers of its own, so oneDNN's are left out."""
+    return "none" if strategy(config) == "deepspeed" and not config.gpus_per_worker else config.kernels
 
 
 def refuse_float8(config: TrainConfig) -> None:

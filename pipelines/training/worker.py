@@ -212,7 +212,7 @@ def load_model(name: str, config: TrainConfig, dtype: torch.dtype | None = None)
         raise UserError(f"cannot load the model: {str(exc).strip().splitlines()[0]}", where=name) from None
     if not shared:
         return model
-    kernels.fuse(model, config.kernels, config.gpus_per_worker > 0)
+    kernels.fuse(model, settings.kernels_for(config), config.gpus_per_worker > 0)
     if config.compile:
         scoring.compile_layers(model)
     return scoring.prepare(model, cast("Backend", attention), config.max_length)

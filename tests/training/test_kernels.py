@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers.integrations.liger  # noqa: F401  (before a test hides what is installed)
 
 from pipelines.core.errors import UserError
 from pipelines.training import kernels
@@ -25,7 +26,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         ("liger", True, ["liger_kernel"], "liger"),
         ("none", True, ["liger_kernel"], "none"),
         ("auto", True, [], "none"),
-        ("auto", False, ["liger_kernel"], "none"),
+        ("none", False, ["liger_kernel"], "none"),
+        ("onednn", False, [], "onednn"),
     ],
 )
 def test_a_gpu_gets_them_where_they_are_installed(
@@ -33,6 +35,23 @@ def test_a_gpu_gets_them_where_they_are_installed(
 ) -> None:
     installed(monkeypatch, *names)
     assert kernels.choose(asked, gpu) == given
+
+
+@pytest.mark.parametrize(
+    ("has", "built", "given"), [("AVX512", True, "onednn"), ("AVX2", True, "none"), ("AVX512", False, "none")]
+)
+def test_a_cpu_gets_onednns_where_they_are_quicker(
+    has: str, built: bool, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: has)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: built)
+    assert kernels.choose("auto", gpu=False) == given
+    assert kernels.fuse(model(), "auto", gpu=False) == given
+
+
+def test_onednns_are_for_cpus() -> None:
+    with pytest.raises(UserError, match="for CPUs"):
+        kernels.choose("onednn", gpu=True)
 
 
 @pytest.mark.parametrize(("gpu", "what"), [(False, "need a GPU"), (True, r"not installed \(pip install 'openselene")])

@@ -281,6 +281,21 @@ def test_ligers_kernels_are_refused_where_they_do_nothing(given: dict[str, Any])
 
 
 @pytest.mark.parametrize(
+    "given", [{"gpus_per_worker": 1}, {"engine": "trl"}, {"strategy": "deepspeed", "deepspeed": {}}]
+)
+def test_onednns_kernels_are_refused_where_they_do_nothing(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="oneDNN") as refused:
+        settings.validate(TrainConfig(kernels="onednn", **given))
+    assert refused.value.where == "train.kernels"
+    assert settings.kernels_for(TrainConfig(kernels="onednn")) == "onednn"
+
+
+def test_deepspeed_on_cpus_keeps_its_own_layers() -> None:
+    assert settings.kernels_for(TrainConfig(deepspeed={})) == "none"
+    assert settings.kernels_for(TrainConfig(deepspeed={}, gpus_per_worker=1)) == "auto"
+
+
+@pytest.mark.parametrize(
     ("gpus", "precision", "given", "found"),
     [
         (0, "bfloat16_autocast", None, "split"),
