@@ -34,6 +34,12 @@ def use(model: Any) -> int:
     return len(layers)
 
 
+def used(layer: torch.nn.Module) -> bool:
+    """Whether oneDNN computes this layer since `use`."""
+    own = vars(layer).get("forward")
+    return isinstance(own, partial) and own.func is linear
+
+
 def linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """The layer's output (..., N) for `x` (..., K)."""
     weight, bias = layer.weight, layer.bias
@@ -49,3 +55,8 @@ def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     # One image of one line and T columns, whose channels come last in memory.
     image = rows[None, None].permute(0, 3, 1, 2)
     return F.conv2d(image, weight[:, :, None, None]).permute(0, 2, 3, 1)[0, 0]
+
+
+def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`a` (T, K) @ `b` (K, N), (T, N)."""
+    return product(a, b.T) if a.dtype == torch.float32 and len(a) else a @ b

@@ -13,9 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from pipelines.core.errors import UserError
 from pipelines.engines.packed import backends, tree_attention
 from pipelines.engines.packed.choice import Backend
-from pipelines.training.head_logprobs import head_scores
+from pipelines.training import onednn
+from pipelines.training.head_logprobs import Multiply, head_scores
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
+CACHED = 2**22  # the same for oneDNN's products: 16 MiB, what a CPU's caches hold
 TILE = 128  # rows of a matrix product on a GPU: a chunk of whole tiles leaves no part of a wave idle
 
 
@@ -64,7 +66,8 @@ def prepare(model: Any, attention: Backend, longest: int) -> Any:
     head = model.get_output_embeddings()
     # The head is called once a forward pass, so its weight is gathered once where it is kept in shards. A call for each
     # chunk would be a collective operation for each, and ranks with more tokens would wait for the others for ever.
-    head.forward = partial(token_scores, head)
+    multiply = onednn.multiply if onednn.used(head) else torch.matmul
+    head.forward = partial(token_scores, head, multiply=multiply)
     model.forward = partial(score, model, attention)
     return model
 
@@ -110,13 +113,19 @@ def score(model: Any, attention: Backend, packed: dict[str, Any]) -> Scores:
     )
 
 
-def token_scores(head: Any, hidden: torch.Tensor, targets: torch.Tensor | None = None) -> Any:
+def token_scores(
+    head: Any,
+    hidden: torch.Tensor,
+    targets: torch.Tensor | None = None,
+    multiply: Multiply = torch.matmul,
+) -> Any:
     """Log-probability and entropy (K,) in float32, and whether the target was the likeliest token (K,).
 
     Args:
         head: the model's output embedding, a linear layer of weight (V, D); this is its forward pass.
         hidden: (K, D).
         targets: (K,); without them the logits are returned, as ever.
+        multiply: two matrices of float32.
 
     A long batch is projected in chunks, whose logits are computed again in the backward pass.
     """
@@ -124,7 +133,8 @@ def token_scores(head: Any, hidden: torch.Tensor, targets: torch.Tensor | None =
     if targets is None:
         return F.linear(hidden, weight, bias)
     if hidden.is_cuda or not torch.is_autocast_enabled("cpu"):
-        return tuple(head_scores(hidden, weight, targets, bias, CHUNK))
+        chunk = min(CHUNK, CACHED) if multiply is onednn.multiply else CHUNK
+        return tuple(head_scores(hidden, weight, targets, bias, chunk, multiply))
     # PyTorch has no product of bfloat16 into float32 on CPUs, and one in float32 takes half as long again.
     rows = max(1, CHUNK // len(weight))
     if rows > TILE:

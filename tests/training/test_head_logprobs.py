@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from pipelines.training import head_logprobs
+from pipelines.training import head_logprobs, onednn
 from pipelines.training.head_logprobs import head_scores
 
 TOKENS, WIDTH, VOCABULARY = 300, 24, 700
-# All at once; rows and columns in tiles of 128 with a rest.
+# All at once; columns in tiles of 128 with a rest.
 CHUNKS = [2**25, 128]
+MULTIPLY = [torch.matmul, onednn.multiply]
 
 
 def inputs(dtype: torch.dtype = torch.float32, bias: bool = False) -> list[torch.Tensor | None]:
@@ -48,9 +51,10 @@ def off(found: torch.Tensor, right: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("chunk", CHUNKS, ids=["at once", "in chunks"])
-def test_log_probabilities_and_gradients_are_those_of_autograd(chunk: int, bias: bool) -> None:
+@pytest.mark.parametrize("multiply", MULTIPLY, ids=["torch", "onednn"])
+def test_log_probabilities_and_gradients_are_those_of_autograd(multiply: Any, chunk: int, bias: bool) -> None:
     hidden, weight, targets, b = inputs(bias=bias)
-    scores = head_scores(hidden, weight, targets, b, chunk)
+    scores = head_scores(hidden, weight, targets, b, chunk, multiply)
     right, gradients = by_autograd(bias)
     assert scores.log_probs.dtype == scores.entropy.dtype == torch.float32
     torch.testing.assert_close(scores.log_probs.double(), right[0], rtol=1e-5, atol=0)
@@ -83,6 +87,16 @@ def test_large_logits_cost_no_digits() -> None:
     assert scores.log_probs.item() == pytest.approx(right.item(), abs=2e-7)
 
 
+def test_the_likeliest_token_is_found_in_whichever_chunk_it_is() -> None:
+    weight = torch.zeros(384, 1)
+    weight[[5, 130, 300], 0] = torch.tensor([1.0, 3.0, 2.0])
+    targets = torch.tensor([5, 130, 300])
+    scores = head_scores(torch.ones(3, 1), weight, targets, None, 128)
+    assert scores.hits.tolist() == [False, True, False]
+    right = weight[:, 0].double().log_softmax(0)
+    torch.testing.assert_close(scores.log_probs.double(), right[targets], rtol=1e-6, atol=0)
+
+
 def test_a_frozen_head_gets_no_gradient() -> None:
     hidden, weight, targets, _ = inputs()
     scores = head_scores(hidden, weight.detach(), targets, None, 128)
@@ -103,8 +117,8 @@ def test_no_more_than_a_chunk_of_logits_exists_at_once(monkeypatch: pytest.Monke
     hidden, weight, targets, _ = inputs()
     scores = head_scores(hidden, weight, targets, None, 256 * VOCABULARY)
     of(scores.log_probs).backward()
-    # Rows in multiples of 128 forward, columns in multiples of 128 backward.
-    assert sizes == [(256, 700), (44, 700), (300, 512), (300, 188)]
+    # Columns in multiples of 128, forward and backward.
+    assert sizes == [(300, 512), (300, 188)] * 2
 
 
 def test_what_fits_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,8 +223,8 @@ def test_adapters_are_put_on_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("changes", "attention", "made"),
     [
-        ({}, "of split", ["prepared for split, 2048 tokens"]),
-        ({"compile": True}, "of split", ["compiled", "prepared for split, 2048 tokens"]),
+        ({}, "of split", ["kernels auto", "prepared for split, 2048 tokens"]),
+        ({"compile": True}, "of split", ["kernels auto", "compiled", "prepared for split, 2048 tokens"]),
         ({"engine": "trl", "nll": "token", "attention": "eager"}, "eager", []),
     ],
 )
@@ -235,6 +235,7 @@ def test_a_model_is_loaded_for_its_engine(
 
     done, told = list[str](), dict[str, Any]()
     monkeypatch.setattr("pipelines.engines.packed.backends.implementation", "of {}".format)
+    monkeypatch.setattr("pipelines.training.kernels.fuse", lambda model, kernels, gpu: done.append(f"kernels {kernels}"))
     monkeypatch.setattr("pipelines.training.scoring.compile_layers", lambda model: done.append("compiled"))
     monkeypatch.setattr(
         "pipelines.training.scoring.prepare",
