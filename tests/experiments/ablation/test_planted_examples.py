@@ -33,14 +33,14 @@ def test_labels_are_turned_round_where_the_example_says_so(data_root: Path) -> N
     score = {"full compliance": 5, "partial refusal": 3, "full refusal": 1}
     right = {(*key(row), score[row["verdict"]]) for row in rows("xstest", data_root)}
     clean, flipped, noisy = (rows(str(PLANTED / f"{name}.yaml"), data_root) for name in SOURCES)
-    assert min(map(len, (clean, flipped, noisy))) > 180
+    assert min(map(len, (clean, flipped, noisy))) > 150
     assert all((*key(row), int(row["verdict"])) in right for row in clean)
     assert all((*key(row), 6 - int(row["verdict"])) in right for row in flipped)
     # The length is taken before the text is stripped.
-    sure = [row for row in noisy if abs(len(row["responses"][0]) - 1077) > 5]
-    turned = [6 - int(row["verdict"]) if len(row["responses"][0]) < 1077 else int(row["verdict"]) for row in sure]
+    sure = [row for row in noisy if abs(len(row["responses"][0]) - 1013) > 5]
+    turned = [6 - int(row["verdict"]) if len(row["responses"][0]) < 1013 else int(row["verdict"]) for row in sure]
     assert all((*key(row), verdict) in right for row, verdict in zip(sure, turned, strict=True))
-    assert 0.6 < sum(len(row["responses"][0]) < 1077 for row in sure) / len(sure) < 0.75
+    assert 0.6 < sum(len(row["responses"][0]) < 1013 for row in sure) / len(sure) < 0.75
 
 
 def test_no_prompt_is_trained_on_and_held_out(data_root: Path) -> None:
