@@ -132,11 +132,11 @@ def count_shared(model: str, lengths: Lengths) -> tuple[float, float]:
     import torch
 
     from pipelines.engines.packed.packing import pack
-    from pipelines.engines.packed.tree_attention import Layout
+    from pipelines.engines.packed.tree_attention import Layout, plain
     from pipelines.training.config import TrainConfig
     from pipelines.training.worker import load_model
 
-    loaded = load_model(model, TrainConfig())
+    loaded = load_model(model, TrainConfig(kernels="none"))
     rows = [
         {
             "prompt_ids": [7] * 100 + [10 + i] * (prompt - 100),
@@ -148,7 +148,7 @@ def count_shared(model: str, lengths: Lengths) -> tuple[float, float]:
     packed = pack(rows)
     made = Layout(packed["tree"], torch.device("cpu"))
     dense = sum(
-        block.queries * block.keys for block, at_once in zip(made.cut.blocks, made.dense, strict=True) if at_once
+        block.queries * block.keys for block, way in zip(made.cut.blocks, made.ways, strict=True) if way is plain
     )
     shape = Shape.of(loaded.config)
     assert shape

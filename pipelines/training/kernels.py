@@ -30,7 +30,7 @@ def choose(kernels: Kernels, gpu: bool) -> Chosen:
     if kernels == "onednn" and gpu:
         raise UserError("oneDNN's kernels are for CPUs", where=WHERE, fix="set it to auto or none")
     if not gpu and kernels in ("auto", "onednn"):
-        from pipelines.training import onednn
+        from pipelines.engines import onednn
 
         return "onednn" if kernels == "onednn" or onednn.quicker() else "none"
     installed = importlib.util.find_spec("liger_kernel") is not None
@@ -54,7 +54,7 @@ def fuse(model: Any, kernels: Kernels, gpu: bool) -> Chosen:
     if chosen == "none":
         return "none"
     if chosen == "onednn":
-        from pipelines.training import onednn
+        from pipelines.engines import onednn
 
         onednn.use(model)
         return "onednn"

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.core.errors import UserError
+from pipelines.engines import onednn
 from pipelines.engines.packed import backends, tree_attention
 from pipelines.engines.packed.choice import Backend
-from pipelines.training import onednn
 from pipelines.training.head_logprobs import Multiply, head_scores
 
 CHUNK = 2**25  # logits that exist at once; 128 MiB in float32
@@ -66,9 +66,9 @@ def prepare(model: Any, attention: Backend, longest: int) -> Any:
     head = model.get_output_embeddings()
     # The head is called once a forward pass, so its weight is gathered once where it is kept in shards. A call for each
     # chunk would be a collective operation for each, and ranks with more tokens would wait for the others for ever.
-    multiply = onednn.multiply if onednn.used(head) else torch.matmul
-    head.forward = partial(token_scores, head, multiply=multiply)
-    model.forward = partial(score, model, attention)
+    by_onednn = onednn.used(head)
+    head.forward = partial(token_scores, head, multiply=onednn.multiply if by_onednn else torch.matmul)
+    model.forward = partial(score, model, attention, by_onednn=by_onednn)
     return model
 
 
@@ -83,7 +83,7 @@ def compile_layers(model: Any) -> None:
                 part.compile(dynamic=True)
 
 
-def score(model: Any, attention: Backend, packed: dict[str, Any]) -> Scores:
+def score(model: Any, attention: Backend, packed: dict[str, Any], by_onednn: bool = False) -> Scores:
     """One forward pass over a packed trie of pairs (see `packing.pack`).
 
     Raises:
@@ -92,7 +92,8 @@ def score(model: Any, attention: Backend, packed: dict[str, Any]) -> Scores:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(causal, causal.base_model_prefix)
     ids, tree = packed["input_ids"], packed["tree"]
-    how = backends.told(attention, tree, ids.device)
+    half = torch.is_autocast_enabled(ids.device.type)
+    how = backends.told(attention, tree, ids.device, by_onednn and not half and causal.dtype == torch.float32)
     hidden = backbone(input_ids=ids, position_ids=packed["position_ids"], use_cache=False, **how).last_hidden_state
     if "tree" in how and not how["tree"].calls:
         raise UserError(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.training import head_logprobs, onednn
+from pipelines.engines import onednn
+from pipelines.training import head_logprobs
 from pipelines.training.head_logprobs import head_scores
 
 TOKENS, WIDTH, VOCABULARY = 300, 24, 700

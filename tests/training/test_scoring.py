@@ -81,7 +81,7 @@ class Model:
 @pytest.mark.parametrize("attention", ["split", "varlen", "flex", "mask"])
 def test_completions_are_summed_by_hand(attention: Backend, wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = SimpleNamespace(calls=1)
-    monkeypatch.setattr(scoring.tree_attention, "Layout", lambda tree, device: layout)
+    monkeypatch.setattr(scoring.tree_attention, "Layout", lambda tree, device, by_onednn: layout)
     monkeypatch.setattr(scoring.backends.varlen, "Rows", lambda tree, device: layout)
     monkeypatch.setattr(scoring.backends.flex, "block_mask", lambda tree, device: "block_mask")
     monkeypatch.setattr(scoring.tree_attention, "dense_mask", lambda tree, device: "dense_mask")

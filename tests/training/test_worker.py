@@ -235,7 +235,9 @@ def test_a_model_is_loaded_for_its_engine(
 
     done, told = list[str](), dict[str, Any]()
     monkeypatch.setattr("pipelines.engines.packed.backends.implementation", "of {}".format)
-    monkeypatch.setattr("pipelines.training.kernels.fuse", lambda model, kernels, gpu: done.append(f"kernels {kernels}"))
+    monkeypatch.setattr(
+        "pipelines.training.kernels.fuse", lambda model, kernels, gpu: done.append(f"kernels {kernels}")
+    )
     monkeypatch.setattr("pipelines.training.scoring.compile_layers", lambda model: done.append("compiled"))
     monkeypatch.setattr(
         "pipelines.training.scoring.prepare",

@@ -26,10 +26,17 @@ def implementation(backend: Backend) -> str:
     return {"split": tree_attention.register, "varlen": varlen.register, "flex": flex.register}[backend]()
 
 
-def told(backend: Backend, tree: Trie, device: torch.device) -> dict[str, Any]:
-    """What a model's forward pass is told beside ids and positions: `tree`, or `attention_mask`."""
+def told(backend: Backend, tree: Trie, device: torch.device, by_onednn: bool = False) -> dict[str, Any]:
+    """What a model's forward pass is told beside ids and positions: `tree`, or `attention_mask`.
+
+    Args:
+        backend: the implementation.
+        tree: the packed trie.
+        device: of the model.
+        by_onednn: `split` may use oneDNN's products: the model computes in float32 on a CPU.
+    """
     if backend == "split":
-        return {"tree": tree_attention.Layout(tree, device)}
+        return {"tree": tree_attention.Layout(tree, device, by_onednn)}
     if backend == "varlen":
         return {"tree": varlen.Rows(tree, device)}
     make = flex.block_mask if backend == "flex" else tree_attention.dense_mask

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from pipelines.engines.packed.choice import Backend
 
 Values = list[list[float]]
-CLOSE = 0.05  # nats, and a hundredth more, that a log-probability may differ by when lower layers are from the table
+# Nats, and a hundredth more, that log-probabilities may differ by in the mean when lower layers are from the table. One of
+# them may differ by 0.2 of 11: bfloat16 rounds a bin with other rows in it otherwise.
+CLOSE = 0.05
+TRIED = 16  # families by which that is seen
 
 
 class Table(torch.nn.Module):
@@ -137,12 +140,12 @@ class ModelJudge:
             self.model = with_adapters(self.model, self.config)
         self.first = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         if self.layers:
-            some = [*range(min(4, len(expected)))]
+            some = [*range(min(TRIED, len(expected)))]
             found = [value for row in self.judge(some) for value in row]
-            gap = np.abs(np.array(found) - np.array([value for i in some for value in expected[i]])).max()
-            if not gap < CLOSE + 0.01 * max(map(abs, found)):
+            gap = np.abs(np.array(found) - np.array([value for i in some for value in expected[i]])).mean()
+            if not gap < CLOSE + 0.01 * np.abs(found).mean():
                 raise UserError(
-                    f"the topmost {self.layers} layers alone differ from the whole model by {gap:.2g} nats",
+                    f"the topmost {self.layers} layers alone differ from the whole model by {gap:.2g} nats in the mean",
                     where="trials.layers",
                     fix="set it to null: this model does more than its layers in turn",
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +21,9 @@ from tests.engines.packed.tries import SEQUENCES, prefixes, sees
 CPU = torch.device("cpu")
 
 
-def split(*inputs: torch.Tensor, tree: Trie) -> torch.Tensor:
-    return attention.split_attention(SimpleNamespace(), *inputs, None, tree=attention.Layout(tree, CPU))[0]
+def split(*inputs: torch.Tensor, tree: Trie, by_onednn: bool = False) -> torch.Tensor:
+    layout = attention.Layout(tree, CPU, by_onednn)
+    return attention.split_attention(SimpleNamespace(), *inputs, None, tree=layout)[0]
 
 
 @pytest.mark.parametrize("small", [0, 100, 256**2], ids=["fused", "both", "plain"])
@@ -29,6 +31,21 @@ def split(*inputs: torch.Tensor, tree: Trie) -> torch.Tensor:
 def test_split_attention_and_its_gradients(small: int, sequences: Sequences, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "SMALL", small)
     check(split, sequences)
+
+
+@pytest.mark.parametrize("least", [0, 100], ids=["all", "some"])
+@pytest.mark.parametrize("sequences", [PAIRS, LONG], ids=["short", "long"])
+def test_attention_by_onednns_products_and_its_gradients(
+    least: int, sequences: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "HEAD_BY_HEAD", least)
+    check(partial(split, by_onednn=True), sequences)
+
+
+def test_blocks_are_large_enough_for_onednns_products() -> None:
+    tree = build([[i] * 300 for i in range(5)] + [[9] * 20])
+    assert attention.Layout(tree, CPU, by_onednn=True).ways == [*[attention.head_by_head] * 5, attention.plain]
+    assert attention.head_by_head not in attention.Layout(tree, CPU).ways
 
 
 @settings(max_examples=15, deadline=None)

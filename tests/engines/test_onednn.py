@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.training import onednn
+from pipelines.engines import onednn
 
 TOLERANCE = 1e-6  # of the largest number: the order of float32 sums
 
