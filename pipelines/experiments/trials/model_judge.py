@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pipelines.engines.packed.choice import Backend
 
 Values = list[list[float]]
-# Nats, and a hundredth more, that log-probabilities may differ by in the mean when lower layers are from the table. One of
-# them may differ by 0.2 of 11: bfloat16 rounds a bin with other rows in it otherwise.
+# Nats, and a hundredth more, that log-probabilities may differ by in the mean when lower layers are from the table. One
+# alone may by 0.2 of 11: bfloat16 rounds a bin with other rows in it otherwise.
 CLOSE = 0.05
 TRIED = 16  # families by which that is seen
 

@@ -158,3 +158,9 @@ def test_a_model_that_does_more_than_its_layers_is_refused(model: str) -> None:
     expected, states = made.first_pass(range(13))
     with pytest.raises(UserError, match="differ from the whole model"):
         made.begin(states, [[value + 1 for value in row] for row in expected])
+
+
+def test_what_bfloat16_does_to_one_completion_is_no_reason_to_refuse(model: str) -> None:
+    made = ModelJudge(config(), model, 1, families())
+    expected, states = made.first_pass(range(13))
+    made.begin(states, [[expected[0][0] + 0.3, *expected[0][1:]], *expected[1:]])
