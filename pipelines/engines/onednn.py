@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 
 def quicker() -> bool:
@@ -52,11 +53,18 @@ def linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
 
 def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`rows` (T, K) @ `weight` (N, K).T, (T, N)."""
-    # One image of one line and T columns, whose channels come last in memory.
-    image = rows[None, None].permute(0, 3, 1, 2)
-    return F.conv2d(image, weight[:, :, None, None]).permute(0, 2, 3, 1)[0, 0]
+    return F.conv2d(image(rows), weight[:, :, None, None]).permute(0, 2, 3, 1)[0, 0]
+
+
+def image(rows: torch.Tensor) -> torch.Tensor:
+    """(T, K) as one image of one line and T columns, whose channels come last in memory: (1, K, 1, T)."""
+    return rows[None, None].permute(0, 3, 1, 2)
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """`a` (T, K) @ `b` (K, N), (T, N)."""
-    return product(a, b.T) if a.dtype == torch.float32 and len(a) else a @ b
+    if a.dtype != torch.float32 or not a.numel():
+        return a @ b
+    if a.T.is_contiguous():  # as a weight's gradient: nothing is copied
+        return conv2d_weight(image(b), (len(a), b.shape[1], 1, 1), image(a.T))[:, :, 0, 0]
+    return product(a, b.T)

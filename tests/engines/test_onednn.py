@@ -46,6 +46,20 @@ def test_an_input_that_is_not_in_order_in_memory_is_read_right() -> None:
     assert close(same(x.transpose(0, 2)[:, ::2]), layer(x.transpose(0, 2)[:, ::2]))
 
 
+@pytest.mark.parametrize("shape", [(37, 64, 48), (1, 5, 3), (300, 7, 500), (0, 4, 5)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_of_two_matrices(turned: bool, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    t, k, n = shape
+    a, b = torch.randn(t, k), torch.randn(k, n)
+    a = a.T.contiguous().T if turned else a
+    found = onednn.multiply(a, b)
+    assert found.shape == (t, n) and (not t or close(found, a @ b))
+    if t:
+        assert close(onednn.multiply(a, b.T.contiguous().T), a @ b)
+        assert close(onednn.multiply(a.double(), b.double()), a.double() @ b.double())
+
+
 @pytest.fixture
 def no_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     def called(*_: Any, **__: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from pipelines.core.errors import UserError
 from pipelines.engines import onednn
@@ -195,14 +196,46 @@ def head_by_head(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, mask: torch.Tensor | None
 ) -> torch.Tensor:
     """Attention of one block in float32 by oneDNN's products; `mask` is added to the scores; (1, H, T, D)."""
-    assert mask is not None
-    groups, width = key.shape[1], query.shape[-1]
-    parts = []
     # The query heads of one key head, one below the other.
-    for q, k, v in zip((query * scale).reshape(groups, -1, width), key[0], value[0], strict=True):
-        scores = onednn.product(q, k).view(-1, *mask.shape).add_(mask)
-        parts.append(onednn.product(scores.softmax(-1).view(-1, mask.shape[1]), v.T))
-    return torch.stack(parts).view(query.shape)
+    below = (query * scale).reshape(key.shape[1], -1, query.shape[-1])
+    found: torch.Tensor = _HeadByHead.apply(below, key[0], value[0], mask)
+    return found.view(query.shape)
+
+
+class _HeadByHead(torch.autograd.Function):
+    """Softmax of `query` (G, R, D) times `key` (G, K, D), times `value` (G, K, D); (G, R, D).
+
+    Weights are computed again in the backward pass: kept, those of all layers took 3 GB of a bin of 3,072 tokens.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        out = torch.stack([onednn.multiply(_weights(q, k, mask), v) for q, k, v in zip(query, key, value, strict=True)])
+        ctx.save_for_backward(query, key, value, mask, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, mask, out = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        found = []
+        for q, k, v, made, by_out in zip(query, key, value, out, gradient, strict=True):
+            weights = _weights(q, k, mask)
+            by_value = onednn.multiply(weights.T, by_out)
+            # Of softmax: the gradient of a weight less their mean by weight, which is the product of out and its own.
+            by_score = onednn.multiply(by_out, v.T)
+            by_score.sub_((by_out * made).sum(-1, keepdim=True)).mul_(weights)
+            found.append((onednn.multiply(by_score, k), onednn.multiply(by_score.T, q), by_value))
+        return *(torch.stack(each) for each in zip(*found, strict=True)), None
+
+
+def _weights(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(R, K) of one key head."""
+    scores = onednn.multiply(query, key.T).view(-1, *mask.shape).add_(mask)
+    return scores.softmax(-1).view(-1, mask.shape[1])
 
 
 def register() -> str:

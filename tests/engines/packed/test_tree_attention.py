@@ -42,6 +42,22 @@ def test_attention_by_onednns_products_and_its_gradients(
     check(partial(split, by_onednn=True), sequences)
 
 
+def test_onednns_products_are_right_in_float32() -> None:
+    """The type they are made for; above it is float64, which PyTorch multiplies itself."""
+    tree = build(LONG)
+    inputs = qkv(len(tree.ids))
+    singles = [x.detach().float().requires_grad_() for x in inputs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "HEAD_BY_HEAD", 0)
+        out = split(*singles, tree=tree, by_onednn=True)
+    right = split(*inputs, tree=tree)
+    weights = torch.randn(out.shape)
+    ours = torch.autograd.grad((out * weights).sum(), singles)
+    theirs = torch.autograd.grad((right * weights.double()).sum(), inputs)
+    for found, wanted in zip((out, *ours), (right, *theirs), strict=True):
+        assert (found.double() - wanted).abs().max() < 2e-6 * wanted.abs().max()
+
+
 def test_blocks_are_large_enough_for_onednns_products() -> None:
     tree = build([[i] * 300 for i in range(5)] + [[9] * 20])
     assert attention.Layout(tree, CPU, by_onednn=True).ways == [*[attention.head_by_head] * 5, attention.plain]
