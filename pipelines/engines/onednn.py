@@ -35,10 +35,10 @@ def use(model: Any) -> int:
     return len(layers)
 
 
-def used(layer: torch.nn.Module) -> bool:
-    """Whether oneDNN computes this layer since `use`."""
-    own = vars(layer).get("forward")
-    return isinstance(own, partial) and own.func is linear
+def used(model: torch.nn.Module) -> bool:
+    """Whether oneDNN computes linear layers of this model since `use`."""
+    own = (vars(module).get("forward") for module in model.modules())
+    return any(isinstance(forward, partial) and forward.func is linear for forward in own)
 
 
 def linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ def prepare(model: Any, attention: Backend, longest: int) -> Any:
     head = model.get_output_embeddings()
     # The head is called once a forward pass, so its weight is gathered once where it is kept in shards. A call for each
     # chunk would be a collective operation for each, and ranks with more tokens would wait for the others for ever.
-    by_onednn = onednn.used(head)
+    by_onednn = onednn.used(model)
     head.forward = partial(token_scores, head, multiply=onednn.multiply if by_onednn else torch.matmul)
     model.forward = partial(score, model, attention, by_onednn=by_onednn)
     return model

@@ -100,6 +100,14 @@ def test_a_layer_of_another_class_stays_as_it_is() -> None:
     assert "forward" not in vars(made[0]) and "forward" in vars(made[1])
 
 
+def test_a_model_tells_whether_it_is_used() -> None:
+    made = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    assert not onednn.used(made)
+    onednn.use(made)
+    made[1].forward = torch.sum  # something else may take the place of one layer's, as the head's scores do
+    assert onednn.used(made)
+
+
 def test_weights_keep_their_names() -> None:
     _, same, _ = both((1, 64), True)
     assert set(same.state_dict()) == {"weight", "bias"}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipelines.core.errors import UserError
+from pipelines.engines import onednn
 from pipelines.engines.packed.choice import Backend
 from pipelines.engines.packed.packing import pack
 from pipelines.engines.packed.work import Work
@@ -187,3 +188,16 @@ def test_the_best_checkpoint_is_looked_for_where_it_is(kept: bool, monkeypatch: 
         trainer.stored = "storage/checkpoint-{}".format
     trainer._load_best_model()
     assert loaded == ["storage/checkpoint-6" if kept else "local"]
+
+
+def test_a_model_that_is_prepared_again_keeps_its_products() -> None:
+    """Each trial of an ablation does so; the head's own forward pass is then another already."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=11, **sizes))
+    onednn.use(model)
+    for _ in range(2):
+        scoring.prepare(model, "split", 64)
+        assert model.forward.keywords["by_onednn"]
+        assert model.lm_head.forward.keywords["multiply"] is onednn.multiply
