@@ -121,7 +121,10 @@ def test_a_token_of_both_completions_counts_in_both(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("value", "refused"), [(None, False), (1, False), (1.0, False), (0.5, True), (0, True)])
 def test_scaled_logits_are_refused_and_a_scale_of_one_is_none(value: float | None, refused: bool) -> None:
     model = SimpleNamespace(
-        config=SimpleNamespace(logit_scale=value), named_parameters=list, get_output_embeddings=head
+        config=SimpleNamespace(logit_scale=value),
+        named_parameters=list,
+        modules=list,
+        get_output_embeddings=head,
     )
     if refused:
         with pytest.raises(UserError, match="logit_scale"):
