@@ -239,6 +239,7 @@ class ModelJudge:
         for model in (self.model, causal):
             model.__dict__.pop("_original_forward", None)
             model.__dict__.pop("forward", None)
+            model.__dict__.pop("_is_accelerate_prepared", None)  # or the next trial would compute without autocast
         prepare(causal, cast("Backend", settings.attention(self.config)), self.config.max_length)
 
 

@@ -137,10 +137,11 @@ def test_a_trial_is_the_training_that_the_job_does(model: str, tmp_path: Path) -
     assert alike(ours, other.judge(range(8, 13)), expected[8:])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16_autocast"])
 @pytest.mark.parametrize("settings", [{"layers": 1}, {"layers": None}, {"layers": 1, "lora": {"rank": 2}}])
-def test_no_trial_knows_of_the_one_before(model: str, settings: dict[str, Any]) -> None:
+def test_no_trial_knows_of_the_one_before(model: str, settings: dict[str, Any], precision: str) -> None:
     lora = {"lora": settings["lora"]} if "lora" in settings else {}
-    made, expected = judge(model, settings["layers"], config(**lora))
+    made, expected = judge(model, settings["layers"], config(**lora, precision=precision))
     first = train(made, expected, range(4))
     assert close(made.judge(range(8, 13)), first)
     train(made, expected, range(2, 8), seed=1)
