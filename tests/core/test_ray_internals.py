@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipelines.core import ray_internals
 
@@ -87,3 +91,22 @@ def test_what_the_adapter_uses_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:6379\n")
     assert ray_internals.left_address() == "127.0.0.1:6379"
     assert ray_internals.checkpoint_record_name().endswith(".json")
+
+
+@pytest.mark.parametrize("gone", [GetTimeoutError("no answer"), RayActorError()])
+def test_a_coordinator_that_does_not_answer_is_said_and_not_waited_for(
+    gone: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def get(reference: str, timeout: float) -> None:
+        asked.append((reference, timeout))
+        raise gone
+
+    coordinator = SimpleNamespace(cancel_request=SimpleNamespace(remote="asked to forget {}".format))
+    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: coordinator)
+    monkeypatch.setattr(ray, "get", get)
+    ray_internals.give_back_request("r1")
+    assert asked == [("asked to forget train-r1", ray_internals.ANSWERS)]
+    said = capsys.readouterr()
+    assert "may hold its workers for three minutes" in said.out + said.err
