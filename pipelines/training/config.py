@@ -100,8 +100,8 @@ class TrainConfig(Strict):
     kernels: Annotated[Kernels, OPERATIONAL] = "auto"
     """Engine `shared`: `liger` puts Liger's norms, rotation and gated layer in place of the model's own; `auto` does so
     on GPUs where they are installed (extra `gpu`) and know the model. `onednn` has oneDNN compute linear layers, head
-    and attention in float32 on a CPU; `auto` does so on CPUs with AVX-512, without DeepSpeed. `none` leaves the model as
-    it is."""
+    and attention in float32 on a CPU; `auto` does so on CPUs with AVX-512, without DeepSpeed. `none` leaves the model
+    as it is."""
     compile: Annotated[bool, OPERATIONAL] = False
     """Engine `shared`: compile the norms and the gated layer of each block, which fuses their element-wise operations.
     Takes a minute at the start and, on a CPU, a C++ compiler."""
