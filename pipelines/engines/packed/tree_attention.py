@@ -26,8 +26,8 @@ NAME = "prefix_tree"  # in transformers' registry of attention functions
 # Queries × keys of a block up to which plain matrix products beat the fused kernel on a CPU, whose backward pass
 # handles short sequences badly: 2.2 ms against 4.2 ms at 130 tokens, 33 against 28 at 600 (docs/performance.md).
 SMALL = 256**2
-# Queries × keys of a block from which oneDNN's products, head by head, beat both: 4.9 ms against 5.7 at 130 queries of
-# 700 keys, 7.7 against 11.1 at 256 of 700; below, the calls cost more than they save.
+# Queries × keys of a block from which oneDNN's products, head by head, beat both: 3.8 ms against 5.5 at 130 queries of
+# 700 keys, 6.1 against 10.1 at 256 of 700; at 50 of 700 2.5 against 2.2, and below the calls cost more than they save.
 HEAD_BY_HEAD = 2**15
 # Queries of a row of tokens behind ancestors: 19% less time on a CPU than without end, and 128 gain nothing more.
 LONGEST = 256
