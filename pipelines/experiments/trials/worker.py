@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,8 +19,11 @@ from pipelines.training.config import TrainConfig
 if TYPE_CHECKING:
     from pipelines.experiments.trials.families import Family
     from pipelines.experiments.trials.model_judge import ModelJudge
+    from pipelines.experiments.trials.questions import Question
 
-BLOCK = 64  # families of one block of the first pass: what a kill may cost
+BLOCK = 64  # rows of one block of the first pass: what a kill may cost
+# How verdicts are read from a judge: trials that were read otherwise are done again.
+WEIGHED = "by the tokens that tell verdicts apart"
 VERDICTS = "verdicts.parquet"
 JUDGED = pa.schema([("judgment_id", pa.string()), ("probs", pa.list_(pa.float64()))])
 
@@ -56,7 +60,8 @@ class Ground:
     def depends(self, trial: Trial) -> step.Depends:
         """Every value that the result of a trial depends on."""
         changes = dict(trial.changes)
-        return {"ground": self.fingerprint, "rows": list(trial.rows), "seed": trial.seed, "changes": changes}
+        rows = list(trial.rows)
+        return {"ground": self.fingerprint, "rows": rows, "seed": trial.seed, "changes": changes, "verdicts": WEIGHED}
 
     def place(self, trial: Trial) -> Place:
         """The folder of a trial's result."""
@@ -65,7 +70,8 @@ class Ground:
     def block_depends(self, number: int) -> step.Depends:
         """What a part of the first pass depends on: its rows, and what they are computed with."""
         ids = [row["row_id"] for row in self.pairs] + [row["judgment_id"] for row in self.asked]
-        return {"ground": self.fingerprint, "rows": ids[number * BLOCK : (number + 1) * BLOCK]}
+        rows = ids[number * BLOCK : (number + 1) * BLOCK]
+        return {"ground": self.fingerprint, "rows": rows, "verdicts": WEIGHED}
 
     def block(self, number: int) -> Place:
         """The folder of a part of the first pass."""
@@ -85,6 +91,8 @@ class Worker:
         self.judge: Any = None
         self.begun = False
         self.expected: list[list[float]] = []
+        self.questions: list[Question] = []
+        self.starts: list[int] = []  # of each row's families, and where the last ends
 
     def first_pass(self, number: int) -> None:
         """Do a part of the first pass, unless it is done."""
@@ -94,7 +102,8 @@ class Worker:
             from safetensors.torch import save
 
             start = time.monotonic()
-            chosen = range(number * BLOCK, min((number + 1) * BLOCK, len(judge.shelf.families)))
+            rows = len(self.starts) - 1
+            chosen = range(self.starts[number * BLOCK], self.starts[min((number + 1) * BLOCK, rows)])
             logps, states = judge.first_pass(list(chosen))
             storage.write_bytes(folder / "states.safetensors", save({"states": states}))
             storage.write_json(folder / "logps.json", logps)
@@ -135,29 +144,42 @@ class Worker:
         config = TrainConfig.model_validate({**ground.config.model_dump(), **dict(trial.changes)})
         rows = [self.numbers[name] for name in trial.rows]
         known: dict[str, Any] = {"steps": 0, "tokens": 0, "loss": None}
-        held = range(len(ground.pairs), len(ground.pairs) + len(ground.asked))
         if ground.stand_in:
-            probs = self.judge.trial(rows)
-        elif rows:
-            reference = [self.expected[i] for i in rows]
-            known = self.judge.fit(rows, trial.rows, reference, seed=trial.seed, config=config)
-            probs = self.judge.judge(held)
+            found = self.judge.trial(rows)
         else:
-            probs = [self.expected[i] for i in held]
+            if rows:
+                reference = [self.expected[i] for i in rows]
+                known = self.judge.fit(rows, trial.rows, reference, seed=trial.seed, config=config)
+            found = self._weighed(trained=bool(rows))
         trained = time.monotonic()
         lines = [
             {"judgment_id": row["judgment_id"], "probs": shares(values)}
-            for row, values in zip(ground.asked, probs, strict=True)
+            for row, values in zip(ground.asked, found, strict=True)
         ]
         storage.write_table(folder / VERDICTS, pa.Table.from_pylist(lines, JUDGED))
         return {"pairs": len(rows), **known, "seconds": round(trained - start, 3)}
+
+    def _weighed(self, trained: bool) -> list[list[float]]:
+        """Log-probabilities of the verdicts of all held-out rows, by the weights as they are or as they were first."""
+        first = len(self.ground.pairs)
+        held = range(self.starts[first], self.starts[-1])
+        values = self.judge.judge(held) if trained else self.expected[held.start :]
+        places = [start - held.start for start in self.starts[first:]]
+        return [
+            one.logprobs(values[start:end])
+            for one, start, end in zip(self.questions, places[:-1], places[1:], strict=True)
+        ]
 
     def _loaded(self) -> ModelJudge:
         if self.judge is None:
             from pipelines.experiments.trials.model_judge import ModelJudge
 
             ground = self.ground
-            self.judge = ModelJudge(ground.config, ground.model, ground.layers, families_of(ground))
+            pairs, self.questions = asked_of(ground)
+            own = [[pair] for pair in pairs] + [question.families() for question in self.questions]
+            self.starts = [0, *accumulate(map(len, own))]
+            families = [family for each in own for family in each]
+            self.judge = ModelJudge(ground.config, ground.model, ground.layers, families)
         judge: ModelJudge = self.judge
         return judge
 
@@ -169,20 +191,26 @@ def shares(values: Sequence[float]) -> list[float]:
     return [float(value) for value in softmax(values)]
 
 
-def families_of(ground: Ground) -> list[Family]:
-    """Token ids of the pool's pairs, and then of the held-out rows."""
+def asked_of(ground: Ground) -> tuple[list[Family], list[Question]]:
+    """Token ids of the pool's pairs, and of the held-out rows.
+
+    Raises:
+        UserError: the model's tokens do not tell two verdicts apart.
+    """
     from pipelines.experiments.trials.families import Family
+    from pipelines.experiments.trials.questions import Question
     from pipelines.judging.chat import encode_completions, encode_prompts
     from pipelines.training.pairs import load_tokenizer
 
     tokenizer = load_tokenizer(ground.model)
-    asked = [(row["prompt"], [row["chosen"], row["rejected"]]) for row in ground.pairs]
-    asked += [(row["prompt"], row["completions"]) for row in ground.asked]
-    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in asked])
+    rows = [(row["prompt"], [row["chosen"], row["rejected"]]) for row in ground.pairs]
+    rows += [(row["prompt"], row["completions"]) for row in ground.asked]
+    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in rows])
     # The verdicts are few and come again and again.
-    texts = sorted({text for _, completions in asked for text in completions})
+    texts = sorted({text for _, completions in rows for text in completions})
     ids = dict(zip(texts, encode_completions(tokenizer, texts), strict=True))
-    return [
-        Family(prompt, [ids[text] for text in completions])
-        for prompt, (_, completions) in zip(prompts, asked, strict=True)
+    encoded = [
+        (prompt, [ids[text] for text in completions]) for prompt, (_, completions) in zip(prompts, rows, strict=True)
     ]
+    count = len(ground.pairs)
+    return [Family(*one) for one in encoded[:count]], [Question.of(*one) for one in encoded[count:]]
