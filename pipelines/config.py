@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from pipelines.core.cluster import RayConfig
@@ -21,7 +20,7 @@ from pipelines.core.progress import say
 from pipelines.core.ray_internals import submitted
 from pipelines.core.run import Run
 from pipelines.core.storage import is_url
-from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model, read_yaml
+from pipelines.core.yaml_model import OPERATIONAL, Location, Strict, parse_model, parse_yaml, read_yaml
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.registry import SOURCES
 from pipelines.evaluation.config import EvaluationConfig
@@ -171,7 +170,4 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"'{key}': '{part}' is not a group of keys", where="command line")
         node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"'{override}': the value is not YAML", where="command line") from None
+    node[last] = parse_yaml(value, f"command line: '{override}'")

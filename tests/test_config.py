@@ -84,7 +84,7 @@ def test_overrides_replace_values_and_make_groups(tmp_path: Path) -> None:
         ("train.epochs", ["'train.epochs' is not key.path=value"]),
         ("=5", ["'=5' is not key.path=value"]),
         ("seed.deeper=5", ["'seed.deeper': 'seed' is not a group of keys"]),
-        ("seed=[1", ["the value is not YAML"]),
+        ("seed=[1", ["not valid YAML", "seed=[1"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, override: str, words: list[str]) -> None:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, one_line
 from pipelines.core.storage import Place, Url, is_url, place
 
 M = TypeVar("M", bound="Strict")
@@ -96,14 +96,33 @@ def read_yaml(path: Path) -> Any:
         UserError: the file is missing or not YAML, or a mapping has a key twice.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise UserError("no such file", where=str(path), fix="check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError:
+        raise UserError("not valid YAML: it is not UTF-8", where=str(path)) from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse the text of a YAML file.
+
+    Args:
+        text: of the file.
+        where: what the text is, for the error.
+
+    Raises:
+        UserError: it is not YAML, or a mapping has a key twice.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         why = f": {problem}" if (problem := getattr(exc, "problem", None)) else ""
-        raise UserError(f"not valid YAML{line}{why}", where=str(path)) from None
+        raise UserError(f"not valid YAML{line}{why}", where=where) from None
+    except (ValueError, TypeError) as exc:  # a date that there is not, a key that is a list
+        raise UserError(f"not valid YAML: {one_line(exc)}", where=where) from None
 
 
 def parse_model(model: type[M], raw: dict[str, Any], where: str) -> M:

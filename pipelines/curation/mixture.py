@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow.compute as pc
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.core import storage
 from pipelines.core.errors import RowFailure, UserError
 from pipelines.core.records import OK, Row
 from pipelines.core.stage import Filter
 from pipelines.core.storage import Place
-from pipelines.core.yaml_model import Strict, parse_model
-from pipelines.curation.scores import AFTER_CRITIQUES, needs_reward, reads_of, require_score, score_of
+from pipelines.core.yaml_model import Strict, parse_model, parse_yaml
+from pipelines.curation.scores import AFTER_CRITIQUES, known, needs_reward, reads_of, require_score, score_of
 
 EXCLUDED = "excluded_by_mixture"
 HEAD = """\
@@ -41,6 +41,11 @@ class ScoreFilter(Strict):
     """Share of the source's scored rows that leaves."""
     value: float | None = None
     """Or: the score from which on rows stay."""
+
+    @field_validator("score")
+    @classmethod
+    def _known(cls, score: str) -> str:
+        return known(score)
 
     @model_validator(mode="after")
     def _one(self) -> ScoreFilter:
@@ -72,12 +77,14 @@ class Mixture(Strict):
     """Source -> whether and how; each source of the config must be named."""
 
     def only(self, critiqued: bool) -> dict[str, Chosen]:
-        """The sources with filters that need critiques, or with all else there is to say of a source."""
-        late = {name for name, one in self.sources.items() if one.filter and one.filter.score in AFTER_CRITIQUES}
-        if critiqued:
-            return {name: one for name, one in self.sources.items() if name in late}
-        plain = {name: one.model_copy(update={"filter": None}) for name, one in self.sources.items() if name in late}
-        return {name: plain.get(name, one) for name, one in self.sources.items()}
+        """The sources with filters that need critiques, or with all else there is to say of a source.
+
+        A source that is out needs no filter: what its score would be made from may not be there.
+        """
+        plain = {name: one.model_copy(update={"filter": None}) for name, one in self.sources.items()}
+        own = {name: one if one.include else plain[name] for name, one in self.sources.items()}
+        late = {name: one for name, one in own.items() if one.filter and one.filter.score in AFTER_CRITIQUES}
+        return late if critiqued else {name: plain[name] if name in late else one for name, one in own.items()}
 
 
 class InMixture(Filter):
@@ -166,10 +173,9 @@ def load_mixture(place: Place | None) -> Mixture | None:
     where = f"curation.mixture {place}"
     if not storage.exists(place):
         raise UserError("no such file", where=where, fix="openselene ablate writes one")
-    try:
-        raw = yaml.safe_load(storage.read_text(place))
-    except yaml.YAMLError:
-        raise UserError("not valid YAML", where=where) from None
+    if storage.is_folder(place):
+        raise UserError("a folder, not a file", where=where, fix="name the file that openselene ablate writes in it")
+    raw = parse_yaml(storage.read_text(place), where)
     if not isinstance(raw, dict):
         raise UserError("not a mapping of keys", where=where)
     return parse_model(Mixture, raw, where=where)

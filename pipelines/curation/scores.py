@@ -26,14 +26,23 @@ def reads_of(score: str) -> tuple[str, ...]:
     return ("reward_objectives",) if OBJECTIVE.fullmatch(score) else READS[score]
 
 
-def require_score(score: str, task: str, where: str) -> None:
-    """Refuse a score that is not known, or that no row of a task has.
+def known(score: str) -> str:
+    """The name of a score, if it is one.
 
     Raises:
-        UserError: naming those that are known.
+        ValueError: it is none, naming those that are known.
     """
     if score not in READS and not OBJECTIVE.fullmatch(score):
-        raise UserError(f"no score '{score}'", where=where, fix=f"known: {KNOWN}, N from 0 for the reward model's own")
+        raise ValueError(f"no score '{score}'; known: {KNOWN}, N from 0 for the reward model's own")
+    return score
+
+
+def require_score(score: str, task: str, where: str) -> None:
+    """Refuse a score that no row of a task has.
+
+    Raises:
+        UserError: saying why, and what to take.
+    """
     if score == "margin" and not TASKS[task].ordered:
         raise UserError(f"a {task} row has one response, and no margin", where=where, fix="take another score")
     if needs_reward(score) and not TASKS[task].endorses:

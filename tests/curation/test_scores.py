@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import RowFailure, UserError
-from pipelines.curation.scores import needs_reward, reads_of, require_score, score_of
+from pipelines.curation.scores import known, needs_reward, reads_of, require_score, score_of
 
 PAIR: dict[str, Any] = {
     "task": "pairwise",
@@ -62,8 +62,6 @@ def test_a_row_without_it_is_an_error_row(change: dict[str, Any], score: str, re
 @pytest.mark.parametrize(
     ("score", "task", "words"),
     [
-        ("rewards", "pairwise", "no score 'rewards'"),
-        ("objective_x", "pairwise", "no score"),
         ("margin", "absolute", "one response, and no margin"),
         ("reward", "classification", "endorses no response"),
         ("objective_3", "classification", "endorses no response"),
@@ -72,6 +70,12 @@ def test_a_row_without_it_is_an_error_row(change: dict[str, Any], score: str, re
 def test_a_score_that_does_not_suit_is_refused(score: str, task: str, words: str) -> None:
     with pytest.raises(UserError, match=f"here: .*{words}"):
         require_score(score, task, "here")
+
+
+@pytest.mark.parametrize("score", ["rewards", "objective_x", "objective_", "Length", ""])
+def test_a_name_that_is_no_score_is_refused(score: str) -> None:
+    with pytest.raises(ValueError, match=f"no score '{score}'; known: reward, objective_N, "):
+        known(score)
 
 
 def test_what_needs_a_reward_model() -> None:

@@ -60,8 +60,11 @@ def test_every_packaged_domain_and_format_is_there() -> None:
 def test_a_part_of_a_benchmark_is_named_by_a_pattern() -> None:
     parts = parts_of(config().domains)
     assert parts == {
-        "notes": [Part("heldout_pairwise", "*")],
-        "sums": [Part("heldout_absolute", "arith*"), Part("heldout_pairwise", "*")],
+        "notes": [Part("heldout_pairwise", "heldout_pairwise", "*")],
+        "sums": [
+            Part("heldout_absolute", "heldout_absolute", "arith*"),
+            Part("heldout_pairwise", "heldout_pairwise", "*"),
+        ],
     }
     assert {row["row_id"] for row in chosen(rows(), parts["sums"][0], None, 0)} == {"a0", "a1", "a2", "a3"}
 
@@ -128,3 +131,38 @@ def test_one_model_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="comes twice"):
         describe(run, TrainConfig(), config(domains={"d": ["auto_j: a*", "auto_j: b*"]}))
     assert "transfer of base, trained: 5 cells" in describe(run, TrainConfig(), config())[0]
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("heldout_pairwise: zzz*", r"no subset matches 'zzz\*', of ''"),
+        ("heldout_absolute: arithmetik", "no subset matches 'arithmetik', of 'arithmetic', 'other'"),
+        ("heldout_classification", "the benchmark has no usable row"),
+    ],
+)
+def test_a_part_without_a_row_is_refused_beside_others_that_have_some(named: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        asked_of(rows(), domains={"notes": ["heldout_pairwise"], "both": [named]})
+    with pytest.raises(UserError, match=r"transfer\.domains\.both: heldout_"):
+        asked_of(rows(), domains={"notes": ["heldout_pairwise"], "both": [named]})
+
+
+def test_rows_that_are_all_too_long_are_refused() -> None:
+    with pytest.raises(UserError, match=r"transfer\.max_tokens: no row is short enough"):
+        asked_of(rows(), max_tokens=16, domains={"notes": ["heldout_pairwise"]})
+
+
+def test_a_file_is_known_by_the_name_in_it(tmp_path: Path) -> None:
+    place = tmp_path / "mine.yaml"
+    packaged = Path(__file__).parents[2] / "examples" / "planted" / "compliance_heldout.yaml"
+    place.write_text(packaged.read_text())
+    (part,) = parts_of({"own": [f"{place}: a:b*"]})["own"]
+    assert part == Part(str(place), "compliance_heldout", "a:b*")
+    with pytest.raises(UserError, match="comes twice"):
+        parts_of({"own": [str(place), str(packaged)]})
+
+
+def test_a_format_that_comes_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"transfer\.formats"):
+        cells_of(config(formats=["compact", "compact"]))

@@ -14,6 +14,7 @@ from pipelines.experiments.trials.effects import Gain, Tables, gains
 from pipelines.experiments.trials.trial import BASE, Trial, shared
 
 Gains = dict[str, Gain]
+FEW = "none is left out of fewer than three sources with enough rows"
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,12 @@ def choose(found: Evidence, short: Mapping[str, str], rule: RuleConfig) -> Choic
     A filter is taken where it beats random subsets by more than chance, all filters of all sources counted; of several,
     the one with the largest gain. Then the source is judged by what the filter leaves of it.
     """
-    by_source = found.left_out if rule.evidence == "left_out" and found.left_out else found.alone
-    what = "all sources over all but it" if by_source is found.left_out else "alone over the base model"
+    left_out = rule.evidence == "left_out"
+    by_source = found.left_out if left_out else found.alone
+    what = "all sources over all but it" if left_out else "alone over the base model"
     sources = decide({source: gain[rule.by].measured for source, gain in by_source.items()}, rule, what)
+    # No other evidence takes the place of what the rule asks for.
+    sources = {source: sources.get(source, Decided("undecided", f"{what}: {FEW}")) for source in found.alone}
     sources |= {source: Decided("undecided", why) for source, why in short.items()}
     filters = best_filters(found.filters, rule)
     taken = {source: one for source, (one, _) in filters.items() if one}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipelines.core.yaml_model import Strict
+from pipelines.curation.scores import known
 
 Quantile = Annotated[float, Field(gt=0, lt=1)]
 
@@ -33,7 +34,8 @@ class FilterConfig(Strict):
     enabled: bool = True
     """Try the filter."""
     score: str = "reward"
-    """reward, objective_N, margin or length; see `curation.mixture`. A source without it is not filtered."""
+    """reward, objective_N, margin, length or consistency; see `curation.mixture`. A source without it is not
+    filtered."""
     scores: dict[str, str] = Field(default_factory=dict)
     """Source -> its own score."""
     drop: Literal["lowest", "highest"] = "lowest"
@@ -43,6 +45,16 @@ class FilterConfig(Strict):
     sources: list[str] | None = None
     """Sources that are tried; null tries all that have the score."""
 
+    @field_validator("score")
+    @classmethod
+    def _known(cls, score: str) -> str:
+        return known(score)
+
+    @field_validator("scores")
+    @classmethod
+    def _all_known(cls, scores: dict[str, str]) -> dict[str, str]:
+        return {source: known(score) for source, score in scores.items()}
+
 
 class AblationConfig(Strict):
     """Single-source ablation and reward filter (§2.3, Figure 6), from which the mixture follows."""
@@ -50,7 +62,7 @@ class AblationConfig(Strict):
     left_out: bool = True
     """Also train on all sources, and on all but each."""
     mixture_pairs: int = Field(128, ge=2)
-    """Pairs of a training on several sources, in equal parts."""
+    """Pairs of a training on several sources, in equal parts; fewer where all but one source have fewer rows."""
     rule: RuleConfig = RuleConfig()
     filter: FilterConfig = FilterConfig()
     check_seeds: int = Field(0, ge=0)

@@ -47,7 +47,7 @@ class About:
         return {
             "judge": "stand-in" if self.ground.stand_in else config.model,
             "pairs of a source": self.trials.pairs,
-            "pairs of several sources": self.ablation.mixture_pairs if self.arms.all else None,
+            "pairs of several sources": self.arms.several or None,
             "pool of a source": self.trials.pool,
             "trained layers": self.trials.layers or "all",
             "learning rate": config.learning_rate,
@@ -73,13 +73,17 @@ class About:
             f"Small: a trial trains on {self.trials.pairs} pairs and is judged on {len(self.ground.asked)} rows by the "
             "probabilities of its verdicts, without critiques. A source that does nothing here may help in a whole run."
         )
+        without = [*self.arms.short.items(), *self.arms.unfiltered.items()]
+        wanted, several = self.ablation.mixture_pairs, self.arms.several
+        fewer = [f"Trials on several sources have {several} pairs, not {wanted}: all but one source have no more."]
+        fewer = fewer if 0 < several < wanted else []
         return Experiment(
             rule=sentence(self.ablation.rule),
             settings=self.settings(),
             seeds=self.trials.seeds,
             cost=self.spent(),
             judge="stand-in" if self.ground.stand_in else "model",
-            notes=[small, *self.notes, *(f"{source}: {why}" for source, why in self.arms.short.items())],
+            notes=[small, *self.notes, *fewer, *(f"{source}: {why}" for source, why in without)],
             links={"mixture.yaml": "../mixture.yaml"},
             **more,
         )

@@ -14,13 +14,14 @@ from pipelines.core.storage import Place
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.mixture import check_mixture, to_yaml
 from pipelines.curation.registry import load_sources
-from pipelines.curation.scores import AFTER_CRITIQUES, needs_reward, require_score
+from pipelines.curation.scores import AFTER_CRITIQUES
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.experiments.ablation import figures
 from pipelines.experiments.ablation.arms import Pool, arms_of
 from pipelines.experiments.ablation.choose import Choice, choose, evidence
 from pipelines.experiments.ablation.config import AblationConfig
-from pipelines.experiments.ablation.planted import Planted, write_check
+from pipelines.experiments.ablation.planted import CHECK, Planted, write_check
+from pipelines.experiments.ablation.scored import scored
 from pipelines.experiments.records import record
 from pipelines.experiments.trials import ground as grounds
 from pipelines.experiments.trials.config import TrialsConfig
@@ -44,18 +45,10 @@ def validate(train: TrainConfig, curation: CurationConfig, trials: TrialsConfig,
         UserError: naming the key.
     """
     grounds.validate(train, curation, trials)
-    sources = {source.name: source.task for source in load_sources(curation.sources)}
+    sources = tasks_of_sources(curation)
     if len(sources) < 2:
         raise UserError("an ablation compares sources, and one is named", where="curation.sources")
-    config = ablation.filter
-    for name in [*config.scores, *(config.sources or [])]:
-        if name not in sources:
-            raise UserError(f"no source '{name}'", where="ablation.filter", fix=f"known: {', '.join(sources)}")
-    for name, score in config.scores.items():
-        require_score(score, sources[name], f"ablation.filter.scores.{name}")
-        if needs_reward(score) and not curation.reward.enabled:
-            where, fix = f"ablation.filter.scores.{name}", "enable curation.reward"
-            raise UserError(f"there is no reward model, so no {score}", where=where, fix=fix)
+    scored(sources, curation, ablation.filter)
     known = {BENCHMARKS.load(name).task for name in trials.heldout.benchmarks}
     if ablation.rule.by not in ("mean", *known):
         fix = "name one in trials.heldout.benchmarks"
@@ -82,9 +75,8 @@ def describe(
     validate(train, curation, trials, ablation)
     sources, seeds = len(load_sources(curation.sources)), len(trials.seeds)
     alone, left = sources * seeds, (sources + 1) * seeds if ablation.left_out and sources > 2 else 0
-    config = ablation.filter
-    filtered = (len(config.sources) if config.sources is not None else sources) * len(config.quantiles) * seeds
-    filtered = 2 * filtered if config.enabled else 0
+    filters = scored(tasks_of_sources(curation), curation, ablation.filter)
+    filtered = 2 * len(filters.by) * len(ablation.filter.quantiles) * seeds
     pairs = (alone + filtered) * trials.pairs + left * ablation.mixture_pairs
     count = alone + left + filtered
     asked = sum(min(BENCHMARKS.load(n).expected_n, trials.heldout.sample or 10**9) for n in trials.heldout.benchmarks)
@@ -104,6 +96,7 @@ def describe(
         )
     if seconds := figures.measured(run):
         lines.append(f"  trials in this folder took {seconds:.1f} s each: {count * seconds / 60:.0f} min for all")
+    lines += [f"  {source}: {why}" for source, why in filters.skipped.items()]
     lines.append(f"  rule: {figures.sentence(ablation.rule)}")
     return [*lines, f"  -> {mixture_file(run)}, {run.experiments / record.INDEX}"]
 
@@ -135,9 +128,12 @@ def run(
     ground = grounds.lay(run, before, train, curation, trials)
     names = [source.name for source in load_sources(curation.sources)]
     pool = grounds.by_source(ground, names)
-    arms = arms_of(pool, trials, ablation)
-    for source, why in arms.short.items():
-        say(f"ablation: {source} has no trials: {why}")
+    tasks_by_source = tasks_of_sources(curation)
+    filters = scored(tasks_by_source, curation, ablation.filter)
+    arms = arms_of(pool, trials, ablation, filters.by)
+    arms.unfiltered.update(filters.skipped)
+    for source, why in [*arms.short.items(), *arms.unfiltered.items()]:
+        say(f"ablation: {source}: {why}")
     places = run_trials(ground, [BASE, *arms.trials()], trials.concurrent)
     tasks = tasks_of(ground.asked)
 
@@ -147,9 +143,10 @@ def run(
 
     found = evidence(arms, read, tasks)
     choice = choose(found, arms.short, ablation.rule)
-    rewarded, tasks_by_source = curation.reward.enabled, {one.name: one.task for one in load_sources(curation.sources)}
     if any(one.include for one in choice.mixture.sources.values()):
-        check_mixture(choice.mixture, tasks_by_source, rewarded, ())
+        check_mixture(choice.mixture, tasks_by_source, curation.reward.enabled, curation.reward.thresholds)
+    for name in (figures.FILTER, CHECK):  # of a run with other settings: they would stand beside this one's decisions
+        storage.remove(record.folder_of(run, name))
     storage.write_text(mixture_file(run), to_yaml(choice.mixture, MIXTURE))
     about = figures.About(run, ground, trials, ablation, arms, tasks, cost_of(places), overlap(trials, reported))
     figures.write_ablation(about, found, choice, values([read(BASE)], tasks))
@@ -161,6 +158,11 @@ def run(
         say(line)
     say(f"ablation: {mixture_file(run)}; all experiments: {run.experiments / record.INDEX}")
     return choice
+
+
+def tasks_of_sources(curation: CurationConfig) -> dict[str, str]:
+    """Source -> its task."""
+    return {one.name: one.task for one in load_sources(curation.sources)}
 
 
 def check(about: figures.About, pool: Pool) -> None:
@@ -175,7 +177,8 @@ def check(about: figures.About, pool: Pool) -> None:
 
 def overlap(trials: TrialsConfig, reported: list[str]) -> list[str]:
     """What a reader must know where the mixture is chosen by what it is reported on."""
-    both = [name for name in trials.heldout.benchmarks if name in reported]
+    again = {BENCHMARKS.load(name).name for name in reported}  # one file may be spelled in several ways
+    both = [one.name for one in map(BENCHMARKS.load, trials.heldout.benchmarks) if one.name in again]
     if not both:
         return []
     return [f"{', '.join(both)}: chosen by and, in evaluation.benchmarks, reported on; those figures will flatter"]

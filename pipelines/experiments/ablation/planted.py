@@ -107,7 +107,8 @@ class Planted:
         def outcome(trial: Trial) -> Tables:
             return self.tables(trial.rows, signs, asked)
 
-        choice = choose(evidence(arms, outcome, tasks_of(asked)), {}, self.ablation.rule)
+        rule = self.ablation.rule.model_copy(update={"evidence": "alone"})  # none is left out here
+        choice = choose(evidence(arms, outcome, tasks_of(asked)), {}, rule)
         kinds: list[tuple[Kind, str]] = [("clean", source) for source in learned]
         kinds += [("flipped", "flipped"), ("random", "random"), ("noisy", "noisy")]
         return [(kind, decision_of(choice, name)) for kind, name in kinds]
@@ -125,7 +126,7 @@ class Planted:
         scores = {row: TELLS * (signs[row] > 0) + float(ndtri(unit(number, "score", row) or 0.5)) for row in rows}
         found = []
         for quantile in self.ablation.filter.quantiles:
-            how = ScoreFilter(score="planted", quantile=quantile)
+            how = ScoreFilter(quantile=quantile)  # its score stands for any
             bound = threshold(list(scores.values()), how)
             left = [row for row in rows if scores[row] >= bound]
             size = min(self.trials.pairs, len(left), max(FEWEST, len(left) // len(seeds)))

@@ -66,7 +66,7 @@ def verdict_of(gain: Measured, sure: bool) -> Verdict:
 def said(gain: Measured, sure: bool, rule: RuleConfig, of: str) -> str:
     """The evidence in a sentence."""
     if gain.value is None:
-        return f"{of}: undefined"
+        return f"{of}: undefined{f' ({gain.why})' if gain.why else ''}"
     if gain.bounds is None:
         return f"{of}: {gain.value:+.3f}, no interval ({gain.why})"
     low, high = gain.bounds(1 - rule.error)

@@ -27,6 +27,7 @@ FOR_ALL = ("original", "compact")
 class Part(NamedTuple):
     """Subsets of a benchmark that belong to a domain."""
 
+    named: str  # a name, or the path of a YAML file
     benchmark: str
     pattern: str
 
@@ -50,9 +51,10 @@ def parts_of(domains: Mapping[str, Sequence[str]]) -> dict[str, list[Part]]:
     """
     found = {}
     for domain, names in domains.items():
-        parts = [Part(*(one.strip() for one in f"{name}:*".split(":")[:2])) for name in names]
-        for part in parts:
-            BENCHMARKS.load(part.benchmark)
+        parts = []
+        for name in names:
+            named, _, pattern = (one.strip() for one in name.partition(":"))
+            parts.append(Part(named, BENCHMARKS.load(named).name, pattern or "*"))
         if len({part.benchmark for part in parts}) < len(parts):
             fix = "use one pattern, such as [ab]*"
             raise UserError("a benchmark comes twice", where=f"transfer.domains.{domain}", fix=fix)
@@ -71,11 +73,13 @@ def cells_of(config: TransferConfig) -> list[Cell]:
     """The cells that a config asks for, in its order.
 
     Raises:
-        UserError: as `parts_of`.
+        UserError: as `parts_of`, or a format comes twice.
     """
+    if len(set(config.formats)) < len(config.formats):
+        raise UserError(f"a format comes twice: {', '.join(config.formats)}", where="transfer.formats")
     found = []
     for domain, parts in parts_of(config.domains).items():
-        own = {BENCHMARKS.load(part.benchmark).task for part in parts}
+        own = {BENCHMARKS.load(part.named).task for part in parts}
         for task in (task for task in TASKS if task in own):
             found += [Cell(domain, task, form) for form in config.formats if template_of(task, form)]
     return found
@@ -87,7 +91,7 @@ def write_rows(run: Run, config: TransferConfig) -> tuple[list[Row], str]:
     Raises:
         UserError: a benchmark cannot be read.
     """
-    names = list(dict.fromkeys(part.benchmark for parts in parts_of(config.domains).values() for part in parts))
+    names = list(dict.fromkeys(part.named for parts in parts_of(config.domains).values() for part in parts))
     own = replace(run, out=run.experiments / "heldout" / digest(names, size=6))
     rows = write_benchmark_rows(own, EvaluationConfig(benchmarks=names))
     return storage.read_table(rows.folder).to_pylist(), rows.fingerprint
@@ -100,20 +104,36 @@ def ask(
 
     A row is asked in all formats of its task or in none, so that formats are compared on the same rows. Pairs are asked
     in one order, by hash.
+
+    Raises:
+        UserError: a part of a domain has no row, or no row is short enough.
     """
     asked: list[Row] = []
     left_out: dict[str, int] = {}
     for domain, parts in parts_of(config.domains).items():
         for part in parts:
             fit = []
-            for row in chosen(rows, part, config.sample, seed):
+            own = chosen(rows, part, config.sample, seed)
+            if not own:
+                raise UserError(nothing(rows, part), where=f"transfer.domains.{domain}: {part.named}")
+            for row in own:
                 made = in_formats(row, domain, config)
                 if max(counter.prompts([one["prompt"] for one in made]), default=0) > config.max_tokens:
                     left_out[domain] = left_out.get(domain, 0) + 1
                     continue
                 fit += made
             asked += fit
+    if not asked:
+        raise UserError("no row is short enough", where="transfer.max_tokens", fix="raise it")
     return asked, left_out
+
+
+def nothing(rows: Sequence[Row], part: Part) -> str:
+    """Why a part of a domain has no row."""
+    known = sorted({row["subset"] or "" for row in rows if row["benchmark"] == part.benchmark and row["status"] == OK})
+    if part.pattern == "*" or not known:
+        return "the benchmark has no usable row"
+    return f"no subset matches '{part.pattern}', of {', '.join(map(repr, known))}"[:300]
 
 
 def chosen(rows: Sequence[Row], part: Part, sample: int | None, seed: int) -> list[Row]:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from pipelines.core.records import Row
-from pipelines.experiments.ablation.arms import Arms, arms_of
+from pipelines.experiments.ablation import arms as made
+from pipelines.experiments.ablation.arms import Arms
 from pipelines.experiments.ablation.choose import Choice, choose, evidence
 from pipelines.experiments.ablation.config import AblationConfig, RuleConfig
 from pipelines.experiments.trials.config import TrialsConfig
@@ -37,6 +38,12 @@ def pool(*sources: str, count: int = 40) -> dict[str, list[Row]]:
         ]
         for source in sources
     }
+
+
+def arms_of(rows: dict[str, list[Row]], sizes: TrialsConfig, config: AblationConfig) -> Arms:
+    """Every source is filtered by the score that the config names."""
+    by = {source: config.filter.scores.get(source, config.filter.score) for source in rows}
+    return made.arms_of(rows, sizes, config, by if config.filter.enabled else {})
 
 
 def ablation(**changes: Any) -> AblationConfig:
@@ -87,6 +94,41 @@ def test_every_source_is_tried_alone_with_equally_many_pairs() -> None:
     for name, found in arms.without.items():
         assert all(len(one.rows) == 20 and name not in {row[0] for row in one.rows} for one in found)
     assert len(arms.trials()) == 9 + 3 + 9
+
+
+@pytest.mark.parametrize("order", ["abc", "acb", "cab"])
+def test_sources_with_few_rows_leave_all_trainings_with_equally_many_pairs(order: str) -> None:
+    rows = pool("a", "b") | pool("c", count=17)
+    arms = arms_of({name: rows[name] for name in order}, SIZES, ablation(mixture_pairs=96, filter={"enabled": False}))
+    trials = [*arms.all, *(one for found in arms.without.values() for one in found)]
+    assert arms.several == 57 and {len(one.rows) for one in trials} == {57}  # 40 and 17: without a, or without b
+    assert all(len({*one.rows}) == 57 for one in trials)
+    enough = arms_of({name: rows[name] for name in order}, SIZES, ablation(mixture_pairs=48, filter={"enabled": False}))
+    assert enough.several == 48 and {len(one.rows) for one in enough.all} == {48}
+    assert sum(row.startswith("c") for row in enough.all[0].rows) == 16
+
+
+def test_evidence_that_is_not_there_is_not_replaced_by_other_evidence() -> None:
+    arms = arms_of(pool("a", "b") | pool("c", count=15), SIZES, ablation(filter={"enabled": False}))
+    found = chosen({"a": 0.3, "b": -0.3}, arms, evidence="left_out")
+    assert {one.verdict for one in found.sources.values()} == {"undecided"}
+    assert "fewer than three sources" in found.sources["a"].why and "15 usable rows" in found.sources["c"].why
+
+
+def test_a_source_without_a_filter_says_why() -> None:
+    rows = pool("a", "b", "c")
+    for row in rows["b"]:
+        row["rewards"] = None
+    for row in rows["c"]:
+        row["rewards"] = [1.0, 0.0]
+    arms = arms_of(rows, SIZES, ablation(filter={"quantiles": [0.5]}))
+    assert arms.filters.keys() == {"a"}
+    assert arms.unfiltered == {
+        "b": "no filter by reward is tried: its rows have no such score",
+        "c": "no filter by reward is tried: all its rows have 1",
+    }
+    rows["a"][39]["rewards"] = None  # one row alone takes nothing from the others
+    assert arms_of(rows, SIZES, ablation(filter={"quantiles": [0.5]})).filters.keys() == {"a"}
 
 
 def test_a_filter_and_its_random_subset_are_of_equal_size() -> None:
