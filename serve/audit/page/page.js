@@ -49,7 +49,7 @@ async function start() {
   if (!given) return by("name").focus();
   try {
     const found = await pairs(given);
-    [who, all, saved] = [given, found.pairs, found.answers];
+    [who, all, saved] = [found.annotator, found.pairs, found.answers]; // the name as the server writes it
   } catch (error) {
     by("where").textContent = error.message;
     return;
