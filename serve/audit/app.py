@@ -20,7 +20,7 @@ TYPES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
-    **dict.fromkeys(("page.js", "questions.js", "store.js"), "text/javascript; charset=utf-8"),
+    **dict.fromkeys(("keys.js", "page.js", "questions.js", "store.js"), "text/javascript; charset=utf-8"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
