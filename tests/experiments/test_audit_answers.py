@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_one_person_on_two_devices_is_one_annotator(tmp_path: Path) -> None:
 def test_of_the_spellings_in_an_old_file_the_last_answer_counts(tmp_path: Path) -> None:
     place = tmp_path / "answers.sqlite"
     Answers(place, "f").close()
-    with sqlite3.connect(place) as database:
+    with closing(sqlite3.connect(place)) as connection, connection as database:
         for number, (name, day, value) in enumerate([(APART, 2, "2"), (COMPOSED, 1, "1"), ("\u200b", 3, "1")], start=1):
             database.execute("insert into annotator values (?, ?)", (number, name))
             line = (number, number, "row-1", "better", value, 1.0, f"2026-01-0{day} 00:00:00.000000")
@@ -76,13 +77,13 @@ def folder(place: Path) -> None:
 
 
 def others(place: Path) -> None:
-    with sqlite3.connect(place) as database:
+    with closing(sqlite3.connect(place)) as connection, connection as database:
         database.execute("pragma journal_mode=wal")
         database.execute("create table song (id integer primary key, title text)")
 
 
 def others_of_our_names(place: Path) -> None:
-    with sqlite3.connect(place) as database:
+    with closing(sqlite3.connect(place)) as connection, connection as database:
         database.execute("create table answer (id integer primary key, text text)")
 
 
