@@ -5,21 +5,22 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipelines.core.determinism import unit
 from pipelines.experiments.audit.answers import BETTER, SUBSTANCE, UNCLEAR, Answers
+from pipelines.experiments.audit.names import checked
 
 FOLDER = Path(__file__).parent / "page"
 TYPES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
-    **dict.fromkeys(("page.js", "questions.js", "store.js"), "text/javascript; charset=utf-8"),
+    **dict.fromkeys(("keys.js", "page.js", "questions.js", "store.js"), "text/javascript; charset=utf-8"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -29,13 +30,13 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 MOST_BYTES = 4096  # of a body: five short answers and a name
-NAME = Field(min_length=1, max_length=60, pattern=r"^\S(.*\S)?$")
+Name = Annotated[str, AfterValidator(checked)]
 
 
 class Given(BaseModel, extra="forbid"):
     """One annotator's answers about one pair."""
 
-    annotator: str = NAME
+    annotator: Name
     answers: dict[str, str] = Field(min_length=1)
     seconds: float = Field(0, ge=0, le=86_400)
 
@@ -106,9 +107,9 @@ def _api(pairs: dict[str, dict[str, Any]], answers: Answers, seed: int) -> APIRo
     @router.get("/pairs")
     def of(annotator: str) -> dict[str, Any]:
         """All pairs in this annotator's order, and what he has answered: his place is where an answer is missing."""
-        _check_name(annotator)
+        annotator = _known_as(annotator)
         order = sorted(pairs, key=lambda pair: unit(seed, f"audit order of {annotator}", pair))
-        return {"pairs": [pairs[pair] for pair in order], "answers": answers.of(annotator)}
+        return {"annotator": annotator, "pairs": [pairs[pair] for pair in order], "answers": answers.of(annotator)}
 
     @router.put("/answers/{pair}")
     def save(pair: str, given: Given) -> dict[str, Any]:
@@ -123,11 +124,11 @@ def _api(pairs: dict[str, dict[str, Any]], answers: Answers, seed: int) -> APIRo
     return router
 
 
-def _check_name(name: str) -> None:
+def _known_as(name: str) -> str:
     try:
-        Given(annotator=name, answers={"better": "1"})
-    except ValueError:
-        raise HTTPException(422, "a name has 1 to 60 characters, and no space at its ends") from None
+        return checked(name)
+    except ValueError as exc:
+        raise HTTPException(422, str(exc)) from None
 
 
 def problem_of(given: dict[str, str], allowed: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ import uvicorn
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
 from pipelines.core.run import Run
-from pipelines.experiments.audit import job
+from pipelines.experiments.audit import evidence, job
 from pipelines.experiments.audit.answers import Answers
 from pipelines.experiments.audit.config import AuditConfig
 from pipelines.experiments.audit.sample import as_shown, for_people, identity
@@ -26,13 +26,14 @@ def describe(run: Run, config: AuditConfig) -> list[str]:
     """What would be served.
 
     Raises:
-        UserError: there is nothing to show, or the address needs a key.
+        UserError: there is nothing to show, the address needs a key, or what should hold the answers does not.
     """
     key = key_for(config.host)
     rows = job.drawn(run, config)
     who = "with a key" if key else "without a key, from this machine alone"
     shown = min(config.people, len(rows))
     place = job.answers_place(run, config)
+    evidence.answers(place, identity(run))
     return [f"show {shown} pairs at {address(config.host, config.port)}, {who}", f"  answers: {place}"]
 
 
@@ -40,8 +41,8 @@ def run(run: Run, config: AuditConfig) -> None:
     """Serve until it is told to stop.
 
     Raises:
-        UserError: there is nothing to show, the address needs a key or is taken, or the answers are about other
-            pairs.
+        UserError: there is nothing to show, the address needs a key or is taken, what should hold the answers does
+            not, or they are about other pairs.
     """
     key = key_for(config.host)
     rows = job.drawn(run, config)

@@ -17,7 +17,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.engines.llm.ask import Answer
 from pipelines.experiments.audit import findings, job
-from pipelines.experiments.audit.agreement import agreement, alpha, kappas, said_of, units
+from pipelines.experiments.audit.agreement import Kappa, agreement, alpha, kappas, said_of, units
 from pipelines.experiments.audit.answers import Answers
 from pipelines.experiments.audit.blind import ArguedSide
 from pipelines.experiments.audit.config import AuditConfig
@@ -190,7 +190,7 @@ def test_alpha_is_that_of_krippendorff_s_own_example() -> None:
 def test_agreement_counts_what_two_or_more_have_answered() -> None:
     table = lines_of({"Ann": ["1", "2", "1", "equal"], "Bo": ["1", "2", "2", ""]}, "better")
     found = {one.question: one for one in agreement(table, 0)}["which is better"]
-    assert (found.units, found.annotators, found.kappa) == (3, 2, {})
+    assert (found.units, found.annotators, found.kappa) == (3, 2, [])
     assert found.same == pytest.approx(2 / 3)
     assert found.low is not None and found.alpha is not None and found.low <= found.alpha
     both = units([{"annotator": "Ann", "pair": "p", **given()}], "side")
@@ -201,9 +201,11 @@ def test_agreement_counts_what_two_or_more_have_answered() -> None:
 def test_kappa_needs_ten_common_units_and_some_variety() -> None:
     draw = np.random.default_rng(0)
     one = draw.integers(0, 2, 12).astype(float)
-    assert kappas(["a", "b"], np.array([one, one]), ordered=False) == {"a, b": 1.0}
-    assert kappas(["a", "b"], np.array([one[:9], one[:9]]), ordered=False) == {}
-    assert kappas(["a", "b"], np.zeros((2, 12)), ordered=False) == {}
+    assert kappas(["a", "b"], np.array([one, one]), ordered=False) == [Kappa(annotators=("a", "b"), kappa=1.0)]
+    assert kappas(["a", "b"], np.array([one[:9], one[:9]]), ordered=False) == []
+    assert kappas(["a", "b"], np.zeros((2, 12)), ordered=False) == []
+    commas = kappas(["a", "a, b", "b, c", "c"], np.array([one] * 4), ordered=False)
+    assert len({two.annotators for two in commas}) == 6
 
 
 def test_what_people_say_of_a_place_is_said_of_the_side_that_stood_there() -> None:
@@ -277,6 +279,57 @@ def test_the_products_without_a_checker_and_with_answers_that_come_later(tmp_pat
     assert by_question["substance"]["alpha"] == 1.0 and by_question["which is better"]["same"] == pytest.approx(11 / 12)
     assert len(list(csv.DictReader((run.audit / "measures.csv").open()))) == 50
     assert any("nobody" in line or "answers of people" in line for line in job.describe(run, config))
+
+
+def test_a_smaller_sample_counts_the_answers_about_it_alone_and_says_how_many_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path, [pair(n) for n in range(25)])
+    run, config = Run(tmp_path), replace_config(rows=20, people=15)
+    shown = for_people(job.drawn(run, config), config.people, 0)
+    answers = Answers(job.answers_place(run, config), identity(run))
+    for number, row in enumerate(shown):
+        answers.save("Ann", row["row_id"], given("AB"[number % 2], "15"[number % 2]), 1.0)
+        # About the first three, that are shown always, both say the same; about all others, they do not.
+        answers.save("Bo", row["row_id"], given("AB"[number % 2], "15"[(number + (number > 2)) % 2]), 1.0)
+    answers.close()
+
+    def audited(**changes: Any) -> tuple[str, dict[str, Any], list[str]]:
+        text = job.run(run, replace_config(rows=20, **changes)).read_text()
+        return text, json.loads((run.audit / "audit.json").read_text()), record.read(run.audit).notes
+
+    text, found, notes = audited(people=15)
+    assert found["outside"] == 0 and "Left out" not in text and not any("Left out" in one for one in notes)
+    text, found, notes = audited(people=3)
+    assert "2 annotators answered about 3 of the 3 pairs" in text
+    assert "Left out: 24 answers about pairs" in text and any(one.startswith("Left out: 24") for one in notes)
+    assert (found["answered"], found["answers"], found["outside"]) == (3, 6, 24)
+    substance = next(one for one in found["agreements"] if one["question"] == "substance")
+    assert (substance["units"], substance["same"]) == (6, 1.0)
+    assert [one["answers"] for one in found["people"]] == [6, 6]
+    assert found["with_people"]["words"]["n"] == 6
+
+
+def test_a_sample_of_which_nothing_is_answered_does_not_say_that_nobody_ever_did(tmp_path: Path) -> None:
+    write(tmp_path, [pair(n) for n in range(6)])
+    run, config = Run(tmp_path), replace_config(people=1)
+    answers = Answers(job.answers_place(run, config), identity(run))
+    answers.save("Ann", for_people(job.drawn(run, config), 2, 0)[1]["row_id"], given(), 1.0)
+    answers.close()
+    text = job.run(run, config).read_text()
+    assert "No person has answered about the 1 pairs" in text and "Left out: 1 answer about" in text
+    assert json.loads((run.audit / "audit.json").read_text())["agreements"] == []
+
+
+def test_products_name_the_two_of_each_kappa(tmp_path: Path) -> None:
+    write(tmp_path, [pair(n) for n in range(12)])
+    run = Run(tmp_path)
+    answers = Answers(job.answers_place(run, NO_CHECKER), identity(run))
+    for name in ("a", "a, b", "b, c", "c"):
+        for number, row in enumerate(job.drawn(run, NO_CHECKER)):
+            answers.save(name, row["row_id"], given(better="12"[number % 2]), 1.0)
+    answers.close()
+    assert job.run(run, NO_CHECKER).read_text().count("<bdi>a, b</bdi> and <bdi>c</bdi>") == 1
+    better = json.loads((run.audit / "audit.json").read_text())["agreements"][2]
+    assert {"annotators": ["a, b", "c"], "kappa": 1.0} in better["kappa"] and len(better["kappa"]) == 6
 
 
 def replace_config(**changes: Any) -> AuditConfig:

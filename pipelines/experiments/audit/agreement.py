@@ -17,6 +17,13 @@ Line = Mapping[str, Any]
 DRAWS = 500
 
 
+class Kappa(Strict):
+    """Cohen's kappa of two annotators."""
+
+    annotators: tuple[str, str]
+    kappa: float
+
+
 class Agreement(Strict):
     """Agreement about one question."""
 
@@ -31,7 +38,7 @@ class Agreement(Strict):
     """Bootstrap over the units."""
     same: float | None
     """Share of pairs of answers that are equal."""
-    kappa: dict[str, float]
+    kappa: list[Kappa]
     """Cohen's, of each two annotators with ten or more common units; quadratic weights where answers are ordered."""
 
 
@@ -105,17 +112,18 @@ def alpha(codes: np.ndarray, ordered: bool) -> float | None:
     return float(krippendorff.alpha(reliability_data=codes, level_of_measurement=level))
 
 
-def kappas(names: Sequence[str], codes: np.ndarray, ordered: bool, least: int = 10) -> dict[str, float]:
+def kappas(names: Sequence[str], codes: np.ndarray, ordered: bool, least: int = 10) -> list[Kappa]:
     """Cohen's kappa of each two annotators with `least` common units, whose answers are not all the same."""
     from sklearn.metrics import cohen_kappa_score
 
-    found = {}
+    found = []
     for one, other in combinations(range(len(names)), 2):
         both = ~np.isnan(codes[one]) & ~np.isnan(codes[other])
         mine, theirs = codes[one][both], codes[other][both]
         if both.sum() >= least and len(np.unique([mine, theirs])) > 1:
             weights = "quadratic" if ordered else None
-            found[f"{names[one]}, {names[other]}"] = float(cohen_kappa_score(mine, theirs, weights=weights))
+            value = float(cohen_kappa_score(mine, theirs, weights=weights))
+            found.append(Kappa(annotators=(names[one], names[other]), kappa=value))
     return found
 
 

@@ -39,7 +39,7 @@ class Found:
         rows: of the sample, with what the checker said.
         lines: measures, a line a critique.
         style: of `style_leak`.
-        table: people's answers.
+        table: people's answers, all that the file holds.
         gains: source -> what training on it gained.
         tokens: of the checker.
     """
@@ -54,19 +54,24 @@ class Found:
     def summary(self, run: Run, config: AuditConfig) -> dict[str, Any]:
         """What the page and the file show."""
         shown = for_people(self.rows, config.people, run.seed)
-        said = said_of(self.table, {row["row_id"]: row for row in self.rows}, run.seed)
+        ids = {row["row_id"] for row in shown}
+        # The sample may have been larger when people answered: all that is said of people is of one set of pairs.
+        table = [line for line in self.table if line["pair"] in ids]
+        said = said_of(table, {row["row_id"]: row for row in shown}, run.seed)
         sources = findings.by_source(self.lines)
         return {
             "sides": findings.by_side(self.lines),
             "style": self.style,
             "sources": sources,
             "people": findings.people_by_side(said),
-            "agreements": agreement(self.table, run.seed) if self.table else [],
+            "agreements": agreement(table, run.seed) if table else [],
             "with_people": findings.with_people(self.lines, said),
             "gains": self.gains,
             "with_gain": findings.with_gain(sources, self.gains),
-            "people_n": len({line["annotator"] for line in self.table}),
-            "answered": len({line["pair"] for line in self.table}),
+            "people_n": len({line["annotator"] for line in table}),
+            "answered": len({line["pair"] for line in table}),
+            "answers": len(table),
+            "outside": len(self.table) - len(table),
             "shown_n": len(shown),
         }
 
@@ -81,7 +86,7 @@ def answers(place: Place, fingerprint: str) -> list[dict[str, Any]]:
     """People's answers; none where there is no database yet.
 
     Raises:
-        UserError: they are about other pairs.
+        UserError: the place is no database of answers, or they are about other pairs.
     """
     if not storage.exists(place):
         return []
@@ -99,7 +104,9 @@ def page(run: Run, config: AuditConfig, found: Found) -> str:
     examples = [{"row": row, "overlap": overlap[row["row_id"]]} for row in order]
     reason = gain_reason(found)
     values = {"title": TITLE, "n": len(found.rows), "run": str(run.pairs), "examples": examples, "gain_reason": reason}
-    return pages.render(__package__ or "", "audit.html.j2", **values, **found.summary(run, config))
+    summary = found.summary(run, config)
+    values["outside_note"] = outside_note(summary["outside"])
+    return pages.render(__package__ or "", "audit.html.j2", **values, **summary)
 
 
 def gain_reason(found: Found) -> str:
@@ -108,11 +115,20 @@ def gain_reason(found: Found) -> str:
     return f"{len(both)} sources have both, {findings.LEAST_SOURCES} are needed"
 
 
+def outside_note(count: int) -> str:
+    """What became of people's answers about pairs that are not among those shown now."""
+    return (
+        f"Left out: {count} answer{'s' if count > 1 else ''} about pairs that people are not shown now, "
+        "since audit.rows or audit.people was changed."
+    )
+
+
 def write(run: Run, config: AuditConfig, found: Found, seconds: float) -> None:
     """Write experiment.json, table.csv and plot.svg beside the page."""
     summary = found.summary(run, config)
     notes = [f"Checker: {config.engine.model}."] if config.blind else ["No checker has read the critiques."]
     notes += [] if found.table else ["No person has answered yet."]
+    notes += [outside_note(summary["outside"])] if summary["outside"] else []
     notes += [] if summary["with_gain"] else [f"Not correlated with a gain: {gain_reason(found)}."]
     experiment = Experiment(
         name=NAME,

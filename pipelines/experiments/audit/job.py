@@ -21,6 +21,7 @@ from pipelines.experiments.audit.config import AuditConfig
 from pipelines.experiments.audit.measures import measure, style_leak
 
 PAGE, DATA, MEASURES = "audit.html", "audit.json", "measures.csv"
+PRODUCTS = 2  # raised where the same input gives other files: those of an earlier version are written again
 PACKAGES = {"krippendorff": "krippendorff", "sqlalchemy": "SQLAlchemy"}
 VERDICTS = {"chosen": "verdict", "rejected": "rejected_verdict"}
 
@@ -29,7 +30,8 @@ def validate(run: Run, config: AuditConfig) -> None:
     """Find out before anything starts whether the audit can run.
 
     Raises:
-        UserError: a package is not installed, there are no curated pairs, or the checker's model is not there.
+        UserError: a package is not installed, there are no curated pairs, the checker's model is not there, or what
+            should hold people's answers does not, or holds those about other pairs.
     """
     missing = [name for module, name in PACKAGES.items() if util.find_spec(module) is None]
     if missing:
@@ -40,6 +42,7 @@ def validate(run: Run, config: AuditConfig) -> None:
         from pipelines.engines.models import require
 
         require(config.engine.model, "audit.engine.model")
+    evidence.answers(answers_place(run, config), sample.identity(run))  # before the checker has read for hours
 
 
 def describe(run: Run, config: AuditConfig) -> list[str]:
@@ -87,7 +90,7 @@ def run(run: Run, config: AuditConfig) -> Place:
         The page.
 
     Raises:
-        UserError: as `validate`, or the answers are about other pairs.
+        UserError: as `validate`.
         TooManyErrors: the checker failed on more than `max_error_share` of the rows.
     """
     validate(run, config)
@@ -115,13 +118,15 @@ def run(run: Run, config: AuditConfig) -> Place:
         storage.write_json(folder / DATA, found.as_json(run, config))
         storage.write_text(folder / PAGE, evidence.page(run, config, found))
         evidence.write(run, config, found, time.monotonic() - start)
-        return {"rows": len(rows), "answers": len(table)}
+        people = found.summary(run, config)
+        return {"rows": len(rows), "answers": people["answers"], "outside": people["outside"]}
 
     rows_by_id = {row["row_id"]: row for row in rows}
     depends = {"sample": drawn_rows.fingerprint, "blind": marker, "people": config.people, "seed": run.seed}
-    depends |= {"answers": digest(table), "gains": gains}
+    depends |= {"answers": digest(table), "gains": gains, "products": PRODUCTS}
     done = step.once(run.audit, depends, write, cheap=True)
-    say(f"audit: {done['rows']} pairs, {done['answers']} answered by people: {run.audit / PAGE}")
+    outside = f" ({done['outside']} about pairs not shown now left out)" if done["outside"] else ""
+    say(f"audit: {done['rows']} pairs, {done['answers']} answers of people{outside}: {run.audit / PAGE}")
     return run.audit / PAGE
 
 

@@ -32,6 +32,7 @@ function go(to) {
   by("title").textContent = `Pair ${place + 1} of ${all.length}`;
   showRow(pair);
   questions = new Questions(pair, { ...saved[pair.id], ...draft.get(who, pair.id) }, (answers) => draft.set(who, pair.id, answers));
+  questions.showKeys(by("keys").checked);
   by("back").disabled = place === 0;
   since = performance.now();
   scrollTo(0, 0);
@@ -49,7 +50,7 @@ async function start() {
   if (!given) return by("name").focus();
   try {
     const found = await pairs(given);
-    [who, all, saved] = [given, found.pairs, found.answers];
+    [who, all, saved] = [found.annotator, found.pairs, found.answers]; // the name as the server writes it
   } catch (error) {
     by("where").textContent = error.message;
     return;
@@ -91,15 +92,18 @@ by("leave").addEventListener("click", () => {
   by("name").focus();
 });
 by("keys").checked = keysOn.get();
-by("keys").addEventListener("change", () => keysOn.set(by("keys").checked));
+by("keys").addEventListener("change", () => {
+  keysOn.set(by("keys").checked);
+  questions?.showKeys(by("keys").checked);
+});
 
 addEventListener("keydown", (event) => {
   const typing = event.target.matches?.("input[type=text], textarea");
   if (by("pair").hidden || typing || !by("keys").checked || event.ctrlKey || event.metaKey || event.altKey) return;
   const done =
-    (/^[1-9]$/.test(event.key) && questions.press(Number(event.key))) ||
+    questions.press(event.key.toLowerCase()) ||
     (event.key === "Enter" && !event.target.matches?.("button") && (keep(), true)) ||
-    (event.key === "b" && !by("back").disabled && (go(place - 1), true));
+    (event.key.toLowerCase() === "b" && !by("back").disabled && (go(place - 1), true));
   if (done) event.preventDefault();
 });
 

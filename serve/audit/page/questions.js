@@ -1,5 +1,7 @@
 // The row and the questions as elements. Texts of the data are only ever text.
 
+import { keysOf } from "./keys.js";
+
 const by = (id) => document.getElementById(id);
 
 function element(tag, settings = {}, ...children) {
@@ -59,7 +61,9 @@ export class Questions {
     this.answers = {};
     for (const place of ["about-1", "about-2", "about-both"]) by(place).replaceChildren();
     for (const question of this.all) {
-      const labels = question.choices.map(([value, text]) => {
+      const keys = keysOf(question.choices.map(([value]) => value));
+      question.radios = new Map(); // key -> radio
+      const labels = question.choices.map(([value, text], place) => {
         const radio = element("input", { type: "radio", name: question.name, value });
         radio.addEventListener("change", () => {
           this.answers[question.name] = value;
@@ -70,7 +74,11 @@ export class Questions {
           radio.checked = true;
           this.answers[question.name] = value;
         }
-        return element("label", {}, radio, text);
+        if (!keys[place]) return element("label", {}, radio, text);
+        question.radios.set(keys[place], radio);
+        const shown = element("kbd", { textContent: keys[place] });
+        shown.setAttribute("aria-hidden", "true"); // no part of the choice's name: the radio says its key itself
+        return element("label", {}, radio, shown, text);
       });
       question.field = element("fieldset", {}, element("legend", { textContent: question.text }), element("div", { className: "choice" }, ...labels));
       question.field.addEventListener("focusin", () => this.mark(question));
@@ -79,7 +87,7 @@ export class Questions {
     this.mark();
   }
 
-  // The question that a digit answers: the one with the focus, else the first that is open.
+  // The question that a key answers: the one with the focus, else the first that is open.
   mark(at = this.open[0]) {
     this.now = at ?? null;
     for (const question of this.all) {
@@ -92,8 +100,19 @@ export class Questions {
     return this.all.filter((question) => !(question.name in this.answers));
   }
 
-  press(digit) {
-    const radio = this.now?.field.querySelectorAll("input")[digit - 1];
+  // Whether the keys are told of: not while they are switched off.
+  showKeys(on) {
+    for (const { radios } of this.all) {
+      for (const [key, radio] of radios) {
+        if (on) radio.setAttribute("aria-keyshortcuts", key);
+        else radio.removeAttribute("aria-keyshortcuts");
+        radio.parentElement.querySelector("kbd").hidden = !on;
+      }
+    }
+  }
+
+  press(key) {
+    const radio = this.now?.radios.get(key);
     if (!radio) return false;
     radio.checked = true;
     radio.dispatchEvent(new Event("change"));

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,15 @@ Page = tuple[str, Path]
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Page]:
     """The real app on a free port, with a database of its own."""
-    place = tmp_path / "answers.sqlite"
+    with serving(tmp_path, PAIRS) as found:
+        yield found
+
+
+@contextmanager
+def serving(folder: Path, pairs: list[dict[str, Any]]) -> Iterator[Page]:
+    place = folder / "answers.sqlite"
     answers = Answers(place, "f")
-    app = build(PAIRS, answers, 0, None, launch.LOOPBACK)
+    app = build(pairs, answers, 0, None, launch.LOOPBACK)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -54,7 +61,7 @@ def begin(page: Any, name: str) -> None:
     page.wait_for_selector("#pair:not([hidden])")
 
 
-def answer(page: Any, digits: str = "14312") -> None:
+def answer(page: Any, digits: str = "14u12") -> None:
     """All open questions by keys, and saved by a key; there must be another pair after this one."""
     title = page.inner_text("#title")
     for digit in digits:
@@ -87,8 +94,8 @@ def test_two_people_answer_with_keys_stop_and_go_on_and_agree(browser: Any, serv
         page.wait_for_selector("#pair:not([hidden])")
         assert page.inner_text("#title") == "Pair 3 of 4"
         assert page.locator("input[name=side_1]:checked").input_value() == "B"
-        answer(page, "4312")  # the first question is answered already
-        for digit in "14312":
+        answer(page, "4u12")  # the first question is answered already
+        for digit in "14u12":
             page.keyboard.press(digit)
         page.keyboard.press("Enter")
         page.wait_for_selector("#end:not([hidden])")
@@ -117,7 +124,7 @@ def test_open_questions_are_named_and_an_answer_can_be_changed(browser: Any, ser
         page.keyboard.press("Enter")
         expect(page.locator("#problem")).to_have_text("4 questions are open.")
         assert page.locator("fieldset[aria-invalid=true]").count() == 4
-        answer(page, "4312")
+        answer(page, "4u12")
         page.keyboard.press("b")
         expect(page.locator("#title")).to_have_text("Pair 1 of 4")
         page.check("input[name=better][value=equal]")
@@ -125,6 +132,48 @@ def test_open_questions_are_named_and_an_answer_can_be_changed(browser: Any, ser
         expect(page.locator("#title")).to_have_text("Pair 2 of 4")
     with sqlite3.connect(place) as database:
         assert database.execute("select value from answer where question = 'better'").fetchall() == [("equal",)]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "pressed", "chosen"),
+    [
+        ([str(n) for n in range(5)], "33u42", ["3", "3", "unclear", "4", "2"]),
+        ([str(n) for n in range(1, 11)], "A3941", ["10", "3", "9", "4", "1"]),
+    ],
+)
+def test_on_a_scale_a_key_chooses_what_it_shows(
+    browser: Any, tmp_path: Path, allowed: list[str], pressed: str, chosen: list[str]
+) -> None:
+    questions = ["side_1", "substance_1", "side_2", "substance_2", "better"]
+    pairs = [as_shown(pair(n, task="absolute", allowed=allowed), 0) for n in range(2)]
+    with serving(tmp_path, pairs) as (address, place), visiting(browser, address) as visit:
+        page = visit()
+        begin(page, "Ann")
+        radio = page.get_by_role("radio", name="score 3", exact=True).first
+        assert (
+            radio.get_attribute("aria-keyshortcuts") == "3" and page.locator("kbd:visible", has_text="u").count() == 2
+        )
+        for key in pressed:
+            page.keyboard.press(key)
+        page.uncheck("#keys")
+        assert page.locator(".choice kbd:visible").count() == 0 and radio.get_attribute("aria-keyshortcuts") is None
+        page.click("#save")
+        expect(page.locator("#title")).to_have_text("Pair 2 of 2")
+        assert page.locator(".choice kbd:visible").count() == 0
+        with sqlite3.connect(place) as database:
+            kept = dict(database.execute("select question, value from answer").fetchall())
+    assert [kept[name] for name in questions] == chosen
+
+
+def test_one_person_on_two_devices_goes_on_where_he_stopped(browser: Any, served: Page) -> None:
+    with visiting(browser, served[0]) as visit:
+        page = visit()
+        begin(page, "Jos\u00e9")
+        answer(page)
+        other = visit()
+        begin(other, "Jose\u0301\u200b")
+        expect(other.locator("#where")).to_have_text("Jos\u00e9: 1 of 4 answered")
+    assert {name for name, _ in values(served[1])} == {"Jos\u00e9"}
 
 
 def test_texts_of_the_data_stay_texts(browser: Any, served: Page) -> None:

@@ -66,10 +66,17 @@ def test_what_is_no_answer_is_refused_and_nothing_is_kept(
     assert page.get("/api/pairs", params={"annotator": "Ann"}).json()["answers"] == {}
 
 
-@pytest.mark.parametrize("name", ["", " Ann", "x" * 61])
-def test_a_name_is_short_and_has_no_space_around_it(page: TestClient, name: str) -> None:
+@pytest.mark.parametrize("name", ["", " ", "\u200b", "x" * 61])
+def test_a_name_is_short_and_can_be_seen(page: TestClient, name: str) -> None:
     assert page.get("/api/pairs", params={"annotator": name}).status_code == 422
     assert put(page, name, GIVEN).status_code == 422
+
+
+def test_one_person_on_two_devices_goes_on_under_one_name(page: TestClient) -> None:
+    composed, pasted = "Jos\u00e9 P", " Jose\u0301 \u200b P "
+    assert put(page, pasted, GIVEN).status_code == 200
+    first, second = (page.get("/api/pairs", params={"annotator": name}).json() for name in (composed, pasted))
+    assert first == second and first["annotator"] == composed and first["answers"] == {"row-000": GIVEN}
 
 
 def test_long_bodies_other_hosts_and_unknown_files_are_refused(page: TestClient) -> None:
@@ -125,3 +132,6 @@ def test_the_plan_says_what_would_be_served_and_where_answers_go(tmp_path: Path)
     lines = launch.describe(Run(tmp_path), AuditConfig(people=3))
     assert lines[0].startswith("show 3 pairs at http://127.0.0.1:8020/, without a key")
     assert str(tmp_path / "experiments" / "audit" / "answers.sqlite") in lines[1]
+    (tmp_path / "letter.txt").write_text("no database\n" * 200)
+    with pytest.raises(UserError, match="cannot be used as a database"):
+        launch.describe(Run(tmp_path), AuditConfig(people=3, answers=tmp_path / "letter.txt"))
