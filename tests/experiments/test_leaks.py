@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config import Config
+from pipelines.config import Config, load_config
 from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
@@ -24,6 +24,8 @@ from pipelines.experiments.leaks.config import EmbeddingsConfig, LeaksConfig, Ne
 from pipelines.experiments.leaks.hits import HITS, SHOWN, KeepOut, Near, Overlaps, bands, beside
 from pipelines.experiments.leaks.sets import SET_ROW, Sets, plain, texts_in
 from pipelines.experiments.records import record
+
+LOCAL = Path(__file__).parents[2] / "ray_jobs" / "configs" / "local.yaml"
 
 PROMPT = (
     "Write a short story about an old lighthouse keeper who finds a letter in a bottle on the shore one winter "
@@ -174,7 +176,7 @@ def products(folder: Path) -> tuple[dict[str, Any], Path]:
     pq.write_table(to_table([*read, broken], SET_ROW), folder / "read" / "a.parquet")
     found = report.summarise(folder / "rows", folder / "read", texts, ["overlaps", "near"], 1)
     config = LeaksConfig(embeddings=EmbeddingsConfig(enabled=False))
-    report.write(folder / "out", folder / "rows", found, config, SHARED)
+    report.write(folder / "out", folder / "rows", found, config)
     return found, folder / "out"
 
 
@@ -202,7 +204,7 @@ def test_texts_of_a_set_stay_texts_on_the_page(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "rows" / "a.parquet")
     read = tmp_path / "rows"
     result = report.summarise(read, read, texts, ["overlaps", "near"], 5)
-    report.write(tmp_path / "out", read, result, LeaksConfig(embeddings=EmbeddingsConfig(enabled=False)), SHARED)
+    report.write(tmp_path / "out", read, result, LeaksConfig(embeddings=EmbeddingsConfig(enabled=False)))
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "default-src 'none'" in page
 
@@ -210,7 +212,7 @@ def test_texts_of_a_set_stay_texts_on_the_page(tmp_path: Path) -> None:
 def test_the_record_says_what_was_kept_out_and_what_was_not_looked_at(tmp_path: Path) -> None:
     found, _ = products(tmp_path)
     run = Run(tmp_path / "run")
-    settings = report.settings_of(LeaksConfig(), SHARED)
+    settings = report.settings_of(LeaksConfig())
     evidence.write(run, found, settings, 12.5)
     read = record.read(run.leaks)
     assert [(one.about, one.verdict) for one in read.decisions] == [("a.jsonl", "keep 2 rows out")]
@@ -224,7 +226,7 @@ def test_the_plan_names_the_sets_and_refuses_what_cannot_run(tmp_path: Path, mon
     path.write_text("{}\n")
     raw: dict[str, Any] = {"out_dir": tmp_path / "out", "evaluation": {"benchmarks": ["heldout_pairwise"]}}
     config = Config.model_validate({**raw, "leaks": {"sets": str(path)}})
-    lines = job.describe(config.run, config.leaks, SHARED, ["heldout_pairwise"])
+    lines = job.describe(config.run, config.leaks, ["heldout_pairwise"])
     assert "a.jsonl" in lines[0] and "near duplicates" in "\n".join(lines)
     (tmp_path / "b.txt").write_text("x")
     other = LeaksConfig(sets=[str(tmp_path / "b.txt")])
@@ -237,3 +239,24 @@ def test_the_plan_names_the_sets_and_refuses_what_cannot_run(tmp_path: Path, mon
     monkeypatch.setattr(job, "model_folder", missing)
     with pytest.raises(UserError, match=r"leaks\.embeddings\.enabled=false"):
         job.validate(config.run, config.leaks, ["heldout_pairwise"])
+
+
+def test_what_curation_asks_of_its_sample_is_not_what_a_leak_is(tmp_path: Path) -> None:
+    config = load_config(LOCAL, [f"out_dir={tmp_path}"])
+    assert config.curation.clean.decontaminate.ngram == 13 and config.leaks.overlaps == DecontaminateConfig()
+    prompts = [" ".join(f"{name}{n}" for n in range(size)) for size, name in zip(range(8, 12), "abcd", strict=True)]
+    stage = Overlaps(texts_file(tmp_path, **dict(zip("abcd", prompts, strict=True))), config.leaks.overlaps)
+    for name, prompt in zip("abcd", prompts, strict=True):
+        found = row(f"{words('judge')} {prompt} {words('answer')}")
+        stage.apply_batch([found])
+        assert [one["benchmark"] for one in found["overlaps"]] == [name]
+
+
+def test_without_any_search_nothing_starts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    off = {"enabled": False}
+    config = LeaksConfig.model_validate(
+        {"sets": str(tmp_path / "a.jsonl"), "overlaps": off, "near": off, "embeddings": off}
+    )
+    with pytest.raises(UserError, match="leaks: every search is off"):
+        job.validate(Run(tmp_path / "out"), config, ["heldout_pairwise"])

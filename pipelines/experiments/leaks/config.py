@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from pipelines.core.storage import is_url
 from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.curation.config import DecontaminateConfig
 from pipelines.datasets.spec import Encoding, FileFormat
 from pipelines.engines.config import Pool
 from pipelines.judge_job.config import absolute
@@ -47,7 +48,7 @@ class EmbeddingsConfig(Strict):
 
 
 class LeaksConfig(Strict):
-    """Anyone's training set against the benchmarks; what counts as shared is `curation.clean.decontaminate`."""
+    """Anyone's training set against the benchmarks. What curation filters of its own sources is set apart from it."""
 
     sets: Annotated[list[str], OPERATIONAL] = Field(default_factory=list)
     """Files, globs, folders or URLs of training data; of a folder, all data files in it. Their contents count, not
@@ -61,6 +62,7 @@ class LeaksConfig(Strict):
     every text anywhere in a record that has at least `least_words`."""
     least_words: int = Field(4, ge=1)
     """Words without which a text, a benchmark's or a set's, says nothing."""
+    overlaps: DecontaminateConfig = DecontaminateConfig()
     near: NearConfig = NearConfig()
     embeddings: EmbeddingsConfig = EmbeddingsConfig()
     keep_out: list[Kind] = Field(["exact", "run", "coverage", "near_duplicate"])

@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 from pipelines.core import sql, storage
 from pipelines.core.storage import Place
-from pipelines.curation.config import DecontaminateConfig
 from pipelines.experiments import pages
 from pipelines.experiments.leaks.config import Kind, LeaksConfig
 
@@ -79,7 +78,7 @@ def summarise(rows: Place, read: Place, texts: Place, columns: Sequence[str], ex
     }
 
 
-def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, shared: DecontaminateConfig) -> None:
+def write(folder: Place, rows: Place, report: Report, config: LeaksConfig) -> None:
     """Write the hits, the clean sets, the figures and the page; the page last, as it is what a person opens.
 
     Args:
@@ -87,7 +86,6 @@ def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, share
         rows: that were looked at.
         report: of `summarise`.
         config: of the job.
-        shared: what counts as shared.
     """
     columns = [column for name, column in COLUMNS.items() if name in used(config)]
     with sql.connect(rows=rows) as connection:
@@ -96,7 +94,7 @@ def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, share
         )
         storage.write_table(folder / HITS, found.to_arrow_table())
     write_clean(rows, storage.fresh(folder / CLEAN))
-    settings = settings_of(config, shared)
+    settings = settings_of(config)
     storage.write_json(folder / DATA, {**report, "settings": settings})
     kinds = [kind for kind in KINDS if any(kind in one for one in report["found"].values())]
     title, package = "What a training set shares with benchmarks", __package__ or ""
@@ -104,9 +102,11 @@ def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, share
     storage.write_text(folder / PAGE, page)
 
 
-def settings_of(config: LeaksConfig, shared: DecontaminateConfig) -> dict[str, Any]:
+def settings_of(config: LeaksConfig) -> dict[str, Any]:
     """What counted as a leak."""
+    shared = config.overlaps
     return {
+        "overlaps": shared.enabled,
         "ngram": shared.ngram,
         "coverage": shared.coverage,
         "long_run": shared.long_run,
@@ -122,7 +122,7 @@ def settings_of(config: LeaksConfig, shared: DecontaminateConfig) -> dict[str, A
 def used(config: LeaksConfig) -> list[str]:
     """The searches that are on."""
     return [
-        "overlaps",
+        *(["overlaps"] if config.overlaps.enabled else []),
         *(["near"] if config.near.enabled else []),
         *(["embeddings"] if config.embeddings.enabled else []),
     ]
