@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.core.stage import apply_stages, to_table
 from pipelines.curation.config import DecontaminateConfig
 from pipelines.curation.near_duplicates import shingles
 from pipelines.datasets.reading import read_rows
-from pipelines.experiments.leaks import alike, evidence, job, report
+from pipelines.experiments.leaks import alike, boilerplate, evidence, job, report
 from pipelines.experiments.leaks.config import EmbeddingsConfig, LeaksConfig, NearConfig
 from pipelines.experiments.leaks.hits import HITS, SHOWN, KeepOut, Near, Overlaps, bands, beside
 from pipelines.experiments.leaks.sets import SET_ROW, Sets, plain, texts_in
@@ -260,3 +261,60 @@ def test_without_any_search_nothing_starts(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="leaks: every search is off"):
         job.validate(Run(tmp_path / "out"), config, ["heldout_pairwise"])
+
+
+TEMPLATE = "Here is a task for you which somebody has written down; read it with care and answer it as well as you can"
+QUOTING = f"{words('essay')} {TEMPLATE} {words('more')}"
+
+
+def told_apart(folder: Path, texts: Path, rows: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Status and kinds of rows, by raw_id, after the set's boilerplate was counted."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    half = len(rows) // 2
+    for name, part in (("a", rows[:half]), ("b", rows[half:])):
+        pq.write_table(to_table(part, SET_ROW), place / f"{name}.parquet")
+        boilerplate.note(place / f"{name}.parquet", place / "seen" / f"{name}.parquet", texts, SHARED)
+    boilerplate.count(place / "seen", place / "runs.parquet")
+    found = [dict(one) for one in rows]
+    stages = [Overlaps(texts, SHARED, place / "runs.parquet"), KeepOut(LeaksConfig().keep_out, ["overlaps"])]
+    apply_stages(stages, found)
+    found.sort(key=lambda one: str(one["raw_id"]))
+    return [(one["status"], sorted(hit["kind"] for hit in one["overlaps"])) for one in found]
+
+
+def numbered(*rows: list[str]) -> list[dict[str, Any]]:
+    return [row(*texts, name=f"0000.{number:09d}") for number, texts in enumerate(rows)]
+
+
+def test_a_template_around_every_prompt_of_a_set_is_its_boilerplate_and_no_leak(tmp_path: Path) -> None:
+    texts = texts_file(tmp_path, quoting=QUOTING)
+    inside = numbered(*([f"{TEMPLATE} Name the hat number {n}"] for n in range(20)))
+    assert told_apart(tmp_path, texts, inside) == [("ok", ["boilerplate"])] * 20
+    message = numbered(*([TEMPLATE, f"Name the hat number {n}"] for n in range(20)))
+    assert told_apart(tmp_path, texts, message) == [("ok", ["boilerplate"])] * 20
+    # Ten rows are no custom, nor are copies of one.
+    few, copies = inside[:10], numbered(*([TEMPLATE, "Name the hat"] for _ in range(20)))
+    assert {status for status, _ in told_apart(tmp_path, texts, few)} == {"filtered:leak:quoting:coverage"}
+    assert {status for status, _ in told_apart(tmp_path, texts, copies)} == {"filtered:leak:quoting:coverage"}
+
+
+def test_boilerplate_depends_on_no_order(tmp_path: Path) -> None:
+    texts = texts_file(tmp_path, quoting=QUOTING)
+    rows = numbered(*([f"{TEMPLATE} Name the hat number {n}"] for n in range(11)), [words("clean")], [QUOTING])
+    assert told_apart(tmp_path, texts, rows[::-1]) == told_apart(tmp_path, texts, rows)
+
+
+def test_a_leaked_prompt_with_many_responses_or_beside_a_template_stays_a_leak(tmp_path: Path) -> None:
+    texts = texts_file(tmp_path, ours=PROMPT, quoting=QUOTING)
+    judged = numbered(*([f"Judge this. {PROMPT} {words(f'answer{n}x')}"] for n in range(20)))
+    assert told_apart(tmp_path, texts, judged) == [("filtered:leak:ours:coverage", ["coverage"])] * 20
+    rows = numbered(*([f"{TEMPLATE} Name the hat number {n}"] for n in range(20)), [f"{TEMPLATE} {PROMPT}"])
+    assert told_apart(tmp_path, texts, rows)[20] == ("filtered:leak:ours:coverage", ["boilerplate", "coverage"])
+    # A part of the same text that the others have not, and the whole of it, are leaks beside the template.
+    part = " ".join(QUOTING.split()[:30])
+    rows = numbered(
+        *([f"{TEMPLATE} Name the hat number {n}"] for n in range(20)), [TEMPLATE, part], [TEMPLATE, QUOTING]
+    )
+    found = told_apart(tmp_path, texts, rows)
+    assert found[20] == ("filtered:leak:quoting:coverage", ["coverage"])
+    assert found[21] == ("filtered:leak:quoting:exact", ["exact"])

@@ -13,7 +13,7 @@ from pipelines.datasets.spec import Encoding, FileFormat
 from pipelines.engines.config import Pool
 from pipelines.judge_job.config import absolute
 
-Kind = Literal["exact", "run", "coverage", "near_duplicate", "embedding"]
+Kind = Literal["exact", "run", "coverage", "near_duplicate", "embedding", "boilerplate"]
 
 
 class NearConfig(Strict):

@@ -16,7 +16,7 @@ from pipelines.core.records import TEXT, Row
 from pipelines.core.stage import Filter, Lookup
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import DecontaminateConfig
-from pipelines.curation.decontaminate import Index, build_index, quoted
+from pipelines.curation.decontaminate import Index, Match, build_index, quoted
 from pipelines.curation.near_duplicates import shingles
 from pipelines.curation.words import words_of
 from pipelines.experiments.leaks.config import NearConfig
@@ -66,31 +66,40 @@ class Overlaps(Lookup):
     Args:
         texts: parquet file (benchmark, text).
         config: what counts as shared.
+        common: parquet file of `boilerplate.find`; None knows of no boilerplate of the set.
     """
 
     name = "overlaps"
     reads = ("texts",)
     adds = (pa.field("overlaps", HITS),)
 
-    def __init__(self, texts: Place, config: DecontaminateConfig) -> None:
-        self.texts, self.config = texts, config
+    def __init__(self, texts: Place, config: DecontaminateConfig, common: Place | None = None) -> None:
+        self.texts, self.config, self.common = texts, config, common
 
     def depends(self) -> dict[str, Any]:
-        return {"texts": storage.content_digest(self.texts), "config": self.config.identity()}
+        common = storage.content_digest(self.common) if self.common else None
+        return {"texts": storage.content_digest(self.texts), "config": self.config.identity(), "common": common}
 
-    def known(self) -> tuple[Index, list[tuple[str, str]]]:
-        return _index(storage.version(self.texts), self.config)
+    def known(self) -> tuple[Index, list[tuple[str, str]], frozenset[int]]:
+        common = keys_of(storage.version(self.common)) if self.common else frozenset[int]()
+        return (*known_texts(storage.version(self.texts), self.config), common)
 
-    def look_up(self, row: Row, known: tuple[Index, list[tuple[str, str]]]) -> None:
-        index, theirs = known
-        found: dict[int, dict[str, Any]] = {}
+    def look_up(self, row: Row, known: tuple[Index, list[tuple[str, str]], frozenset[int]]) -> None:
+        index, theirs, common = known
+        best: dict[int, tuple[Match, str]] = {}
         for text in row["texts"]:
-            for match in index.matches(text):
-                # `exact` comes first, and says all.
-                if match.number not in found or found[match.number]["score"] < match.share:
-                    benchmark, other = theirs[match.number]
-                    found[match.number] = hit(benchmark, match.kind, match.share, other, text, match.run)
-        row["overlaps"] = list(found.values())
+            for match in index.matches(text, common):
+                if match.number not in best or says(match) > says(best[match.number][0]):
+                    best[match.number] = match, text
+        row["overlaps"] = [
+            hit(theirs[number][0], match.kind, match.share, theirs[number][1], text, match.run)
+            for number, (match, text) in best.items()
+        ]
+
+
+def says(match: Match) -> tuple[bool, bool, float]:
+    """How much a match says: one text of a row may be a benchmark's, and another a part of the same."""
+    return match.kind != "boilerplate", match.kind == "exact", match.share
 
 
 @dataclass(frozen=True)
@@ -185,9 +194,16 @@ def read_texts(texts: Place) -> list[tuple[str, str]]:
 
 
 @cache
-def _index(texts: Version, config: DecontaminateConfig) -> tuple[Index, list[tuple[str, str]]]:
+def known_texts(texts: Version, config: DecontaminateConfig) -> tuple[Index, list[tuple[str, str]]]:
+    """The benchmarks' texts, and their index, once a process."""
     known = read_texts(texts.place)
     return build_index(known, config), known
+
+
+@cache
+def keys_of(runs: Version) -> frozenset[int]:
+    """Runs of words, by the keys that the index has for them in this process."""
+    return frozenset(hash(tuple(run.split(" "))) for run in storage.read_table(runs.place)["run"].to_pylist())
 
 
 @cache

@@ -15,7 +15,7 @@ from pipelines.core.storage import Place
 from pipelines.evaluation.asking.benchmark_texts import write_texts
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.experiments.data_map.embed import MODEL, model_folder
-from pipelines.experiments.leaks import evidence, report
+from pipelines.experiments.leaks import boilerplate, evidence, report
 from pipelines.experiments.leaks.alike import Alike, embed_benchmarks
 from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.leaks.hits import KeepOut, Near, Overlaps
@@ -112,7 +112,8 @@ def search(run: Run, config: LeaksConfig, rows: Rows, texts: Place, work: Place)
     """The segment that looks every row up."""
     stages: list[Stage] = []
     if config.overlaps.enabled:
-        stages.append(Overlaps(texts, config.overlaps))
+        common = boilerplate.find(work, rows, texts, config.overlaps)
+        stages.append(Overlaps(texts, config.overlaps, common))
     if config.near.enabled:
         stages.append(Near(texts, config.near))
     if config.embeddings.enabled:
