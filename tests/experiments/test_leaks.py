@@ -19,80 +19,19 @@ from pipelines.core.run import Run
 from pipelines.core.stage import apply_stages, to_table
 from pipelines.curation.config import DecontaminateConfig
 from pipelines.curation.near_duplicates import shingles
-from pipelines.datasets.reading import read_rows
 from pipelines.experiments.leaks import alike, boilerplate, evidence, job, report
-from pipelines.experiments.leaks.config import EmbeddingsConfig, LeaksConfig, NearConfig
-from pipelines.experiments.leaks.hits import HITS, SHOWN, KeepOut, Near, Overlaps, bands, beside
-from pipelines.experiments.leaks.sets import SET_ROW, Sets, plain, texts_in
+from pipelines.experiments.leaks.config import EmbeddingsConfig, LeaksConfig
+from pipelines.experiments.leaks.hits import HITS, SHOWN, KeepOut, Overlaps, bands, beside
+from pipelines.experiments.leaks.sets import SET_ROW
 from pipelines.experiments.records import record
 
+from .leak_rows import EDITED, PROMPT, SHARED, row, search, texts_file, words
+
 LOCAL = Path(__file__).parents[2] / "ray_jobs" / "configs" / "local.yaml"
-
-PROMPT = (
-    "Write a short story about an old lighthouse keeper who finds a letter in a bottle on the shore one winter "
-    "morning and must decide before the next storm whether he will carry it to the village himself"
-)
-EDITED = " ".join("changed" if place % 8 == 7 else word for place, word in enumerate(PROMPT.split()))
-SHARED = DecontaminateConfig()
-
-
-def texts_file(folder: Path, **benchmarks: str) -> Path:
-    path = folder / "texts.parquet"
-    pq.write_table(pa.table({"benchmark": [*benchmarks], "text": [*benchmarks.values()]}), path)
-    return path
-
-
-def row(*texts: str, name: str = "0000.000000000") -> dict[str, Any]:
-    found = {"raw_id": name, "row_id": name, "source": "leaks.sets", "file": "a.jsonl", "row": f"line {name[-1]}"}
-    return {**found, "record": json.dumps({"texts": texts}), "texts": list(texts), "status": "ok"}
-
-
-def words(prefix: str) -> str:
-    return " ".join(f"{prefix}{n}" for n in range(80))
 
 
 def kinds(row: dict[str, Any]) -> list[str]:
     return sorted(one["kind"] for name in ("overlaps", "near") for one in row[name])
-
-
-def search(texts: Path, *rows: dict[str, Any], **near: Any) -> list[dict[str, Any]]:
-    keep_out = KeepOut(LeaksConfig().keep_out, ["overlaps", "near"])
-    found = list(rows)
-    apply_stages([Overlaps(texts, SHARED), Near(texts, NearConfig(**near)), keep_out], found)
-    return found
-
-
-def test_every_text_of_a_record_is_found_and_short_ones_left_out(tmp_path: Path) -> None:
-    value = {"id": "x-1", "messages": [{"role": "user", "content": PROMPT}, {"content": "one two three four"}], "n": 3}
-    assert list(texts_in(value)) == ["x-1", "user", PROMPT, "one two three four"]
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(value) + "\n{broken\n")
-    config = LeaksConfig(sets=[str(path)])
-    first, second = read_rows(Sets(Run(tmp_path / "out"), config).readings()[0])
-    assert first["texts"] == [PROMPT, "one two three four"] and json.loads(first["record"]) == value
-    assert (first["file"], first["row"], first["status"]) == (str(path), "line 1", "ok")
-    assert second["status"].startswith("error:invalid_json")
-
-
-def test_an_expression_says_which_texts_count_and_a_bad_one_is_an_error_row(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"prompt": PROMPT, "answer": "one two three four"}) + "\n" + json.dumps({"n": 1}) + "\n")
-    sets = Sets(Run(tmp_path / "out"), LeaksConfig(sets=[str(path)], text="record.prompt"))
-    first, second = read_rows(sets.readings()[0])
-    assert first["texts"] == [PROMPT]
-    assert second["status"].startswith("error:text:MissingValue")
-    with pytest.raises(UserError, match=r"leaks\.text: unknown name 'reccord'"):
-        Sets(Run(tmp_path), LeaksConfig(sets=[str(path)], text="reccord.prompt"))
-    with pytest.raises(UserError, match=r"leaks\.sets: no training set is named"):
-        Sets(Run(tmp_path), LeaksConfig())
-
-
-def test_what_json_lacks_is_written_as_text_or_null() -> None:
-    assert plain({"a": float("nan"), 1: [float("inf"), 0.5, None, True], "p": Path("x")}) == {
-        "a": None,
-        "1": [None, 0.5, None, True],
-        "p": "x",
-    }
 
 
 def test_an_equal_prompt_a_long_run_and_an_edited_one_are_leaks_of_three_kinds(tmp_path: Path) -> None:
@@ -163,11 +102,10 @@ def test_the_nearest_benchmark_text_by_cosine_is_a_hit_of_its_own_kind(tmp_path:
 
 
 def products(folder: Path) -> tuple[dict[str, Any], Path]:
-    """A report of three rows, of which one is a benchmark's, and one unreadable record."""
+    """A report of three rows with a text, of which one is a benchmark's, one without, and one unreadable record."""
     texts = texts_file(folder, ours=PROMPT, other="A text that nobody has of course in any set at all")
-    rows = search(
-        texts, *(row(text, name=f"0000.00000000{n}") for n, text in enumerate([PROMPT, "one two " * 9, EDITED]))
-    )
+    said = [row(text, name=f"0000.00000000{n}") for n, text in enumerate([PROMPT, "one two " * 9, EDITED])]
+    rows = search(texts, *said, row(name="0000.000000004"))
     schema = pa.schema([*SET_ROW, pa.field("overlaps", HITS), pa.field("near", HITS)])
     (folder / "rows").mkdir()
     (folder / "read").mkdir()
@@ -183,15 +121,16 @@ def products(folder: Path) -> tuple[dict[str, Any], Path]:
 
 def test_the_report_counts_rows_by_benchmark_kind_and_file_and_the_clean_set_is_what_is_left(tmp_path: Path) -> None:
     found, out = products(tmp_path)
-    assert (found["rows"], found["kept_out"], found["errors"], found["clean"]) == (4, 2, 1, 1)
+    assert (found["rows"], found["kept_out"], found["errors"], found["clean"]) == (5, 2, 1, 2)
     assert found["found"]["other"] == {}
     counts = {kind: (one["rows"], one["texts"]) for kind, one in found["found"]["ours"].items()}
     assert counts == {"exact": (1, 1), "near_duplicate": (2, 1)}
     assert [len(one["examples"]) for one in found["found"]["ours"].values()] == [1, 1]
-    assert found["files"] == [{"file": "a.jsonl", "rows": 4, "leaks": 2, "errors": 1}]
+    assert found["files"] == [{"file": "a.jsonl", "rows": 5, "leaks": 2, "errors": 1, "without_text": 1}]
     (clean,) = (out / "clean").iterdir()
     assert clean.name == "0000-a.jsonl"
-    assert [json.loads(line) for line in clean.read_text().splitlines()] == [{"texts": ["one two " * 9]}]
+    assert [json.loads(line) for line in clean.read_text().splitlines()] == [{"texts": ["one two " * 9]}, {"texts": []}]
+    assert "1 rows have no text of 4 words" in (out / "report.html").read_text() and found["without_text"] == 1
     assert json.loads((out / "leaks.json").read_text())["settings"]["ngram"] == SHARED.ngram
     assert pq.read_table(out / "hits.parquet")["kind"].to_pylist() == ["exact", "near_duplicate", "near_duplicate"]
 
@@ -218,7 +157,8 @@ def test_the_record_says_what_was_kept_out_and_what_was_not_looked_at(tmp_path: 
     read = record.read(run.leaks)
     assert [(one.about, one.verdict) for one in read.decisions] == [("a.jsonl", "keep 2 rows out")]
     assert {(one.of, one.value) for one in read.figures} >= {("ours", 2.0), ("ours", 1.0)}
-    assert any("0 of 4 rows were looked at" in note for note in read.notes)
+    assert any("0 of 5 rows were looked at" in note for note in read.notes)
+    assert any("1 rows have no text of 4 words" in note for note in read.notes)
     assert storage.read_text(run.leaks / "plot.svg").startswith("<svg")
 
 

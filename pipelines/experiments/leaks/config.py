@@ -59,7 +59,7 @@ class LeaksConfig(Strict):
     """Of text files that are not UTF-8 and have no byte order mark, such as cp1252."""
     text: str | None = None
     """Expression over `record` for the text, or list of texts, that is compared, such as `record.prompt`; null takes
-    every text anywhere in a record that has at least `least_words`."""
+    every text anywhere in a record, keys too, that has at least `least_words`."""
     least_words: int = Field(4, ge=1)
     """Words without which a text, a benchmark's or a set's, says nothing."""
     overlaps: DecontaminateConfig = DecontaminateConfig()

@@ -56,19 +56,21 @@ def summarise(rows: Place, read: Place, texts: Place, columns: Sequence[str], ex
         files = connection.execute(
             """
             select read.file, count(*), count(*) filter (rows.status like 'filtered:%'),
-                count(*) filter (coalesce(rows.status, read.status) like 'error:%')
+                count(*) filter (coalesce(rows.status, read.status) like 'error:%'),
+                count(*) filter (read.status = 'ok' and coalesce(len(read.texts), 0) = 0)
             from read left join rows using (raw_id) group by read.file order by min(raw_id)
             """
         ).fetchall()
         seen = "count(*) filter (embedded)" if COLUMNS["embeddings"] in columns else "0"
         embedded: int = connection.execute(f"select {seen} from rows").fetchone()[0]
-    by_file = [dict(zip(("file", "rows", "leaks", "errors"), one, strict=True)) for one in files]
+    by_file = [dict(zip(("file", "rows", "leaks", "errors", "without_text"), one, strict=True)) for one in files]
     total, leaks, errors = (sum(one[name] for one in by_file) for name in ("rows", "leaks", "errors"))
     return {
         "rows": total,
         "kept_out": leaks,
         "share": leaks / total if total else 0.0,
         "errors": errors,
+        "without_text": sum(one["without_text"] for one in by_file),
         "clean": total - leaks - errors,
         "embedded": embedded,
         "texts": sum(known.values()),
