@@ -258,3 +258,19 @@ def test_a_leaked_prompt_with_many_responses_or_beside_a_template_stays_a_leak(t
     found = told_apart(tmp_path, texts, rows)
     assert found[20] == ("filtered:leak:quoting:coverage", ["coverage"])
     assert found[21] == ("filtered:leak:quoting:exact", ["exact"])
+
+
+def test_a_short_prompt_inside_a_longer_text_is_a_run_and_a_phrase_is_none(tmp_path: Path) -> None:
+    asked, phrase, three = "Explain quantum tunnelling to a child", "Tell me a fun fact", "Hi, how are you"
+    greetings = [("chats", f"{phrase} I am guest number {n}") for n in range(10)]
+    own = [("ours", asked), ("other", asked), ("ours", phrase), ("ours", three)]
+    names, said = zip(*own, *greetings, strict=True)
+    pq.write_table(pa.table({"benchmark": list(names), "text": list(said)}), tmp_path / "texts.parquet")
+    inside = f"{words('judge')} {asked}. {words('answer')}"
+    rows = [row(inside), row(f"User: {asked}"), row(f"{words('a')} {phrase} {three}"), row(asked)]
+    long, short, free, equal = search(tmp_path / "texts.parquet", *rows)
+    for found in (long, short):
+        assert [(one["benchmark"], one["kind"]) for one in found["overlaps"]] == [("other", "run"), ("ours", "run")]
+        assert found["overlaps"][0]["shared"] == asked.lower() and found["status"].startswith("filtered:leak")
+    assert free["overlaps"] == [] and free["status"] == "ok"
+    assert {one["kind"] for one in equal["overlaps"]} == {"exact"}

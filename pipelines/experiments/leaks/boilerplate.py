@@ -71,7 +71,7 @@ def count(seen: Place, target: Place) -> int:
 
 def note(rows: Place, target: Place, texts: Place, config: DecontaminateConfig) -> None:
     """Write which runs the ok rows of one file share with a benchmark text that they do not cover."""
-    index, _ = known_texts(storage.version(texts), config)
+    index = known_texts(storage.version(texts), config).words
     with storage.table_writer(target, SEEN) as writer:
         held: list[tuple[str, str]] = []
 

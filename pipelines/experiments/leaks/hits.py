@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from pipelines.curation.decontaminate import Index, Match, build_index, quoted
 from pipelines.curation.near_duplicates import shingles
 from pipelines.curation.words import words_of
 from pipelines.experiments.leaks.config import NearConfig
+from pipelines.experiments.leaks.short import ShortTexts, short_texts
 
 HIT = pa.struct(
     [
@@ -60,8 +62,19 @@ def beside(text: str, shared: str) -> str:
     return text if found < SHOWN // 2 else "… " + text[found - SHOWN // 4 :]
 
 
+class Known(NamedTuple):
+    """The benchmarks' texts, by the numbers that their index gives them."""
+
+    words: Index
+    short: ShortTexts
+    texts: list[tuple[str, str]]
+    """(benchmark, text)."""
+
+
 class Overlaps(Lookup):
     """Adds what decontamination finds: equal texts, long runs of words, and shorter ones that cover much of a text.
+
+    And what it does not look for: whole texts too short for a run, inside a longer one.
 
     Args:
         texts: parquet file (benchmark, text).
@@ -80,15 +93,16 @@ class Overlaps(Lookup):
         common = storage.content_digest(self.common) if self.common else None
         return {"texts": storage.content_digest(self.texts), "config": self.config.identity(), "common": common}
 
-    def known(self) -> tuple[Index, list[tuple[str, str]], frozenset[int]]:
+    def known(self) -> tuple[Known, frozenset[int]]:
         common = keys_of(storage.version(self.common)) if self.common else frozenset[int]()
-        return (*known_texts(storage.version(self.texts), self.config), common)
+        return known_texts(storage.version(self.texts), self.config), common
 
-    def look_up(self, row: Row, known: tuple[Index, list[tuple[str, str]], frozenset[int]]) -> None:
-        index, theirs, common = known
+    def look_up(self, row: Row, known: tuple[Known, frozenset[int]]) -> None:
+        (index, short, theirs), common = known
         best: dict[int, tuple[Match, str]] = {}
         for text in row["texts"]:
-            for match in index.matches(text, common):
+            whole = (Match(number, "run", 1.0, run) for number, run in short.within(words_of(text)))
+            for match in chain(index.matches(text, common), whole):
                 if match.number not in best or says(match) > says(best[match.number][0]):
                     best[match.number] = match, text
         row["overlaps"] = [
@@ -194,10 +208,10 @@ def read_texts(texts: Place) -> list[tuple[str, str]]:
 
 
 @cache
-def known_texts(texts: Version, config: DecontaminateConfig) -> tuple[Index, list[tuple[str, str]]]:
-    """The benchmarks' texts, and their index, once a process."""
+def known_texts(texts: Version, config: DecontaminateConfig) -> Known:
+    """The benchmarks' texts, and what finds them, once a process."""
     known = read_texts(texts.place)
-    return build_index(known, config), known
+    return Known(build_index(known, config), short_texts([text for _, text in known], config.ngram), known)
 
 
 @cache
