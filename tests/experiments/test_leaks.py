@@ -274,3 +274,14 @@ def test_a_short_prompt_inside_a_longer_text_is_a_run_and_a_phrase_is_none(tmp_p
         assert found["overlaps"][0]["shared"] == asked.lower() and found["status"].startswith("filtered:leak")
     assert free["overlaps"] == [] and free["status"] == "ok"
     assert {one["kind"] for one in equal["overlaps"]} == {"exact"}
+
+
+def test_a_prompt_that_another_text_quotes_too_and_a_part_beside_a_template_stay_leaks(tmp_path: Path) -> None:
+    texts = texts_file(tmp_path, ours=PROMPT, longer=f"{words('x')} {PROMPT} {words('y')}")
+    judged = numbered(*([f"Judge this. {PROMPT} {words(f'answer{n}x')}"] for n in range(20)))
+    expected = ("filtered:leak:ours:coverage", ["boilerplate", "coverage"])
+    assert told_apart(tmp_path, texts, judged) == [expected] * 20
+    around = [[f"{TEMPLATE} Name the hat number {n}"] for n in range(20)]
+    part = " ".join(QUOTING.split()[:30])
+    found = told_apart(tmp_path, texts_file(tmp_path, quoting=QUOTING), numbered(*around, [f"{TEMPLATE} {part}"]))
+    assert found[20] == ("filtered:leak:quoting:coverage", ["coverage"])
