@@ -12,13 +12,12 @@ def leaks(config: Config) -> None:
     """Do what is left of the comparison: leaks.sets -> OUT/leaks/{report.html,leaks.json,hits.parquet,clean}."""
     job.validate(config.run, config.leaks, config.evaluation.benchmarks)
     connect(config.ray, config.out_dir)
-    job.run(config.run, config.leaks, config.curation.clean.decontaminate, config.evaluation.benchmarks)
+    job.run(config.run, config.leaks, config.evaluation.benchmarks)
 
 
 def describe(config: Config) -> list[str]:
     """What the job would do."""
-    shared = config.curation.clean.decontaminate
-    return job.describe(config.run, config.leaks, shared, config.evaluation.benchmarks)
+    return job.describe(config.run, config.leaks, config.evaluation.benchmarks)
 
 
 app = command(leaks, describe, __doc__, files="leaks.sets")

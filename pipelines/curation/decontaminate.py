@@ -40,11 +40,23 @@ class Match(NamedTuple):
     number: int
     """Of the benchmark's text in the index."""
     kind: str
-    """`exact`: all words; `run`: one long run; `coverage`: shorter runs that make up a share of the shorter text."""
+    """`exact`: all words; `run`: one long run; `coverage`: shorter runs that make up a share of the shorter text;
+    `boilerplate`: one of the last two, but only by runs that were said to be common, and a part of the benchmark's."""
     share: float
     """Words in shared runs, of those of the shorter text."""
     run: str
     """The longest run of words, in lower case."""
+
+
+class Shared(NamedTuple):
+    """The runs that a text has in common with one of the benchmarks'."""
+
+    number: int
+    """Of the benchmark's text in the index."""
+    here: np.ndarray
+    """Places of the runs' first words in the text, ascending."""
+    theirs: np.ndarray
+    """The same in the benchmark's text."""
 
 
 class Decontaminate(Lookup):
@@ -141,14 +153,30 @@ class Index:
         for found in self.matches(text):
             yield Overlap(self.benchmarks[found.number], found.run)
 
-    def matches(self, text: str) -> Iterator[Match]:
-        """Every benchmark text that a text overlaps with, and how; one that is equal comes as `exact` too."""
+    def matches(self, text: str, common: frozenset[int] = frozenset()) -> Iterator[Match]:
+        """Every benchmark text that a text overlaps with, and how; one that is equal comes as `exact` too.
+
+        Args:
+            text: any.
+            common: keys of runs that say nothing, unless the benchmark's text is covered.
+        """
         words = words_of(text)
         for number in self.whole.get(hash(tuple(words)), []) if words else []:
             yield Match(number, "exact", 1.0, " ".join(words))
-        ngram = self.config.ngram
+        keys = run_keys(words, self.config.ngram) if common else None
+        for shared in self.shared(words):
+            found = self._match(words, shared)
+            if found and keys is not None and self.covers(shared) < self.config.coverage:
+                rare = np.array([key not in common for key in keys[shared.here].tolist()])
+                if not rare.all():
+                    found = self._match(words, self._only(shared, keys, rare)) or found._replace(kind="boilerplate")
+            if found:
+                yield found
+
+    def shared(self, words: list[str]) -> Iterator[Shared]:
+        """The runs that a text's words have in common with each benchmark text, be they an overlap or not."""
         # Each run is looked up once: a text that repeats one a thousand times has no million pairs with another such.
-        own, which = np.unique(run_keys(words, ngram), return_inverse=True)
+        own, which = np.unique(run_keys(words, self.config.ngram), return_inverse=True)
         first, last = np.searchsorted(self.keys, own, "left"), np.searchsorted(self.keys, own, "right")
         known = np.flatnonzero(last > first)
         if not len(known):
@@ -159,13 +187,31 @@ class Index:
         runs, at = runs[order], at[order]
         numbers, begins = np.unique(self.texts[at], return_index=True)
         for number, shared, found in zip(numbers, np.split(runs, begins[1:]), np.split(at, begins[1:]), strict=True):
-            here, length = np.flatnonzero(np.isin(which, shared)), int(self.lengths[number])
-            covered = _covered(here if len(words) <= length else np.sort(self.starts[found]), ngram)
-            start, size = _longest(here, ngram)
-            shorter = min(len(words), length)
-            if size >= self.config.long_run or covered >= self.config.coverage * shorter:
-                kind = "coverage" if covered >= self.config.coverage * shorter else "run"
-                yield Match(int(number), kind, covered / shorter, " ".join(words[start : start + size]))
+            yield Shared(int(number), np.flatnonzero(np.isin(which, shared)), np.sort(self.starts[found]))
+
+    def covers(self, shared: Shared) -> float:
+        """The share of the benchmark text's words that are in the shared runs."""
+        return _covered(shared.theirs, self.config.ngram) / int(self.lengths[shared.number])
+
+    def _only(self, shared: Shared, keys: np.ndarray, rare: np.ndarray) -> Shared:
+        """Some of the shared runs: those that begin in the text where `rare` is true."""
+        here = shared.here[rare]
+        low, high = np.searchsorted(self.keys, keys[here], "left"), np.searchsorted(self.keys, keys[here], "right")
+        at = np.unique(np.concatenate([np.arange(*ends) for ends in zip(low, high, strict=True)] or [low]))
+        return Shared(shared.number, here, np.sort(self.starts[at[self.texts[at] == shared.number]]))
+
+    def _match(self, words: list[str], shared: Shared) -> Match | None:
+        """The overlap that shared runs are, if they are one."""
+        if not len(shared.here):
+            return None
+        ngram, length = self.config.ngram, int(self.lengths[shared.number])
+        covered = _covered(shared.here if len(words) <= length else shared.theirs, ngram)
+        start, size = _longest(shared.here, ngram)
+        shorter = min(len(words), length)
+        if size < self.config.long_run and covered < self.config.coverage * shorter:
+            return None
+        kind = "coverage" if covered >= self.config.coverage * shorter else "run"
+        return Match(shared.number, kind, covered / shorter, " ".join(words[start : start + size]))
 
 
 def _covered(starts: np.ndarray, ngram: int) -> int:

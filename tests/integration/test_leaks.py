@@ -61,7 +61,7 @@ def config(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
     (folder / "set.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     overrides = [f"out_dir={folder / 'out'}", f"leaks.sets={folder / 'set.jsonl'}", "leaks.embeddings.enabled=false"]
     overrides += ["ray.dashboard=false", "leaks.rows_per_block=16", f"data_root={folder}"]
-    overrides += ["curation.clean.decontaminate.ngram=8", f"evaluation.benchmarks=[{folder / 'planted.yaml'}]"]
+    overrides += [f"evaluation.benchmarks=[{folder / 'planted.yaml'}]"]
     return load_config(LOCAL, overrides)
 
 

@@ -8,11 +8,12 @@ from pydantic import Field, field_validator
 
 from pipelines.core.storage import is_url
 from pipelines.core.yaml_model import OPERATIONAL, Strict
+from pipelines.curation.config import DecontaminateConfig
 from pipelines.datasets.spec import Encoding, FileFormat
 from pipelines.engines.config import Pool
 from pipelines.judge_job.config import absolute
 
-Kind = Literal["exact", "run", "coverage", "near_duplicate", "embedding"]
+Kind = Literal["exact", "run", "coverage", "near_duplicate", "embedding", "boilerplate"]
 
 
 class NearConfig(Strict):
@@ -47,7 +48,7 @@ class EmbeddingsConfig(Strict):
 
 
 class LeaksConfig(Strict):
-    """Anyone's training set against the benchmarks; what counts as shared is `curation.clean.decontaminate`."""
+    """Anyone's training set against the benchmarks. What curation filters of its own sources is set apart from it."""
 
     sets: Annotated[list[str], OPERATIONAL] = Field(default_factory=list)
     """Files, globs, folders or URLs of training data; of a folder, all data files in it. Their contents count, not
@@ -58,9 +59,10 @@ class LeaksConfig(Strict):
     """Of text files that are not UTF-8 and have no byte order mark, such as cp1252."""
     text: str | None = None
     """Expression over `record` for the text, or list of texts, that is compared, such as `record.prompt`; null takes
-    every text anywhere in a record that has at least `least_words`."""
+    every text anywhere in a record, keys too, that has at least `least_words`."""
     least_words: int = Field(4, ge=1)
     """Words without which a text, a benchmark's or a set's, says nothing."""
+    overlaps: DecontaminateConfig = DecontaminateConfig()
     near: NearConfig = NearConfig()
     embeddings: EmbeddingsConfig = EmbeddingsConfig()
     keep_out: list[Kind] = Field(["exact", "run", "coverage", "near_duplicate"])

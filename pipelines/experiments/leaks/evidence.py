@@ -69,6 +69,9 @@ def notes(found: report.Report, settings: dict[str, Any]) -> list[str]:
         said.append(f"Embeddings: {found['embedded']} of {found['rows']} rows were looked at, chosen by hash.")
     if found["errors"]:
         said.append(f"{found['errors']} rows could not be read, and were compared with nothing.")
+    if found["without_text"]:
+        least = settings["least_words"]
+        said.append(f"{found['without_text']} rows have no text of {least} words, and were compared with nothing.")
     return said
 
 

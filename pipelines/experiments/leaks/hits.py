@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,11 @@ from pipelines.core.records import TEXT, Row
 from pipelines.core.stage import Filter, Lookup
 from pipelines.core.storage import Place, Version
 from pipelines.curation.config import DecontaminateConfig
-from pipelines.curation.decontaminate import Index, build_index, quoted
+from pipelines.curation.decontaminate import Index, Match, build_index, quoted
 from pipelines.curation.near_duplicates import shingles
 from pipelines.curation.words import words_of
 from pipelines.experiments.leaks.config import NearConfig
+from pipelines.experiments.leaks.short import ShortTexts, short_texts
 
 HIT = pa.struct(
     [
@@ -60,37 +62,58 @@ def beside(text: str, shared: str) -> str:
     return text if found < SHOWN // 2 else "… " + text[found - SHOWN // 4 :]
 
 
+class Known(NamedTuple):
+    """The benchmarks' texts, by the numbers that their index gives them."""
+
+    words: Index
+    short: ShortTexts
+    texts: list[tuple[str, str]]
+    """(benchmark, text)."""
+
+
 class Overlaps(Lookup):
     """Adds what decontamination finds: equal texts, long runs of words, and shorter ones that cover much of a text.
+
+    And what it does not look for: whole texts too short for a run, inside a longer one.
 
     Args:
         texts: parquet file (benchmark, text).
         config: what counts as shared.
+        common: parquet file of `boilerplate.find`; None knows of no boilerplate of the set.
     """
 
     name = "overlaps"
     reads = ("texts",)
     adds = (pa.field("overlaps", HITS),)
 
-    def __init__(self, texts: Place, config: DecontaminateConfig) -> None:
-        self.texts, self.config = texts, config
+    def __init__(self, texts: Place, config: DecontaminateConfig, common: Place | None = None) -> None:
+        self.texts, self.config, self.common = texts, config, common
 
     def depends(self) -> dict[str, Any]:
-        return {"texts": storage.content_digest(self.texts), "config": self.config.identity()}
+        common = storage.content_digest(self.common) if self.common else None
+        return {"texts": storage.content_digest(self.texts), "config": self.config.identity(), "common": common}
 
-    def known(self) -> tuple[Index, list[tuple[str, str]]]:
-        return _index(storage.version(self.texts), self.config)
+    def known(self) -> tuple[Known, frozenset[int]]:
+        common = keys_of(storage.version(self.common)) if self.common else frozenset[int]()
+        return known_texts(storage.version(self.texts), self.config), common
 
-    def look_up(self, row: Row, known: tuple[Index, list[tuple[str, str]]]) -> None:
-        index, theirs = known
-        found: dict[int, dict[str, Any]] = {}
+    def look_up(self, row: Row, known: tuple[Known, frozenset[int]]) -> None:
+        (index, short, theirs), common = known
+        best: dict[int, tuple[Match, str]] = {}
         for text in row["texts"]:
-            for match in index.matches(text):
-                # `exact` comes first, and says all.
-                if match.number not in found or found[match.number]["score"] < match.share:
-                    benchmark, other = theirs[match.number]
-                    found[match.number] = hit(benchmark, match.kind, match.share, other, text, match.run)
-        row["overlaps"] = list(found.values())
+            whole = (Match(number, "run", 1.0, run) for number, run in short.within(words_of(text)))
+            for match in chain(index.matches(text, common), whole):
+                if match.number not in best or says(match) > says(best[match.number][0]):
+                    best[match.number] = match, text
+        row["overlaps"] = [
+            hit(theirs[number][0], match.kind, match.share, theirs[number][1], text, match.run)
+            for number, (match, text) in best.items()
+        ]
+
+
+def says(match: Match) -> tuple[bool, bool, float]:
+    """How much a match says: one text of a row may be a benchmark's, and another a part of the same."""
+    return match.kind != "boilerplate", match.kind == "exact", match.share
 
 
 @dataclass(frozen=True)
@@ -185,9 +208,16 @@ def read_texts(texts: Place) -> list[tuple[str, str]]:
 
 
 @cache
-def _index(texts: Version, config: DecontaminateConfig) -> tuple[Index, list[tuple[str, str]]]:
+def known_texts(texts: Version, config: DecontaminateConfig) -> Known:
+    """The benchmarks' texts, and what finds them, once a process."""
     known = read_texts(texts.place)
-    return build_index(known, config), known
+    return Known(build_index(known, config), short_texts([text for _, text in known], config.ngram), known)
+
+
+@cache
+def keys_of(runs: Version) -> frozenset[int]:
+    """Runs of words, by the keys that the index has for them in this process."""
+    return frozenset(hash(tuple(run.split(" "))) for run in storage.read_table(runs.place)["run"].to_pylist())
 
 
 @cache

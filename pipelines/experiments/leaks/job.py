@@ -12,11 +12,10 @@ from pipelines.core.run import Run
 from pipelines.core.segment import Rows, Segment
 from pipelines.core.stage import Stage
 from pipelines.core.storage import Place
-from pipelines.curation.config import DecontaminateConfig
 from pipelines.evaluation.asking.benchmark_texts import write_texts
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.experiments.data_map.embed import MODEL, model_folder
-from pipelines.experiments.leaks import evidence, report
+from pipelines.experiments.leaks import boilerplate, evidence, report
 from pipelines.experiments.leaks.alike import Alike, embed_benchmarks
 from pipelines.experiments.leaks.config import LeaksConfig
 from pipelines.experiments.leaks.hits import KeepOut, Near, Overlaps
@@ -29,10 +28,14 @@ def validate(run: Run, config: LeaksConfig, benchmarks: Sequence[str]) -> Sets:
     """Find out before anything starts whether the sets can be compared.
 
     Raises:
-        UserError: no set is named, a file is missing, a benchmark is unknown, or the embedding model is not installed.
+        UserError: no set is named, a file is missing, a benchmark is unknown, every search is off, or the embedding
+            model is not installed.
     """
     sets = Sets(run, config)
     sets.readings()
+    if not report.used(config):
+        fix = "leave one of overlaps, near and embeddings on"
+        raise UserError("every search is off, so nothing would be found", where="leaks", fix=fix)
     BENCHMARKS.load_all(list(benchmarks), "evaluation.benchmarks")
     if config.embeddings.enabled:
         try:
@@ -43,7 +46,7 @@ def validate(run: Run, config: LeaksConfig, benchmarks: Sequence[str]) -> Sets:
     return sets
 
 
-def describe(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchmarks: Sequence[str]) -> list[str]:
+def describe(run: Run, config: LeaksConfig, benchmarks: Sequence[str]) -> list[str]:
     """What the job would do.
 
     Raises:
@@ -53,9 +56,10 @@ def describe(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchma
     first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     lines = [f"compare {len(names)} files ({first}) with {', '.join(benchmarks)} and all packaged benchmarks at hand"]
     lines.append(f"  texts: {config.text or f'every one of at least {config.least_words} words'}")
-    lines.append(
-        f"  runs of {shared.ngram} words, {shared.coverage:.0%} of the shorter text, or {shared.long_run} words"
-    )
+    if (shared := config.overlaps).enabled:
+        lines.append(
+            f"  runs of {shared.ngram} words, {shared.coverage:.0%} of the shorter text, or {shared.long_run} words"
+        )
     if config.near.enabled:
         lines.append(f"  near duplicates: {config.near.ngram}-word shingles, from {config.near.threshold:g} on")
     if config.embeddings.enabled:
@@ -65,7 +69,7 @@ def describe(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchma
     return [*lines, f"  kept out: {', '.join(config.keep_out) or 'nothing'}", f"  -> {run.leaks / report.PAGE}"]
 
 
-def run(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchmarks: Sequence[str]) -> Place:
+def run(run: Run, config: LeaksConfig, benchmarks: Sequence[str]) -> Place:
     """Do what is left of the comparison.
 
     A work folder belongs to one input and config, as in the batch judge: other sets are looked at beside it, and the
@@ -82,10 +86,10 @@ def run(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchmarks: 
     own = replace(run, out=run.leaks)
     texts = write_texts(own, benchmarks)
     depends = {**sets.depends(), "texts": storage.content_digest(texts), "config": config.identity()}
-    depends |= {"shared": shared.identity(), "seed": run.seed}
+    depends["seed"] = run.seed
     work = own.work / step.fingerprint(depends)[:16]
     rows = sets.run(work)
-    found = search(own, config, shared, rows, texts, work).run(work, rows)
+    found = search(own, config, rows, texts, work).run(work, rows)
     read = step.result_of(rows.folder.parent) or {}
 
     searched = step.result_of(found.folder.parent) or {}
@@ -93,8 +97,8 @@ def run(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchmarks: 
     def write(folder: Place) -> step.Result:
         columns = [report.COLUMNS[name] for name in report.used(config)]
         result = report.summarise(found.folder, rows.folder, texts, columns, config.examples)
-        report.write(folder, found.folder, result, config, shared)
-        evidence.write(run, result, report.settings_of(config, shared), read["seconds"] + searched["seconds"])
+        report.write(folder, found.folder, result, config)
+        evidence.write(run, result, report.settings_of(config), read["seconds"] + searched["seconds"])
         return {"rows": result["rows"], "kept_out": result["kept_out"], "files": len(read["files"])}
 
     marker = storage.content_digest(found.folder.parent / step.DONE)
@@ -104,11 +108,12 @@ def run(run: Run, config: LeaksConfig, shared: DecontaminateConfig, benchmarks: 
     return run.leaks / report.PAGE
 
 
-def search(
-    run: Run, config: LeaksConfig, shared: DecontaminateConfig, rows: Rows, texts: Place, work: Place
-) -> Segment:
+def search(run: Run, config: LeaksConfig, rows: Rows, texts: Place, work: Place) -> Segment:
     """The segment that looks every row up."""
-    stages: list[Stage] = [Overlaps(texts, shared)]
+    stages: list[Stage] = []
+    if config.overlaps.enabled:
+        common = boilerplate.find(work, rows, texts, config.overlaps)
+        stages.append(Overlaps(texts, config.overlaps, common))
     if config.near.enabled:
         stages.append(Near(texts, config.near))
     if config.embeddings.enabled:

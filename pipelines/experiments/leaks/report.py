@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 from pipelines.core import sql, storage
 from pipelines.core.storage import Place
-from pipelines.curation.config import DecontaminateConfig
 from pipelines.experiments import pages
 from pipelines.experiments.leaks.config import Kind, LeaksConfig
 
@@ -57,19 +56,21 @@ def summarise(rows: Place, read: Place, texts: Place, columns: Sequence[str], ex
         files = connection.execute(
             """
             select read.file, count(*), count(*) filter (rows.status like 'filtered:%'),
-                count(*) filter (coalesce(rows.status, read.status) like 'error:%')
+                count(*) filter (coalesce(rows.status, read.status) like 'error:%'),
+                count(*) filter (read.status = 'ok' and coalesce(len(read.texts), 0) = 0)
             from read left join rows using (raw_id) group by read.file order by min(raw_id)
             """
         ).fetchall()
         seen = "count(*) filter (embedded)" if COLUMNS["embeddings"] in columns else "0"
         embedded: int = connection.execute(f"select {seen} from rows").fetchone()[0]
-    by_file = [dict(zip(("file", "rows", "leaks", "errors"), one, strict=True)) for one in files]
+    by_file = [dict(zip(("file", "rows", "leaks", "errors", "without_text"), one, strict=True)) for one in files]
     total, leaks, errors = (sum(one[name] for one in by_file) for name in ("rows", "leaks", "errors"))
     return {
         "rows": total,
         "kept_out": leaks,
         "share": leaks / total if total else 0.0,
         "errors": errors,
+        "without_text": sum(one["without_text"] for one in by_file),
         "clean": total - leaks - errors,
         "embedded": embedded,
         "texts": sum(known.values()),
@@ -79,7 +80,7 @@ def summarise(rows: Place, read: Place, texts: Place, columns: Sequence[str], ex
     }
 
 
-def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, shared: DecontaminateConfig) -> None:
+def write(folder: Place, rows: Place, report: Report, config: LeaksConfig) -> None:
     """Write the hits, the clean sets, the figures and the page; the page last, as it is what a person opens.
 
     Args:
@@ -87,7 +88,6 @@ def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, share
         rows: that were looked at.
         report: of `summarise`.
         config: of the job.
-        shared: what counts as shared.
     """
     columns = [column for name, column in COLUMNS.items() if name in used(config)]
     with sql.connect(rows=rows) as connection:
@@ -96,7 +96,7 @@ def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, share
         )
         storage.write_table(folder / HITS, found.to_arrow_table())
     write_clean(rows, storage.fresh(folder / CLEAN))
-    settings = settings_of(config, shared)
+    settings = settings_of(config)
     storage.write_json(folder / DATA, {**report, "settings": settings})
     kinds = [kind for kind in KINDS if any(kind in one for one in report["found"].values())]
     title, package = "What a training set shares with benchmarks", __package__ or ""
@@ -104,9 +104,11 @@ def write(folder: Place, rows: Place, report: Report, config: LeaksConfig, share
     storage.write_text(folder / PAGE, page)
 
 
-def settings_of(config: LeaksConfig, shared: DecontaminateConfig) -> dict[str, Any]:
+def settings_of(config: LeaksConfig) -> dict[str, Any]:
     """What counted as a leak."""
+    shared = config.overlaps
     return {
+        "overlaps": shared.enabled,
         "ngram": shared.ngram,
         "coverage": shared.coverage,
         "long_run": shared.long_run,
@@ -122,7 +124,7 @@ def settings_of(config: LeaksConfig, shared: DecontaminateConfig) -> dict[str, A
 def used(config: LeaksConfig) -> list[str]:
     """The searches that are on."""
     return [
-        "overlaps",
+        *(["overlaps"] if config.overlaps.enabled else []),
         *(["near"] if config.near.enabled else []),
         *(["embeddings"] if config.embeddings.enabled else []),
     ]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from pipelines.core import step
+from pipelines.core import sql, step
 from pipelines.core.errors import UserError, one_line
 from pipelines.core.progress import clock, say
 from pipelines.core.records import OK, TEXT, TEXTS, Row, error
@@ -26,6 +24,8 @@ from pipelines.datasets.readers import contents, format_of, inputs
 from pipelines.datasets.reading import Reading, divided, in_scope, survey_all, write
 from pipelines.datasets.spec import DatasetSpec, RawRecord
 from pipelines.experiments.leaks.config import LeaksConfig
+from pipelines.experiments.leaks.plain import decoded, plain
+from pipelines.experiments.leaks.texts import forms, texts_in
 from pipelines.judge_job.requests import files
 
 NAME = "sets"
@@ -70,44 +70,28 @@ class Adapter:
         if raw.problem:
             return [{**row, "record": storable(str(raw.value)[:2000])[0], "status": error(raw.problem)}]
         try:
-            row["record"] = json.dumps(plain(raw.value), ensure_ascii=False)
-            row["texts"] = self._texts(raw)
+            value = decoded(raw.value)
+            row["record"] = json.dumps(plain(value), ensure_ascii=False)
+        except UnicodeDecodeError:
+            return [{**row, "status": error("invalid_utf8")}]
+        except (ValueError, RecursionError) as exc:
+            return [{**row, "status": error(f"not_json:{one_line(exc)}")}]
+        try:
+            row["texts"] = self._texts(value, raw.file)
         except Exception as exc:  # whatever the user's expression raises
             row["status"] = error(f"text:{type(exc).__name__}: {one_line(exc)}")
         return [row]
 
-    def _texts(self, raw: RawRecord) -> list[str]:
-        if self.text is None:
-            found = list(texts_in(raw.value))
-        else:
-            value = evaluate(self.text, {"record": raw.value, "file": raw.file})
-            found = list(texts_in(value))
-            if not found and value is not None:
-                raise TypeError("the expression gives no text")
-        return [one for one in dict.fromkeys(found) if len(words_of(one)) >= self.least_words]
-
-
-def plain(value: Any) -> Any:
-    """A value in JSON's types: what JSON lacks, such as a date, as its text, and no number as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """Every text anywhere in a record, in order; keys are none."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from texts_in(one)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from texts_in(one)
+    def _texts(self, record: Any, file: str) -> list[str]:
+        value = record if self.text is None else evaluate(self.text, {"record": record, "file": file})
+        found = list(texts_in(value))
+        if self.text is not None and not found and value is not None:
+            raise TypeError("the expression gives no text")
+        # Of the forms of a text that differ in no word one is enough.
+        every: dict[tuple[str, ...], str] = {}
+        for form in (form for one in found for form in forms(one)):
+            every.setdefault(tuple(words_of(form)), storable(form)[0])
+        return [form for words, form in every.items() if len(words) >= self.least_words]
 
 
 class Sets:
@@ -164,7 +148,7 @@ class Sets:
         """Read the sets, once.
 
         Raises:
-            UserError: a file cannot be read.
+            UserError: a file cannot be read, or no row of it has a text.
             LedgerError: the rows written are not the rows counted.
         """
         folder, depends = work / NAME, self.depends()
@@ -177,6 +161,7 @@ class Sets:
         readings = divided(files)
         counts, readings = in_scope(readings, survey_all(readings, None), None)
         entry = write(readings, counts, folder / ROWS, NAME, SET_ROW)
+        refuse_silent(folder / ROWS, self.config.least_words)
         total, seconds = sum(count["rows"] for count in counts.values()), time.monotonic() - start
         say(f"{NAME}: {total} rows of {len(files)} files in {clock(seconds)}")
         return {
@@ -185,3 +170,29 @@ class Sets:
             "ledger": entry,
             "files": [one.input.name for one in files],
         }
+
+
+def refuse_silent(rows: Place, least_words: int) -> None:
+    """Refuse a file of which nothing would be compared: it would pass for clean.
+
+    Args:
+        rows: of all files.
+        least_words: of a text.
+
+    Raises:
+        UserError: no row of a file has a text.
+    """
+    with sql.connect(rows=rows) as connection:
+        found = connection.execute(
+            """
+            select file, count(*), count(*) filter (status like 'error:%'), min(status) filter (status like 'error:%')
+            from rows group by file having max(len(texts)) filter (status = 'ok') is null
+                or max(len(texts)) filter (status = 'ok') = 0 order by min(raw_id) limit 1
+            """
+        ).fetchone()
+    if found:
+        file, total, errors, first = found
+        failed = f", {errors} of them errors such as {first.removeprefix('error:')}" if errors else ""
+        fix = "leave it out, or decode what it holds" + ("" if errors else ", such as token ids")
+        said = f"none of its {total} rows has a text of {least_words} words or more to compare{failed}"
+        raise UserError(said, where=file, fix=fix)
