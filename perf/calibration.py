@@ -24,7 +24,7 @@ from typing import Any
 from pipelines.evaluation.asking.benchmark_rows import GIVEN, benchmark_examples
 from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.calibrate.coverage import Coverage, some, summarise, truths
-from pipelines.experiments.calibrate.rows import Judged
+from pipelines.experiments.calibrate.values import Judged
 
 WORD = re.compile(r"\w+")
 BAR = (0.93, 0.97)
