@@ -104,7 +104,7 @@ def passed(rate: float, labels: int, rows: int = 240, seed: int = 0) -> list[Jud
 
 def labelled_as(values: list[float], system: str = "a") -> list[Judged]:
     """Rows of which the first have these labels."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng([*system.encode()])
     given = [*values, *[None] * (60 - len(values))]
     return [Judged(f"{system}{n}", system, f"p{n}", draw.normal(), label) for n, label in enumerate(given)]
 
@@ -169,7 +169,7 @@ class Broken:
 
 
 def test_figures_that_are_missing_or_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = [row for system in "abc" for row in labelled_as([1.0, 2.0] * 10, system)]
+    rows = [row for system in "abc" for row in labelled_as([1.0, 2.0, 3.0, 4.0, 5.0] * 8, system)]
     path = lines(tmp_path / "a.jsonl", [record_of(row) for row in rows])
     monkeypatch.setattr("pipelines.experiments.calibrate.estimate._calibrated", Broken)
     found = estimate(rows, CalibrateConfig())
