@@ -1,4 +1,4 @@
-"""How often the intervals of `openselene calibrate` hold the truth, on four benchmarks that have a label for every row.
+"""How often the intervals of `openselene calibrate` hold the truth, on six benchmarks that have a label for every row.
 
     python perf/calibration.py --data-root DATA --draws 500
 
@@ -24,8 +24,10 @@ from typing import Any
 from pipelines.evaluation.asking.benchmark_rows import GIVEN, benchmark_examples
 from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.calibrate.coverage import Coverage, some, summarise, truths
-from pipelines.experiments.calibrate.rows import Judged
+from pipelines.experiments.calibrate.estimate import ALL
+from pipelines.experiments.calibrate.values import Judged
 
+FIGURE = re.compile(r"[\d.e-]*\d")
 WORD = re.compile(r"\w+")
 BAR = (0.93, 0.97)
 PART = 10  # draws of a task
@@ -46,6 +48,18 @@ def share_of_first(row: dict[str, Any]) -> float:
     """Of the words of both responses, those of the first."""
     first, second = (words(text).total() for text in row["responses"])
     return first / max(1, first + second)
+
+
+def share_supported(row: dict[str, Any]) -> float:
+    """Of the claim's words, those that the document has."""
+    claim = words(row["responses"][0])
+    return (claim & words(row["context"])).total() / max(1, claim.total())
+
+
+def share_of_asked(row: dict[str, Any]) -> float:
+    """Of the instruction's different words, those that the response has."""
+    asked = set(words(row["instruction"]))
+    return len(asked & set(words(row["responses"][0]))) / max(1, len(asked))
 
 
 def rows_of(benchmark: str, data: Path, score: Callable[[dict[str, Any]], float]) -> list[Judged]:
@@ -74,6 +88,9 @@ SETS: dict[str, tuple[str, Callable[[Path], list[Judged]]]] = {
     "mt_bench": ("word F1 with the reference", lambda data: rows_of("mt_bench", data, word_f1)),
     "financebench": ("word F1 with the gold answer", lambda data: rows_of("financebench", data, word_f1)),
     "auto_j": ("share of the first response in the words", lambda data: rows_of("auto_j", data, share_of_first)),
+    # Labels of two values: one of them rare in the first, both common in the second.
+    "infobench": ("share of the instruction's words", lambda data: rows_of("infobench", data, share_of_asked)),
+    "llm_aggrefact": ("share of the claim's words", lambda data: rows_of("llm_aggrefact", data, share_supported)),
 }
 
 
@@ -83,8 +100,10 @@ def measure(name: str, data: Path, draws: int, seed: int, processes: int) -> lis
     parts = [range(first, min(first + PART, draws)) for first in range(0, draws, PART)]
     with ProcessPoolExecutor(processes) as pool:
         lines = [line for part in pool.map(partial(some, rows, CalibrateConfig(), seed), parts) for line in part]
-    for reason in sorted({f"draw {line['draw']}: {line['refused']}" for line in lines if line["refused"]}):
-        print(f"{name}: refused in {reason}")
+    # Without the figures in it, a reason is one of a few.
+    reasons = Counter(FIGURE.sub("#", line["refused"]) for line in lines if line["refused"] and line["of"] == ALL)
+    for reason, count in reasons.most_common():
+        print(f"{name}: refused in {count} draws: {reason}")
     return summarise(lines, truths(rows))
 
 

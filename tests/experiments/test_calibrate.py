@@ -14,17 +14,10 @@ from pipelines.core.errors import TooManyErrors, UserError
 from pipelines.core.run import Run
 from pipelines.experiments.calibrate import coverage, job
 from pipelines.experiments.calibrate.config import CalibrateConfig
-from pipelines.experiments.calibrate.estimate import (
-    ALL,
-    Gap,
-    Interval,
-    Mean,
-    check_random,
-    estimate,
-    mean_interval,
-    ranking,
-)
-from pipelines.experiments.calibrate.rows import Judged, from_judgment, read
+from pipelines.experiments.calibrate.estimate import ALL, Gap, Mean, estimate, ranking
+from pipelines.experiments.calibrate.plain import Interval, mean_interval
+from pipelines.experiments.calibrate.sampled import check_random
+from pipelines.experiments.calibrate.values import Judged
 from pipelines.experiments.records import record
 
 BIAS = {"plain": 0.3, "verbose": 1.2}  # what the judge adds to the truth: it likes the verbose one
@@ -35,13 +28,13 @@ def judged(prompts: int = 150, share: float = 0.3, seed: int = 0, biased: bool =
     """Two systems on the same prompts, of which a biased judge prefers the worse."""
     draw = np.random.default_rng(seed)
     rows = []
-    for number in range(prompts):
+    for place in range(prompts):
         hard = draw.normal(scale=0.5)
         for system, truth in TRUTH.items():
             label = float(np.clip(truth + hard + draw.normal(scale=0.5), 1, 5))
             score = label + biased * BIAS[system] + draw.normal(scale=0.4)
             known = label if draw.random() < share else None
-            rows.append(Judged(f"{system}-{number}", system, f"p{number}", score, known))
+            rows.append(Judged(f"{system}-{place}", system, f"p{place}", score, known))
     return rows
 
 
@@ -53,69 +46,6 @@ def lines(path: Path, records: list[Any]) -> str:
 def record_of(row: Judged) -> dict[str, Any]:
     named = {"id": row.id, "system": row.system, "prompt": row.prompt, "score": row.score}
     return {**named, "label": row.label} if row.label is not None else named
-
-
-def test_names_are_taken_as_they_are_and_expressions_where_they_are_others(tmp_path: Path) -> None:
-    path = lines(
-        tmp_path / "a.jsonl", [{"id": 1, "system": "s", "prompt": "p", "score": 3}, {"system": "t", "score": 2}]
-    )
-    first, second = read(Run(tmp_path), CalibrateConfig(input=[path])).rows
-    assert first == Judged("1", "s", "p", 3.0, None)
-    assert second.prompt == second.id == "0000.000000001"
-    path = lines(tmp_path / "b.jsonl", [{"m": "s", "q": 7, "gpt": 4.5, "human": 4}])
-    fields = {"system": "record.m", "prompt": "record.q", "score": "record.gpt", "label": "record.human"}
-    (row,) = read(Run(tmp_path), CalibrateConfig(input=[path], fields=fields)).rows
-    assert (row.system, row.prompt, row.score, row.label) == ("s", "7", 4.5, 4.0)
-
-
-def test_rows_that_are_left_out_have_a_reason_and_too_many_of_them_end_the_job(tmp_path: Path) -> None:
-    good = {"system": "s", "score": 1}
-    records: list[Any] = [*[good] * 8, {"score": 1}, {**good, "score": None}, {**good, "skip": True}]
-    path = lines(tmp_path / "a.jsonl", records)
-    config = CalibrateConfig(input=[path], where={"skipped": "record.skip is not defined"})
-    found = read(Run(tmp_path), config)
-    assert len(found.rows) == 8
-    assert found.reasons == {"error:MissingValue": 1, "filtered:no_score": 1, "filtered:skipped": 1}
-    with pytest.raises(TooManyErrors, match=r"1 of 11 rows are errors, such as .*line 9"):
-        read(Run(tmp_path, max_error_share=0.05), config)
-    with pytest.raises(UserError, match=r"calibrate\.where\.odd: unknown name 'reccord'"):
-        job.validate(CalibrateConfig(input=[path], where={"odd": "reccord.x"}))
-
-
-def test_labels_of_a_file_are_joined_by_id_and_unknown_ids_refused(tmp_path: Path) -> None:
-    path = lines(tmp_path / "a.jsonl", [{"id": n, "system": "s", "score": n} for n in range(3)])
-    labels = tmp_path / "labels.csv"
-    labels.write_text("id,label\n1,4\n2,\n")
-    found = read(Run(tmp_path), CalibrateConfig(input=[path], labels=[str(labels)]))
-    assert [row.label for row in found.rows] == [None, 4.0, None]
-    labels.write_text("id,label\n9,4\n")
-    with pytest.raises(UserError, match="id '9' is that of 0 judged rows"):
-        read(Run(tmp_path), CalibrateConfig(input=[path], labels=[str(labels)]))
-    labels.write_text("id,label\n1,4\n1,3\n")
-    with pytest.raises(UserError, match="id '1' comes twice"):
-        read(Run(tmp_path), CalibrateConfig(input=[path], labels=[str(labels)]))
-    labels.write_text("id,label\n1,good\n")
-    with pytest.raises(UserError, match="is no label"):
-        read(Run(tmp_path), CalibrateConfig(input=[path], labels=[str(labels)]))
-
-
-@pytest.mark.parametrize(
-    ("task", "allowed", "probabilities", "gold", "score", "label"),
-    [
-        ("absolute", ["1", "2", "3"], {"1": 0.25, "3": 0.25, "x": 0.5}, "2.5", 2.0, 2.5),
-        ("pairwise", ["A", "B", "Tie"], {"A": 0.5, "B": 0.25, "Tie": 0.25}, "Tie", 0.625, 0.5),
-        ("classification", ["Yes", "No"], {"Yes": 0.2, "No": 0.6}, "No", 0.25, 0.0),
-    ],
-)
-def test_a_judgment_of_ours_gives_the_expected_verdict(
-    task: str, allowed: list[str], probabilities: dict[str, float], gold: str, score: float, label: float
-) -> None:
-    judgment = {"task": task, "allowed": allowed, "verdict_probs": probabilities, "gold": gold, "order": "given"}
-    judgment |= {"generators": ["m"], "group_id": "g", "judgment_id": "j", "subset": "s"}
-    assert from_judgment(judgment) == {"system": "m", "prompt": "g", "score": score, "label": label, "id": "j"}
-    assert from_judgment({**judgment, "order": "swapped"}) is None
-    assert (from_judgment({**judgment, "verdict_probs": None}) or {})["score"] is None
-    assert (from_judgment({**judgment, "generators": None}) or {})["system"] == "s"
 
 
 def test_a_judge_that_likes_the_worse_system_is_set_right_by_labels() -> None:
@@ -162,6 +92,108 @@ def test_too_few_labels_and_hand_picked_ones_are_refused() -> None:
     assert check_random(rows, CalibrateConfig()) > 0.001  # type: ignore[operator]
 
 
+def passed(rate: float, labels: int, rows: int = 240, seed: int = 0) -> list[Judged]:
+    """One system that passes or not, judged by something that knows a little of it."""
+    draw = np.random.default_rng(seed)
+    found = (draw.random(rows) < rate).astype(float)
+    scores = found + draw.normal(size=rows)
+    return [
+        Judged(f"{n}", "a", f"p{n}", float(scores[n]), float(found[n]) if n < labels else None) for n in range(rows)
+    ]
+
+
+def labelled_as(values: list[float], system: str = "a") -> list[Judged]:
+    """Rows of which the first have these labels."""
+    draw = np.random.default_rng([*system.encode()])
+    given = [*values, *[None] * (60 - len(values))]
+    return [Judged(f"{system}{n}", system, f"p{n}", draw.normal(), label) for n, label in enumerate(given)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ([1.0] * 12, "all 12 labels are 1: they say nothing of the spread"),
+        ([1.0] * 26 + [0.0] * 4, "26 of 30 labels are 1: 5 that differ are needed to show the spread"),
+        ([5.0] * 26 + [4.0, 3.0, 2.0, 1.0], "26 of 30 labels are 5: 5 that differ are needed to show the spread"),
+        ([1.0] * 25 + [0.0] * 5, ""),
+    ],
+)
+def test_labels_that_do_not_show_how_they_spread_carry_no_mean_and_no_difference(labels: list[float], why: str) -> None:
+    rows = labelled_as(labels) + labelled_as([1.0, 0.0] * 15, "b")
+    found = estimate(rows, CalibrateConfig(least_random=0))
+    one, other = found.means
+    assert one.refused == why and (one.calibrated.low is None) == bool(why)
+    assert other.refused == "" and other.calibrated.low is not None
+    assert len(found.gaps) == (not why) and len(found.ranking) == 2 - bool(why)
+    alone = estimate(labelled_as(labels), CalibrateConfig(least_random=0)).total
+    assert alone.refused == why and (alone.calibrated.value is None) == bool(why)
+
+
+def test_intervals_of_a_rare_value_hold_the_truth_or_are_refused() -> None:
+    for rate, labels in ((0.9, 60), (0.95, 12)):
+        totals = [
+            estimate(passed(rate, labels, seed=seed), CalibrateConfig(least_random=0)).total for seed in range(30)
+        ]
+        given = [one.calibrated for one in totals if not one.refused]
+        assert sum(one.low <= rate <= one.high for one in given) >= 0.9 * len(given)  # type: ignore[operator]
+        assert len(given) > 10 if labels == 60 else not given
+        alone = [one.labels_only for one in totals if one.labels_only.low is not None]
+        assert sum(one.low <= rate <= one.high for one in alone) >= 0.85 * len(alone)  # type: ignore[operator]
+
+
+def test_rows_of_one_prompt_and_labels_that_are_all_equal_are_refused_and_do_not_crash() -> None:
+    rows = labelled_as([1.0, 2.0] * 10) + labelled_as([2.0, 3.0] * 10, "b")
+    found = estimate([Judged(row.id, row.system, "p", row.score, row.label) for row in rows], CalibrateConfig())
+    assert {one.refused for one in found.means} == {"all rows are of one prompt: they say nothing of others"}
+    found = estimate(labelled_as([2.0] * 20) + labelled_as([2.0] * 20, "b"), CalibrateConfig())
+    assert {one.refused for one in (found.total, *found.means)} >= {
+        "all 20 labels are 2: they say nothing of the spread"
+    }
+    assert found.gaps == found.ranking == []
+    assert job.shown(found)[0].startswith("  all systems: refused: all 40 labels are 2")
+
+
+class Broken:
+    """A result of the library with figures missing, or not finite."""
+
+    estimates = (1.0, 2.0, 3.0)
+
+    def __init__(self, systems: dict[str, Any]) -> None:
+        self.target_policies, self.metadata = list(systems), {}  # type: ignore[var-annotated]
+
+    def confidence_interval(self, alpha: float) -> tuple[list[float], list[float]]:
+        return [0.5, float("nan"), 2.5], [1.5, float("nan"), 3.5]
+
+    def compare_policies(self, one: str, other: str, alpha: float) -> dict[str, float]:
+        return {"difference": -2.0, "p_value": 0.5}
+
+
+def test_figures_that_are_missing_or_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = [row for system in "abc" for row in labelled_as([1.0, 2.0, 3.0, 4.0, 5.0] * 8, system)]
+    path = lines(tmp_path / "a.jsonl", [record_of(row) for row in rows])
+    monkeypatch.setattr("pipelines.experiments.calibrate.estimate._calibrated", Broken)
+    found = estimate(rows, CalibrateConfig())
+    assert [one.refused for one in found.means] == ["", "cje-eval gives no finite interval", ""]
+    (gap,) = found.gaps
+    assert (gap.system, gap.other, gap.difference, gap.p_holm, gap.shown) == ("a", "c", None, None, "undecided")
+    assert gap.refused == "cje-eval gives no finite interval"
+    assert gap.refused in job.run(Run(tmp_path / "out"), CalibrateConfig(input=[path])).read_text()
+    config = CalibrateConfig(coverage={"share": 0.9}, least_random=0)
+    (line,) = (one for one in coverage.one(rows, config, 0, 0) if " - " in one["of"])
+    assert line["refused"] == gap.refused and line["low"] is None
+
+
+def test_labels_chosen_by_the_score_within_systems_are_refused() -> None:
+    draw = np.random.default_rng(0)
+    rows = []
+    for system in "ab":
+        for n, score in enumerate(sorted(draw.normal(size=200).tolist())):
+            chosen = (n >= 160) == (system == "a") and n % 2 == 0 and (n >= 160 or n < 40)
+            rows.append(Judged(f"{system}{n}", system, f"p{n}", score, draw.normal() if chosen else None))
+    with pytest.raises(UserError, match=r"the labelled rows of [ab] are no random sample"):
+        check_random(rows, CalibrateConfig())
+
+
 def mean(system: str, value: float, naive: float) -> Mean:
     found = {"calibrated": Interval(value=value), "naive": Interval(value=naive), "labels_only": Interval(value=None)}
     return Mean(system=system, n=1, labels=1, **found)
@@ -178,7 +210,15 @@ def test_places_are_those_that_sure_differences_leave() -> None:
 def test_the_interval_of_a_mean_is_student_s() -> None:
     found = mean_interval([1.0, 2.0, 3.0, 4.0], 0.95)
     assert found.value == 2.5 and found.low == pytest.approx(2.5 - 3.1824463 * np.std([1, 2, 3, 4], ddof=1) / 2)
+    assert mean_interval([3.0, 3.0], 0.95, [1.0, 2.0]) == Interval(value=3.0)
     assert mean_interval([1.0], 0.95) == Interval(value=1.0) and mean_interval([], 0.95) == Interval(value=None)
+
+
+def test_of_two_values_the_interval_is_wilson_s() -> None:
+    found = mean_interval([2.0] * 9 + [4.0], 0.95)  # a share of 1 in 10, on a scale from 2 to 4
+    assert (found.low, found.high) == (pytest.approx(2 + 2 * 0.0178762), pytest.approx(2 + 2 * 0.4041500))
+    assert mean_interval([1.0] * 10, 0.95) == Interval(value=1.0)
+    assert mean_interval([1.0] * 10, 0.95, {0.0, 1.0}).low == pytest.approx(0.7224672)
 
 
 def test_a_draw_depends_on_its_number_alone_and_hides_all_labels_but_the_share() -> None:
@@ -236,3 +276,16 @@ def test_without_labels_rows_to_label_are_listed_by_hash(tmp_path: Path) -> None
         writer.writerows([one["id"], labels[one["id"]].label] for one in listed)
     job.run(run, CalibrateConfig(input=[path], labels=[str(tmp_path / "labels.csv")]))
     assert record.read(run.calibrated).decisions[0].verdict == "rank 1"
+
+
+def test_a_run_that_fails_leaves_no_page_of_the_input_before(tmp_path: Path) -> None:
+    run, good = Run(tmp_path / "out"), lines(tmp_path / "a.jsonl", [record_of(row) for row in judged(80)])
+    bare = [{**record_of(row), "label": None} for row in judged(80)]
+    other = lines(tmp_path / "b.jsonl", bare)
+    for failing in (other, str(tmp_path / "none.jsonl"), lines(tmp_path / "c.jsonl", [{"score": 1}])):
+        page = job.run(run, CalibrateConfig(input=[good]))
+        assert page.exists() and "Judged systems" in (run.experiments / "index.html").read_text()
+        with pytest.raises((UserError, TooManyErrors)):
+            job.run(run, CalibrateConfig(input=[failing]))
+        assert not {one.name for one in run.calibrated.iterdir()} & {page.name, "calibrate.json", "experiment.json"}
+        assert "Judged systems" not in (run.experiments / "index.html").read_text()

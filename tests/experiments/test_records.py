@@ -100,3 +100,26 @@ def test_a_forest_shows_each_series_and_the_line_of_no_effect() -> None:
     text = forest({"accuracy": {"alone": points, "left out": points}}, ["a <b>", "c"], "f")
     assert text.startswith("<svg") and "alone" in text and "left out" in text and "a &lt;b&gt;" in text
     assert text == forest({"accuracy": {"alone": points, "left out": points}}, ["a <b>", "c"], "f")
+
+
+def test_a_table_has_no_formulas_and_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    table = [{"of": "=1+1", "@gain": -0.5, "text": "-0.5"}, {"of": "'@x", "@gain": 0.1, "text": "a"}]
+    folder = record.write(run, experiment(), table, PLOT)
+    assert (folder / "table.csv").read_text() == "of,'@gain,text\n'=1+1,-0.5,-0.5\n''@x,0.1,a\n"
+    assert record.read_csv(folder / "table.csv") == [
+        ["of", "@gain", "text"],
+        ["=1+1", "-0.5", "-0.5"],
+        ["'@x", "0.1", "a"],
+    ]
+
+
+def test_a_record_that_is_withdrawn_is_in_no_index(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    record.withdraw(run, "ablation")
+    assert not run.experiments.exists()
+    folder = record.write(run, experiment(), [{"a": 1}], PLOT)
+    (folder / "mine.txt").write_text("x")
+    record.withdraw(run, "ablation")
+    assert [one.name for one in folder.iterdir()] == ["mine.txt"] and record.read_all(run) == []
+    assert "Single-source ablation" not in (run.experiments / "index.html").read_text()

@@ -26,7 +26,8 @@ class RowFields(Strict):
     label: str | None = None
     """The person's, null where there is none; in our judgments the gold one."""
     id: str | None = None
-    """By which `labels` names a row; in our judgments the judgment's."""
+    """By which `labels` names a row; in our judgments the judgment's, and without one a hash of system, prompt and
+    score."""
 
 
 class CoverageConfig(Strict):
@@ -62,8 +63,8 @@ class CalibrateConfig(Strict):
     """Labels of its own without which a system gets no interval and no place in the ranking, and all together no
     mean."""
     least_random: float = Field(0.001, ge=0, lt=1)
-    """p-value below which scores of labelled and other rows differ so much that the labels cannot be a random sample:
-    all is then refused."""
+    """p-value below which scores of labelled and other rows, of all or of one system, differ so much that the labels
+    cannot be a random sample: all is then refused."""
     label_share: float = Field(0.05, gt=0, le=1)
     """Of the rows are listed in `to_label.csv`, by hash, where there are too few labels."""
     coverage: CoverageConfig = CoverageConfig()

@@ -15,8 +15,10 @@ from pipelines.core.progress import say
 from pipelines.core.storage import Place
 from pipelines.core.yaml_model import Strict
 from pipelines.experiments.calibrate.config import CalibrateConfig
-from pipelines.experiments.calibrate.estimate import ALL, Interval, estimate
-from pipelines.experiments.calibrate.rows import Judged, by_system, prompts_of
+from pipelines.experiments.calibrate.estimate import ALL, estimate
+from pipelines.experiments.calibrate.plain import Interval
+from pipelines.experiments.calibrate.rows import by_system, prompts_of
+from pipelines.experiments.calibrate.values import Judged
 
 WAYS = ("calibrated", "naive", "labels_only")
 Line = dict[str, Any]
@@ -127,7 +129,7 @@ def one(rows: list[Judged], config: CalibrateConfig, seed: int, number: int) -> 
             reason = mean.refused if way == "calibrated" else ""
             lines.append({"draw": number, "of": mean.system, "way": way, **interval.model_dump(), "refused": reason})
     for gap in found.gaps:
-        line = {"draw": number, "of": f"{gap.system} - {gap.other}", "way": "calibrated", "refused": ""}
+        line = {"draw": number, "of": f"{gap.system} - {gap.other}", "way": "calibrated", "refused": gap.refused}
         lines.append({**line, "value": gap.difference, "low": gap.low, "high": gap.high})
     return lines
 

@@ -8,29 +8,25 @@ sampling of prompts, clustered, and the fit of the map. Targets are means over p
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from pipelines.core.errors import UserError, one_line
 from pipelines.core.yaml_model import Strict
 from pipelines.experiments.calibrate.config import CalibrateConfig
-from pipelines.experiments.calibrate.rows import Judged, by_system
+from pipelines.experiments.calibrate.plain import Interval, mean_interval
+from pipelines.experiments.calibrate.refusal import refusal
+from pipelines.experiments.calibrate.rows import by_system
+from pipelines.experiments.calibrate.sampled import check_random
+from pipelines.experiments.calibrate.values import Judged
 
 ALL = "all systems"
-
-
-class Interval(Strict):
-    """A figure with its interval; no figure where it is refused."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 class Mean(Strict):
@@ -58,15 +54,18 @@ class Gap(Strict):
 
     system: str
     other: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    """By Holm's procedure, over all pairs."""
+    difference: float | None
+    """None where it is refused, as are all figures but the naive one."""
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    """By Holm's procedure, over all pairs that have a p-value."""
     naive: float
-    shown: str
-    """`higher`, `lower` or `undecided`, for `system`."""
+    shown: Literal["higher", "lower", "undecided"]
+    """For `system`."""
+    refused: str = ""
+    """Why there is no difference."""
 
 
 class Rank(Strict):
@@ -88,28 +87,6 @@ class Estimates(Strict):
     means: list[Mean]
     gaps: list[Gap]
     ranking: list[Rank]
-
-
-def check_random(rows: Sequence[Judged], config: CalibrateConfig) -> float | None:
-    """The p-value of the scores of labelled and other rows being alike (Kolmogorov-Smirnov); None where all have one.
-
-    Raises:
-        UserError: it is below `least_random`: the labelled rows were chosen by something that the judge sees too.
-    """
-    from scipy.stats import ks_2samp
-
-    labelled = [row.score for row in rows if row.label is not None]
-    others = [row.score for row in rows if row.label is None]
-    if not labelled or not others:
-        return None
-    p = float(ks_2samp(labelled, others).pvalue)
-    if p < config.least_random:
-        raise UserError(
-            f"the labelled rows are no random sample: their scores differ from the others' (p = {p:.2g})",
-            where="calibrate.input",
-            fix="label rows of to_label.csv, or of a hash",
-        )
-    return p
 
 
 def estimate(rows: Sequence[Judged], config: CalibrateConfig) -> Estimates:
@@ -138,27 +115,30 @@ def estimate(rows: Sequence[Judged], config: CalibrateConfig) -> Estimates:
 
 def _means(systems: dict[str, list[Judged]], config: CalibrateConfig) -> tuple[list[Mean], Any]:
     """The means of some systems, and the library's result; None where no system can be carried."""
-    own = {name: sum(row.label is not None for row in rows) for name, rows in systems.items()}
-    result = _calibrated(systems) if any(n >= config.least_labels for n in own.values()) else None
+    why = {name: refusal(rows, config.least_labels) for name, rows in systems.items()}
+    result = None if all(why.values()) else _calibrated(systems)
     places: dict[str, int] = {}
     if result is not None:
         low, high = result.confidence_interval(1 - config.level)
         places = {name: place for place, name in enumerate(result.target_policies)}
+    scale = {row.label for rows in systems.values() for row in rows if row.label is not None}
     means = []
     for name, rows in systems.items():
-        refused, notes, found = "", [], Interval(value=None)
-        if own[name] < config.least_labels:
-            refused = f"{own[name]} labels of its own, {config.least_labels} are needed"
-        elif result is not None:
+        refused, notes, found = why[name], [], Interval(value=None)
+        if not refused and result is not None:
             at = places[name]
-            found = Interval(value=float(result.estimates[at]), low=float(low[at]), high=float(high[at]))
-            notes = _notes(result, name)
+            figures = [float(one[at]) for one in (result.estimates, low, high)]
+            if all(map(math.isfinite, figures)):
+                found = Interval(value=figures[0], low=figures[1], high=figures[2])
+                notes = _notes(result, name)
+            else:
+                refused = "cje-eval gives no finite interval"
         scores, labels = [row.score for row in rows], [row.label for row in rows if row.label is not None]
         plain = {
             "naive": mean_interval(scores, config.level),
-            "labels_only": mean_interval(labels, config.level),
+            "labels_only": mean_interval(labels, config.level, scale),
         }
-        about = {"system": name, "n": len(rows), "labels": own[name], "refused": refused, "notes": notes}
+        about = {"system": name, "n": len(rows), "labels": len(labels), "refused": refused, "notes": notes}
         means.append(Mean(calibrated=found, **plain, **about))
     return means, result
 
@@ -200,25 +180,37 @@ def _notes(result: Any, name: str) -> list[str]:
 
 
 def _gaps(means: list[Mean], result: Any, config: CalibrateConfig) -> list[Gap]:
-    """Every pair of systems that both have a mean, with Holm's procedure over all of them."""
+    """Every pair of systems that both have a mean, with Holm's procedure over all that have a p-value."""
     from statsmodels.stats.multitest import multipletests
 
     kept = [one for one in means if not one.refused]
     pairs = list(combinations(kept, 2))
     with quiet():
-        found = [result.compare_policies(one.system, other.system, 1 - config.level) for one, other in pairs]
-    if not found:
-        return []
-    adjusted = multipletests([one["p_value"] for one in found], 1 - config.level, method="holm")[1]
-    gaps = []
-    for (one, other), gap, p_holm in zip(pairs, found, adjusted, strict=True):
-        sure = p_holm < 1 - config.level
-        shown = ("higher" if gap["difference"] > 0 else "lower") if sure else "undecided"
-        naive = (one.naive.value or 0.0) - (other.naive.value or 0.0)
-        values = {"difference": gap["difference"], "low": gap["ci_lower"], "high": gap["ci_upper"], "p": gap["p_value"]}
-        numbers = {name: float(value) for name, value in {**values, "p_holm": p_holm, "naive": naive}.items()}
-        gaps.append(Gap(system=one.system, other=other.system, shown=shown, **numbers))
-    return gaps
+        found = [_figures(result.compare_policies(one.system, other.system, 1 - config.level)) for one, other in pairs]
+    known = [one["p"] for one in found if one]
+    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else [])
+    return [
+        _gap(one, other, figures, adjusted, config.level) for (one, other), figures in zip(pairs, found, strict=True)
+    ]
+
+
+def _figures(found: dict[str, Any]) -> dict[str, float]:
+    """The library's figures of a difference; empty where one is missing or not finite."""
+    names = {"difference": "difference", "low": "ci_lower", "high": "ci_upper", "p": "p_value"}
+    values = {name: float(found.get(theirs, math.nan)) for name, theirs in names.items()}
+    return values if all(map(math.isfinite, values.values())) else {}
+
+
+def _gap(one: Mean, other: Mean, figures: dict[str, float], adjusted: Iterator[float], level: float) -> Gap:
+    """A difference, decided or not, or refused."""
+    about: dict[str, Any] = {"system": one.system, "other": other.system}
+    about["naive"] = (one.naive.value or 0.0) - (other.naive.value or 0.0)
+    if not figures:
+        nothing = dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
+        return Gap(**about, **nothing, shown="undecided", refused="cje-eval gives no finite interval")
+    p_holm = next(adjusted)
+    up: Literal["higher", "lower"] = "higher" if figures["difference"] > 0 else "lower"
+    return Gap(**about, **figures, p_holm=p_holm, shown=up if p_holm < 1 - level else "undecided")
 
 
 def ranking(means: Sequence[Mean], gaps: Sequence[Gap]) -> list[Rank]:
@@ -242,19 +234,6 @@ def ranking(means: Sequence[Mean], gaps: Sequence[Gap]) -> list[Rank]:
         )
         for place, one in enumerate(kept, start=1)
     ]
-
-
-def mean_interval(values: Sequence[float], level: float) -> Interval:
-    """The mean of independent values with Student's interval; of one value no interval."""
-    from scipy.stats import t
-
-    if not values:
-        return Interval(value=None)
-    value = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(value=value)
-    half = float(t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(value=value, low=value - half, high=value + half)
 
 
 @contextmanager

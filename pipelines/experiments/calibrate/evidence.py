@@ -11,7 +11,8 @@ from pipelines.experiments import pages
 from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.calibrate.coverage import Coverage
 from pipelines.experiments.calibrate.estimate import Estimates, Mean
-from pipelines.experiments.calibrate.rows import Judged, Read, prompts_of
+from pipelines.experiments.calibrate.rows import Read, prompts_of
+from pipelines.experiments.calibrate.values import Judged
 from pipelines.experiments.records import record
 from pipelines.experiments.records.forest import forest
 from pipelines.experiments.records.record import Cost, Decision, Experiment, Figure

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from importlib import util
 from typing import Any
 
-from pipelines.core import step, storage
+from pipelines.core import csv_text, step, storage
 from pipelines.core.determinism import digest, unit
 from pipelines.core.errors import UserError
 from pipelines.core.progress import say
@@ -17,8 +15,12 @@ from pipelines.core.storage import Place
 from pipelines.experiments.calibrate import coverage, evidence
 from pipelines.experiments.calibrate.config import CalibrateConfig
 from pipelines.experiments.calibrate.coverage import Coverage
-from pipelines.experiments.calibrate.estimate import Estimates, check_random, estimate
-from pipelines.experiments.calibrate.rows import Judged, Read, check_expressions, read, spec_of
+from pipelines.experiments.calibrate.estimate import Estimates, estimate
+from pipelines.experiments.calibrate.labels import check_joinable
+from pipelines.experiments.calibrate.rows import Read, check_expressions, read, spec_of
+from pipelines.experiments.calibrate.sampled import check_random
+from pipelines.experiments.calibrate.values import Judged
+from pipelines.experiments.records import record
 
 PAGE, DATA, TO_LABEL, LOST = "calibrate.html", "calibrate.json", "to_label.csv", "left_out.csv"
 
@@ -65,8 +67,29 @@ def run(run: Run, config: CalibrateConfig) -> Place:
         TooManyErrors: more than `max_error_share` of the rows are errors.
     """
     validate(config)
+    try:
+        return _made(run, config)
+    except Exception:
+        withdraw(run)
+        raise
+
+
+def withdraw(run: Run) -> None:
+    """Remove the page and the record of an earlier input: at the place of another's they would be taken for its own.
+
+    What people may have written into, and lists of this run, stay.
+    """
+    for name in (step.DONE, PAGE, DATA):
+        storage.remove_file(run.calibrated / name)
+    record.withdraw(run, evidence.NAME)
+
+
+def _made(run: Run, config: CalibrateConfig) -> Place:
     found = read(run, config)
     folder, fingerprint = run.calibrated, digest(found.fingerprint, config.where, config.fields.identity())
+    depends_on = {"rows": fingerprint, "config": config.identity(), "seed": run.seed}
+    if (step.result_of(folder) or {}).get("fingerprint") != step.fingerprint(depends_on):
+        withdraw(run)  # now: draws may take hours, and may be stopped
     if config.coverage.draws:
         coverage.check(found.rows)
     write_lost(folder / LOST, found)
@@ -92,7 +115,6 @@ def run(run: Run, config: CalibrateConfig) -> Place:
         evidence.write(run, found, estimates, covered, config, seconds)
         return {"rows": len(found.rows)}
 
-    depends_on = {"rows": fingerprint, "config": config.identity(), "seed": run.seed}
     step.once(folder, depends_on, write, cheap=True)
     for line in shown(estimates):
         say(line)
@@ -122,24 +144,22 @@ def shown(found: Estimates) -> list[str]:
 
 
 def write_to_label(place: Place, rows: list[Judged], share: float, seed: int) -> None:
-    """List rows for people to label: a random sample by hash of the prompts' and systems' names, the label empty."""
+    """List rows for people to label: a random sample by hash of the prompts' and systems' names, the label empty.
+
+    Raises:
+        UserError: ids are not the rows' own, so that labels could not be joined.
+    """
 
     def key(row: Judged) -> float:
         return unit(seed, "rows to label", f"{row.prompt} {row.system} {row.id}")
 
+    check_joinable(rows)
     chosen = sorted(sorted(rows, key=key)[: max(1, round(share * len(rows)))], key=lambda row: (row.prompt, row.system))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "prompt", "system", "label"])
     # A label that is there stays: it was drawn by the same hash, or else was refused.
-    writer.writerows([row.id, row.prompt, row.system, "" if row.label is None else row.label] for row in chosen)
-    storage.write_text(place, text.getvalue())
+    lines = [[row.id, row.where, row.prompt, row.system, "" if row.label is None else row.label] for row in chosen]
+    storage.write_text(place, csv_text.written([["id", "row", "prompt", "system", "label"], *lines]))
 
 
 def write_lost(place: Place, found: Read) -> None:
     """List the rows that are left out, each with its reason."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "reason"])
-    writer.writerows(found.lost.items())
-    storage.write_text(place, text.getvalue())
+    storage.write_text(place, csv_text.written([["row", "reason"], *found.lost.items()]))

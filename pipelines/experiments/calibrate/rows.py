@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipelines.core.errors import TooManyErrors, UserError, one_line
@@ -16,29 +15,12 @@ from pipelines.datasets.filters import condition
 from pipelines.datasets.readers import contents, read_raw
 from pipelines.datasets.spec import DatasetSpec, RawRecord
 from pipelines.experiments.calibrate.config import CalibrateConfig
+from pipelines.experiments.calibrate.labels import labelled, labels_of
+from pipelines.experiments.calibrate.values import Judged, given, named, number
 from pipelines.judge_job.requests import files
 
 NAMES = ("system", "prompt", "score", "label", "id")
 OWN = ("gold", "verdict_probs")  # columns by which a judgment of ours is known
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A response with its judgment.
-
-    Attributes:
-        id: by which labels name it.
-        system: whose response it is.
-        prompt: the cluster.
-        score: of the judge.
-        label: of a person; None where nobody has looked.
-    """
-
-    id: str
-    system: str
-    prompt: str
-    score: float
-    label: float | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,7 @@ def read(run: Run, config: CalibrateConfig) -> Read:
 
     Raises:
         UserError: nothing is named, a file cannot be read, an expression is none, no row is usable, or an id of
-            `labels` is unknown or comes twice.
+            `labels` is unknown, comes twice, or is that of another prompt or system.
         TooManyErrors: more than `max_error_share` of the rows are errors.
     """
     spec = spec_of("calibrate.input", config.input, config)
@@ -93,13 +75,14 @@ def read(run: Run, config: CalibrateConfig) -> Read:
     if errors > run.max_error_share * (len(rows) + len(lost)):
         first = next(f"{where}: {reason}" for where, reason in lost.items() if reason.startswith("error:"))
         raise TooManyErrors(f"calibrate: {errors} of {len(rows) + len(lost)} rows are errors, such as {first}")
+    rows = named(rows)
     if not rows:
         raise UserError("no judged row is left", where="calibrate.input", fix=f"lost: {Read(rows, lost, []).reasons}")
     found = contents(spec, run.data_root)
     if config.labels:
-        given = spec_of("calibrate.labels", config.labels, config)
-        rows = labelled(rows, labels_of(given, run))
-        found += contents(given, run.data_root)
+        people = spec_of("calibrate.labels", config.labels, config)
+        rows = labelled(rows, labels_of(people, run))
+        found += contents(people, run.data_root)
     return Read(rows, lost, found)
 
 
@@ -133,7 +116,7 @@ def check_expressions(config: CalibrateConfig) -> None:
 
 
 def row_of(raw: RawRecord, config: CalibrateConfig) -> Judged | str:
-    """The row of a record, or why it is filtered.
+    """The row of a record, or why it is filtered; its id, and its prompt, are empty where the record has none.
 
     Raises:
         Exception: it makes no row.
@@ -149,15 +132,14 @@ def row_of(raw: RawRecord, config: CalibrateConfig) -> Judged | str:
     record = from_judgment(raw.value) if all(name in raw.value for name in OWN) else raw.value
     if record is None:
         return "filtered:swapped_order"
-    found = {name: field(name, getattr(config.fields, name), record, values) for name in NAMES}
+    found = {name: given(field(name, getattr(config.fields, name), record, values)) for name in NAMES}
     if found["score"] is None:
         return "filtered:no_score"
-    named = str(found["id"]) if found["id"] is not None else raw.position
-    prompt = named if found["prompt"] is None else str(found["prompt"])
     if found["system"] is None:
         raise ValueError("no system")
+    texts = {name: "" if found[name] is None else str(found[name]) for name in ("id", "system", "prompt")}
     label = None if found["label"] is None else number(found["label"])
-    return Judged(named, str(found["system"]), prompt, number(found["score"]), label)
+    return Judged(texts["id"].strip(), texts["system"], texts["prompt"], number(found["score"]), label, raw.where)
 
 
 def field(name: str, text: str | None, record: Mapping[str, Any], values: dict[str, Any]) -> Any:
@@ -169,18 +151,6 @@ def field(name: str, text: str | None, record: Mapping[str, Any], values: dict[s
     if name not in record:
         raise MissingValue(record, name)
     return record[name]
-
-
-def number(value: Any) -> float:
-    """A score or label.
-
-    Raises:
-        ValueError: it is no finite number.
-    """
-    found = float(value)
-    if isinstance(value, bool) or not math.isfinite(found):
-        raise ValueError(f"{value!r} is no number")
-    return found
 
 
 def from_judgment(record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -197,7 +167,7 @@ def from_judgment(record: Mapping[str, Any]) -> dict[str, Any] | None:
         "system": " or ".join(writers) or record.get("subset") or "all",
         "prompt": record.get("group_id"),
         "score": score,
-        "label": None if gold is None else worth[gold] if gold in worth else float(gold),
+        "label": None if gold is None else worth[gold] if gold in worth else number(gold),
         "id": record.get("judgment_id"),
     }
 
@@ -211,40 +181,6 @@ def worths(task: str, allowed: list[str]) -> dict[str, float]:
     if len(allowed) != 2:
         raise ValueError("classes have no order: give calibrate.fields.score and label")
     return {allowed[0]: 1.0, allowed[1]: 0.0}
-
-
-def labels_of(spec: DatasetSpec, run: Run) -> dict[str, float]:
-    """Id -> label.
-
-    Raises:
-        UserError: a record has no id and label, or an id comes twice.
-    """
-    found: dict[str, float] = {}
-    for raw in read_raw(spec, run.data_root):
-        try:
-            named, label = str(raw.value["id"]), raw.value["label"]
-            value = None if label in (None, "") else number(label)
-        except (KeyError, TypeError, ValueError) as exc:
-            fix = "each record needs an id and a label, which may be empty"
-            raise UserError(f"is no label: {one_line(exc)}", where=raw.where, fix=fix) from None
-        if named in found:
-            raise UserError(f"id {named!r} comes twice", where=raw.where)
-        if value is not None:
-            found[named] = value
-    return found
-
-
-def labelled(rows: list[Judged], labels: Mapping[str, float]) -> list[Judged]:
-    """The rows with labels of a file.
-
-    Raises:
-        UserError: an id is no row's, or that of several.
-    """
-    count = Counter(row.id for row in rows)
-    for named in labels:
-        if count[named] != 1:
-            raise UserError(f"id {named!r} is that of {count[named]} judged rows", where="calibrate.labels")
-    return [replace(row, label=labels[row.id]) if row.id in labels else row for row in rows]
 
 
 def by_system(rows: list[Judged]) -> dict[str, list[Judged]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from pipelines.core import storage
+from pipelines.core import csv_text, storage
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.core.storage import Place
@@ -120,14 +118,10 @@ def read_all(run: Run) -> list[Experiment]:
 
 def to_csv(table: Sequence[Line]) -> str:
     """The table as a file's text; what a line lacks is empty."""
-    text = io.StringIO()
     names = list(dict.fromkeys(name for line in table for name in line))
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
+    return csv_text.written([names, *([line.get(name, "") for name in names] for line in table)])
 
 
 def read_csv(place: Place) -> list[list[str]]:
     """The lines of a table, the names of the columns first; none where there is no file."""
-    return list(csv.reader(io.StringIO(storage.read_text(place)))) if storage.exists(place) else []
+    return csv_text.read(storage.read_text(place)) if storage.exists(place) else []

@@ -38,6 +38,7 @@ __all__ = [
     "read",
     "read_all",
     "read_csv",
+    "withdraw",
     "write",
 ]
 
@@ -61,3 +62,18 @@ def write(run: Run, experiment: Experiment, table: Sequence[Line], plot: str) ->
     storage.write_json(folder / RECORD, experiment.model_dump(mode="json"))
     write_index(run)
     return folder
+
+
+def withdraw(run: Run, name: str) -> None:
+    """Remove an experiment's record, table and plot, and take it out of the index; nothing happens where it has none.
+
+    Args:
+        run: whose experiment it is.
+        name: its folder, in which all else stays.
+    """
+    folder = folder_of(run, name)
+    if not storage.exists(folder / RECORD):
+        return
+    for one in (RECORD, TABLE, PLOT):
+        storage.remove_file(folder / one)
+    write_index(run)
