@@ -278,6 +278,25 @@ def test_without_labels_rows_to_label_are_listed_by_hash(tmp_path: Path) -> None
     assert record.read(run.calibrated).decisions[0].verdict == "rank 1"
 
 
+def test_labels_that_people_have_written_into_the_list_are_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lines(tmp_path / "a.jsonl", [{**record_of(row), "label": None} for row in judged(100)])
+    run, config = Run(tmp_path / "out"), CalibrateConfig(input=[path], label_share=0.2)
+    listed = run.calibrated / "to_label.csv"
+    for written in ("", "4"):
+        with pytest.raises(UserError, match=r"name them in calibrate\.labels"):
+            job.run(run, config)
+        first = listed.read_text()
+        assert first.count("\n") == 41
+        listed.write_text(first.replace(",\n", f",{written}\n", 1))
+    kept = listed.read_text()
+    with pytest.raises(UserError):
+        job.run(run, config)
+    assert listed.read_text() == kept != first
+    assert "has 1 labels that were not read" in capsys.readouterr().err
+
+
 def test_a_run_that_fails_leaves_no_page_of_the_input_before(tmp_path: Path) -> None:
     run, good = Run(tmp_path / "out"), lines(tmp_path / "a.jsonl", [record_of(row) for row in judged(80)])
     bare = [{**record_of(row), "label": None} for row in judged(80)]

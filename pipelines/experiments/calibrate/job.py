@@ -98,8 +98,11 @@ def _made(run: Run, config: CalibrateConfig) -> Place:
         start = time.monotonic()
         estimates = estimate(found.rows, config)
     except UserError:
-        write_to_label(folder / TO_LABEL, found.rows, config.label_share, run.seed)
-        say(f"calibrate: rows to label: {folder / TO_LABEL}")
+        if count := unread_labels(folder / TO_LABEL, found.rows):
+            say(f"calibrate: {folder / TO_LABEL} has {count} labels that were not read: name it in calibrate.labels")
+        else:
+            write_to_label(folder / TO_LABEL, found.rows, config.label_share, run.seed)
+            say(f"calibrate: rows to label: {folder / TO_LABEL}")
         raise
     seconds = time.monotonic() - start
     covered: list[Coverage] = []
@@ -158,6 +161,14 @@ def write_to_label(place: Place, rows: list[Judged], share: float, seed: int) ->
     # A label that is there stays: it was drawn by the same hash, or else was refused.
     lines = [[row.id, row.where, row.prompt, row.system, "" if row.label is None else row.label] for row in chosen]
     storage.write_text(place, csv_text.written([["id", "row", "prompt", "system", "label"], *lines]))
+
+
+def unread_labels(place: Place, rows: list[Judged]) -> int:
+    """How many labels people have written into a list, that these rows do not have: it must not be written over."""
+    header, *lines = csv_text.read(storage.read_text(place)) if storage.exists(place) else [[]]
+    labelled = {row.id for row in rows if row.label is not None}
+    found = [dict(zip(header, line, strict=False)) for line in lines]
+    return sum(bool(one.get("label", "").strip()) and one.get("id") not in labelled for one in found)
 
 
 def write_lost(place: Place, found: Read) -> None:
