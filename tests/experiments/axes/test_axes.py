@@ -15,7 +15,7 @@ from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.experiments.axes.config import AxesConfig
-from pipelines.experiments.axes.job import both_forms, checked, leaderboard
+from pipelines.experiments.axes.job import both_forms, checked, leaderboard, place_of
 from pipelines.experiments.axes.leaderboard import others
 from pipelines.experiments.axes.points import OWN, Point, points_of, trials_of
 from pipelines.experiments.sweep.config import SweepConfig
@@ -205,3 +205,13 @@ def test_a_leaderboard_stands_also_where_the_configs_own_settings_diverge(tmp_pa
     for name in {"beta 0.05", "beta 0.5"} - bad:
         assert (said[name].verdict, said[name].why) == ("no difference shown", "the config's own settings diverged")
     assert {line["training"] for line in table if line["figure"] == "diverged"} == bad
+
+
+def test_what_diverged_stands_below_the_worst_and_what_is_undefined() -> None:
+    lines = [
+        {"figure": "diverged", "value": None},
+        {"figure": "gain", "value": None},
+        {"figure": "gain", "value": -0.3},
+        {"figure": "gain", "value": 0.1},
+    ]
+    assert sorted(lines, key=place_of) == lines[::-1]
