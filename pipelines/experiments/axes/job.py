@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,12 +30,14 @@ from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.experiments.trials.effects import MEAN, Gain, Tables, ends, gains, outcome, tasks_of, values
 from pipelines.experiments.trials.pool import write_both
 from pipelines.experiments.trials.running import run_trials
-from pipelines.experiments.trials.trial import BASE, Trial, shared
+from pipelines.experiments.trials.trial import BASE, DIVERGED, Trial, shared
 from pipelines.experiments.trials.worker import Ground
 from pipelines.training.config import TrainConfig
 
 NAME = "leaderboard"
 CONFIDENCE = 0.95
+UNSHOWN = "no difference shown"
+LEFT_OUT = "Diverged with one seed or more, so without figures and intervals, and not among the settings Holm counts"
 
 
 def describe(
@@ -106,11 +109,13 @@ def run(
         if found < axes.pairs:
             fix = "lower axes.pairs, or raise trials.pool and curation.sample_per_source"
             raise UserError(f"{name}: {found} pairs of {axes.pairs}", where="axes.pairs", fix=fix)
-    places = run_trials(ground, [BASE, *(one for mine in arms.values() for one in mine)], trials.concurrent)
+    everything = [BASE, *(one for mine in arms.values() for one in mine)]
+    places = run_trials(ground, everything, trials.concurrent, keep_diverged=True)
     made, table, plot = leaderboard(run, points, arms, places, ground, trials, axes)
     record.write(run, made, table, plot)
     for line in table:
-        say(f"  {line['training']}: {line['figure']} {line['value']:.3f}, {line['seconds']:.0f} s")
+        value = "" if line["value"] is None else f" {line['value']:.3f}"
+        say(f"  {line['training']}: {line['figure']}{value}, {line['seconds']:.0f} s")
     say(f"leaderboard: {record.folder_of(run, NAME)}")
     return made
 
@@ -134,22 +139,29 @@ def leaderboard(
     trials: TrialsConfig,
     axes: AxesConfig,
 ) -> tuple[Experiment, list[Line], str]:
-    """The record, its table with the best first, and its plot."""
+    """The record, its table with the best first and what has diverged last, and its plot."""
     tasks = tasks_of(ground.asked)
 
     @cache
     def read(one: Trial) -> Tables:
         return outcome(places[one], ground.asked)
 
-    found = {name: [read(one) for one in mine] for name, mine in arms.items()}
-    own, base = found[OWN], [read(BASE)]
+    spent = {name: [step.result_of(places[one]) or {} for one in mine] for name, mine in arms.items()}
+    gone = {name: said for name, mine in spent.items() if (said := diverged(mine, trials.seeds))}
+    found = {name: [read(one) for one in mine] for name, mine in arms.items() if name not in gone}
+    base = [read(BASE)]
     common = {name: shared(mine) for name, mine in arms.items()}
     over_base = {name: gains(mine, base, tasks, common[name])[MEAN] for name, mine in found.items()}
-    over_own = {name: gains(mine, own, tasks, common[name])[MEAN] for name, mine in found.items() if name != OWN}
+    over_own = {
+        name: gains(mine, found[OWN], tasks, common[name])[MEAN]
+        for name, mine in found.items()
+        if name != OWN and OWN in found
+    }
     sure = more_than_chance({name: gain.measured for name, gain in over_own.items()}, axes.error)
-    spent = {name: [step.result_of(places[one]) or {} for one in mine] for name, mine in arms.items()}
-    lines = [line_of(point, found[point.name], over_base[point.name], spent[point.name], tasks) for point in points]
-    table = [*sorted(lines, key=lambda line: -line["value"]), *others(run)]
+    lines = [
+        line_of(point, found.get(point.name), over_base.get(point.name), spent[point.name], tasks) for point in points
+    ]
+    table = [*sorted(lines, key=place_of), *others(run)]
     whole = [one for mine in spent.values() for one in mine]
     made = Experiment(
         name=NAME,
@@ -169,9 +181,7 @@ def leaderboard(
             *figure_each("mean gain over the base model", over_base),
             *figure_each("mean gain over the config's own settings", over_own),
         ],
-        decisions=[
-            Decision(about=name, verdict=verdict(gain, sure[name]), why=why(gain)) for name, gain in over_own.items()
-        ],
+        decisions=decisions(arms, over_own, sure, gone),
         cost=Cost(
             seconds=round(sum(one["seconds"] for one in whole), 1),
             trials=len(whole),
@@ -182,37 +192,68 @@ def leaderboard(
             f"Small: each trial trains on {axes.pairs} pairs and is judged by the probabilities of its verdicts. A "
             "setting that does nothing here may matter in a whole run.",
             "Trainings of `sweep` and `recipes` stand below, by their own figures, which are of other held-out rows.",
+            *([f"{LEFT_OUT}: {'; '.join(gone)}."] if gone else []),
         ],
     )
     labels = [str(line["training"]) for line in table[: len(points)]]
-    series = {"over the base model": [drawn(over_base[name]) for name in labels]}
+    series = {"over the base model": [drawn(over_base.get(name)) for name in labels]}
     series["over the config's own"] = [drawn(over_own.get(name)) for name in labels]
     return made, table, forest({"mean gain": series}, labels, NAME)
 
 
 def line_of(
     point: Point,
-    tables: Sequence[Tables],
-    gain: Gain,
+    tables: Sequence[Tables] | None,
+    gain: Gain | None,
     spent: Sequence[Mapping[str, Any]],
     tasks: Mapping[str, list[str]],
 ) -> Line:
-    """A setting as a line of the table; seconds and tokens are of one trial."""
-    each = values(tables, tasks)
-    low, high = ends(gain.measured, CONFIDENCE)
+    """A setting as a line of the table; seconds and tokens are of one trial. One that diverged has no figures."""
     n = len(spent)
+    figures: Line = {"figure": DIVERGED, **dict.fromkeys(("value", "low", "high", *tasks))}
+    if tables is not None and gain is not None:
+        low, high = ends(gain.measured, CONFIDENCE)
+        figures = {"figure": "mean gain over the base model", "value": gain.measured.value, "low": low, "high": high}
+        figures |= values(tables, tasks)
     return {
         "training": point.name,
         "by": "trials",
-        "figure": "mean gain over the base model",
-        "value": gain.measured.value if gain.measured.value is not None else float("-inf"),
-        "low": low,
-        "high": high,
-        **each,
+        **figures,
         "seconds": round(sum(one["seconds"] for one in spent) / n, 2),
         "tokens": round(sum(one["tokens"] for one in spent) / n),
         **dict(point.values),
     }
+
+
+def place_of(line: Line) -> tuple[bool, float]:
+    """By which lines are sorted: the best first, those without a figure last and those that diverged after them."""
+    value = line["value"]
+    return line["figure"] == DIVERGED, math.inf if value is None else -value
+
+
+def diverged(spent: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
+    """What was seen of a setting that diverged with one seed or more; empty of one that did not.
+
+    The other seeds are no figure of it: they are those that went well.
+    """
+    seen = [f"seed {seed}: {one[DIVERGED]}" for seed, one in zip(seeds, spent, strict=True) if DIVERGED in one]
+    return f"with {len(seen)} of {len(seeds)} seeds; {seen[0]}" if seen else ""
+
+
+def decisions(
+    names: Iterable[str], over_own: Mapping[str, Gain], sure: Mapping[str, bool], gone: Mapping[str, str]
+) -> list[Decision]:
+    """What is said of each setting that is not the config's own; of that one only that it diverged."""
+    made = []
+    for name in names:
+        if name in gone:
+            made.append(Decision(about=name, verdict=DIVERGED, why=gone[name]))
+        elif name in over_own:
+            gain = over_own[name]
+            made.append(Decision(about=name, verdict=verdict(gain, sure[name]), why=why(gain)))
+        elif name != OWN:
+            made.append(Decision(about=name, verdict=UNSHOWN, why="the config's own settings diverged"))
+    return made
 
 
 def figure_each(name: str, found: Mapping[str, Gain]) -> list[Figure]:
@@ -228,7 +269,7 @@ def figure_each(name: str, found: Mapping[str, Gain]) -> list[Figure]:
 def verdict(gain: Gain, sure: bool) -> str:
     """Better, worse, or no difference shown."""
     if not sure or gain.measured.value is None:
-        return "no difference shown"
+        return UNSHOWN
     return "better" if gain.measured.value > 0 else "worse"
 
 

@@ -86,7 +86,8 @@ def gains(
         tasks: task -> benchmarks.
         common: share of its training rows that a seed has in common with another one.
     """
-    parts = {task: [_gain(ours, theirs, name) for name in names] for task, names in tasks.items()}
+    several = sum(map(len, tasks.values())) > 1
+    parts = {task: [_gain(ours, theirs, name, several) for name in names] for task, names in tasks.items()}
     means = {task: mean_of(found) for task, found in parts.items()}
     return {task: one.gain(common) for task, one in means.items()} | {MEAN: mean_of(list(means.values())).gain(common)}
 
@@ -102,12 +103,17 @@ def values(tables: Sequence[Tables], tasks: Mapping[str, Sequence[str]]) -> dict
 
 @dataclass(frozen=True)
 class Part:
-    """A gain in parts: of each seed, the variance over rows, and its degrees of freedom."""
+    """A gain in parts: of each seed, the variance over rows, and its degrees of freedom.
+
+    Attributes:
+        lacking: benchmarks, of several, that have no figure or no variance and so leave the mean without.
+    """
 
     seeds: Floats
     variance: float
     df: float
     rows: int
+    lacking: tuple[str, ...] = ()
 
     def gain(self, common: float = 0.0) -> Gain:
         """With the interval of both sources of chance; `common` as in `gains`."""
@@ -118,7 +124,8 @@ class Part:
         between = float(self.seeds.var(ddof=1)) * (1 / count + common / (1 - common)) if count > 1 else 0.0
         total = self.variance + between
         if not (math.isfinite(value) and math.isfinite(total) and total > 0):
-            return Gain(Measured(value if math.isfinite(value) else None, None, FEW), whole, self.rows)
+            why = f"{', '.join(self.lacking)}: {FEW}" if self.lacking else FEW
+            return Gain(Measured(value if math.isfinite(value) else None, None, why), whole, self.rows)
         alone = count / (1 + (count - 1) * common)  # seeds without rows in common that would say as much
         df = total**2 / (self.variance**2 / self.df + between**2 / max(1.0, alone - 1))
 
@@ -135,10 +142,11 @@ def mean_of(parts: Sequence[Part]) -> Part:
     total = sum(variances)
     below = sum(v**2 / part.df for v, part in zip(variances, parts, strict=True))
     df = total**2 / below if below > 0 else math.inf
-    return Part(np.mean([part.seeds for part in parts], axis=0), total, df, sum(part.rows for part in parts))
+    lacking = tuple(name for part in parts for name in part.lacking)
+    return Part(np.mean([part.seeds for part in parts], axis=0), total, df, sum(part.rows for part in parts), lacking)
 
 
-def _gain(ours: Sequence[Tables], theirs: Sequence[Tables], benchmark: str) -> Part:
+def _gain(ours: Sequence[Tables], theirs: Sequence[Tables], benchmark: str, several: bool) -> Part:
     mine = [_figure(one[benchmark]) for one in ours]
     other = [_figure(one[benchmark]) for one in theirs]
     other = other * len(mine) if len(other) == 1 else other
@@ -146,7 +154,8 @@ def _gain(ours: Sequence[Tables], theirs: Sequence[Tables], benchmark: str) -> P
     without = np.mean([a - b for (_, a), (_, b) in zip(mine, other, strict=True)], axis=0)
     groups = len(without)
     variance = (groups - 1) / groups * float(((without - without.mean()) ** 2).sum()) if groups > 1 else math.nan
-    return Part(seeds, variance, max(1, groups - 1), len(ours[0][benchmark]))
+    lacking = (benchmark,) if several and not (np.isfinite(seeds).all() and math.isfinite(variance)) else ()
+    return Part(seeds, variance, max(1, groups - 1), len(ours[0][benchmark]), lacking)
 
 
 def _figure(table: pd.DataFrame) -> tuple[float, Floats]:

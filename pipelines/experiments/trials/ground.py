@@ -12,6 +12,7 @@ from pipelines.core.run import Run
 from pipelines.core.segment import Rows
 from pipelines.curation.config import CurationConfig
 from pipelines.evaluation.scoring.figures import plain
+from pipelines.experiments.trials.checks import on_this_machine, require_answers, require_layers
 from pipelines.experiments.trials.config import TrialsConfig
 from pipelines.experiments.trials.heldout import write_heldout
 from pipelines.experiments.trials.pool import write_pool
@@ -73,6 +74,8 @@ def validate(train: TrainConfig, curation: CurationConfig, trials: TrialsConfig)
             where="train.max_length",
             fix="raise it, or lower them",
         )
+    if trials.judge == "model" and on_this_machine(config.model):
+        require_layers(config.model, trials.layers)
 
 
 def lay(run: Run, before: Rows, train: TrainConfig, curation: CurationConfig, trials: TrialsConfig) -> Ground:
@@ -110,6 +113,9 @@ def lay_on(
         train: the training that trials change in part.
         curation: templates.
         trials: the trials.
+
+    Raises:
+        UserError: as `training_of`, a benchmark or model is not usable, or nothing can be measured on a benchmark.
     """
     from pipelines.engines.models import everywhere, identity
 
@@ -118,7 +124,11 @@ def lay_on(
     templates = {task: one for task, one in curation.mix.templates.items() if isinstance(one, str)}
     templates = {task: templates[task] for task in ("pairwise", "absolute", "classification") if task in templates}
     heldout = write_heldout(run, trials.heldout, templates, curation.mix.tokenizer)
+    asked: list[Row] = storage.read_table(heldout.folder).to_pylist()
     stand_in = trials.judge == "stand_in"
+    if not stand_in:
+        require_layers(model, trials.layers)
+        require_answers(model, asked)
     depends = {
         "pool": fingerprint,
         "heldout": heldout.fingerprint,
@@ -134,7 +144,7 @@ def lay_on(
         model=model,
         layers=trials.layers,
         pairs=pairs,
-        asked=storage.read_table(heldout.folder).to_pylist(),
+        asked=asked,
         stand_in=stand_in,
     )
 

@@ -18,6 +18,7 @@ from pipelines.core.segment import ROWS, Rows
 from pipelines.engines import models
 from pipelines.evaluation.asking.benchmark_rows import GIVEN, SWAPPED, write_benchmark_rows
 from pipelines.evaluation.config import EvaluationConfig
+from pipelines.experiments.trials.checks import require_measurable
 from pipelines.experiments.trials.config import HeldOutConfig
 from pipelines.judging.count_tokens import TokenCounter
 from pipelines.judging.templates import load, render
@@ -57,7 +58,7 @@ def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], to
         The rows. The marker beside them has, per benchmark, how many there are and how many were left out.
 
     Raises:
-        UserError: a benchmark is unknown or has no row that can be asked about.
+        UserError: a benchmark is unknown, has no row that can be asked about, or none on which anything differs.
     """
     evaluation = EvaluationConfig(
         benchmarks=config.benchmarks, sample=None, templates={**templates, **config.templates}
@@ -91,7 +92,9 @@ def write_heldout(run: Run, config: HeldOutConfig, templates: dict[str, str], to
                 where=f"trials.heldout.benchmarks: {name}",
                 fix="raise trials.heldout.max_tokens, or leave it out",
             )
-    return Rows(own.work / "asked" / ROWS, result["fingerprint"])
+    place = own.work / "asked" / ROWS
+    require_measurable(storage.read_table(place).to_pylist())
+    return Rows(place, result["fingerprint"])
 
 
 def select(

@@ -18,9 +18,12 @@ from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.engines.packed.packing import on_device, pack
 from pipelines.engines.packed.trie import Trie
+from pipelines.experiments.trials.checks import too_many
 from pipelines.experiments.trials.families import Family, Shelf, bins
+from pipelines.experiments.trials.trial import DIVERGED
 from pipelines.training import settings
 from pipelines.training.config import TrainConfig
+from pipelines.training.diverged import Diverged
 from pipelines.training.order import HashOrder
 from pipelines.training.scoring import prepare
 from pipelines.training.shared import SharedTrainer, Steps
@@ -113,7 +116,7 @@ class ModelJudge:
         """
         have = len(self.backbone.layers)
         if self.layers is None or self.layers > have:
-            raise UserError(f"the model has {have} layers", where="trials.layers", fix="name fewer, or set null")
+            raise too_many(have)
         return have - self.layers
 
     def begin(self, states: torch.Tensor, expected: Sequence[Sequence[float]]) -> None:
@@ -160,7 +163,7 @@ class ModelJudge:
             how: `seed`, and `config` of this trial.
 
         Returns:
-            Steps, tokens and the last loss.
+            Steps, tokens and the last loss; of a training that diverges none, and under `diverged` what was seen.
         """
         import datasets
 
@@ -181,8 +184,10 @@ class ModelJudge:
         with storage.scratch() as folder:
             trainer = self._trainer(data, HashOrder(list(names), seed), config, folder, seed)
             trainer.steps = TableSteps(self, list(rows), trainer.steps) if self.table else trainer.steps
-            trainer.train()
+            seen = trained(trainer)
         self._restore_forward()
+        if seen:
+            return {"steps": trainer.state.global_step, "tokens": trainer.tokens_seen, "loss": None, DIVERGED: seen}
         log = [line for line in trainer.state.log_history if "loss" in line]
         return {"steps": trainer.state.global_step, "tokens": trainer.tokens_seen, "loss": log[-1]["loss"]}
 
@@ -241,6 +246,15 @@ class ModelJudge:
             model.__dict__.pop("forward", None)
             model.__dict__.pop("_is_accelerate_prepared", None)  # or the next trial would compute without autocast
         prepare(causal, cast("Backend", settings.attention(self.config)), self.config.max_length)
+
+
+def trained(trainer: SharedTrainer) -> str:
+    """Train to the end, or until weights are no longer numbers; what was seen then, without the step's many rows."""
+    try:
+        trainer.train()
+    except Diverged as exc:
+        return str(exc).partition(", row_ids")[0]
+    return ""
 
 
 class TableSteps(Steps):

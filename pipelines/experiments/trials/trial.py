@@ -9,6 +9,8 @@ from typing import Any
 
 from pipelines.core.determinism import digest, unit
 
+DIVERGED = "diverged"  # key of the marker of a trial that has no verdicts: what was seen
+
 
 @dataclass(frozen=True)
 class Trial:

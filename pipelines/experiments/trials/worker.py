@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipelines.core import step, storage
+from pipelines.core.errors import UserError
 from pipelines.core.records import Row
 from pipelines.core.storage import Place
-from pipelines.experiments.trials.trial import Trial
+from pipelines.experiments.trials.trial import DIVERGED, Trial
 from pipelines.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -95,7 +97,11 @@ class Worker:
         self.starts: list[int] = []  # of each row's families, and where the last ends
 
     def first_pass(self, number: int) -> None:
-        """Do a part of the first pass, unless it is done."""
+        """Do a part of the first pass, unless it is done.
+
+        Raises:
+            UserError: what the model says before any training is no number.
+        """
         judge = self._loaded()
 
         def write(folder: Place) -> step.Result:
@@ -105,6 +111,8 @@ class Worker:
             rows = len(self.starts) - 1
             chosen = range(self.starts[number * BLOCK], self.starts[min((number + 1) * BLOCK, rows)])
             logps, states = judge.first_pass(list(chosen))
+            if any(math.isnan(value) for row in logps for value in row):
+                raise no_numbers(self.ground.model)
             storage.write_bytes(folder / "states.safetensors", save({"states": states}))
             storage.write_json(folder / "logps.json", logps)
             tokens = sum(judge.shelf.families[i].tokens for i in chosen)
@@ -133,7 +141,11 @@ class Worker:
         judge.begin(torch.cat(states), self.expected)
 
     def run(self, trial: Trial) -> step.Result:
-        """Do a trial, unless it is done; returns what its marker says."""
+        """Do a trial, unless it is done; returns what its marker says: of one that has diverged, that it has.
+
+        Raises:
+            UserError: the verdicts of the model are no numbers before any training.
+        """
         self.begin()
         return step.once(
             self.ground.place(trial), self.ground.depends(trial), lambda folder: self._write(trial, folder)
@@ -150,14 +162,21 @@ class Worker:
             if rows:
                 reference = [self.expected[i] for i in rows]
                 known = self.judge.fit(rows, trial.rows, reference, seed=trial.seed, config=config)
-            found = self._weighed(trained=bool(rows))
-        trained = time.monotonic()
+            found = [] if DIVERGED in known else self._weighed(trained=bool(rows))
+        result = {"pairs": len(rows), **known, "seconds": round(time.monotonic() - start, 3)}
+        if DIVERGED in known:
+            return result
+        probs = [shares(values) for values in found]
+        # The last step's loss was a number; the weights that it left may be none.
+        if not all(math.isfinite(share) for row in probs for share in row):
+            if not rows:
+                raise no_numbers(ground.model)
+            return {**result, DIVERGED: f"its verdicts are no numbers after step {known['steps']}, the last"}
         lines = [
-            {"judgment_id": row["judgment_id"], "probs": shares(values)}
-            for row, values in zip(ground.asked, found, strict=True)
+            {"judgment_id": row["judgment_id"], "probs": own} for row, own in zip(ground.asked, probs, strict=True)
         ]
         storage.write_table(folder / VERDICTS, pa.Table.from_pylist(lines, JUDGED))
-        return {"pairs": len(rows), **known, "seconds": round(trained - start, 3)}
+        return result
 
     def _weighed(self, trained: bool) -> list[list[float]]:
         """Log-probabilities of the verdicts of all held-out rows, by the weights as they are or as they were first."""
@@ -182,6 +201,12 @@ class Worker:
             self.judge = ModelJudge(ground.config, ground.model, ground.layers, families)
         judge: ModelJudge = self.judge
         return judge
+
+
+def no_numbers(model: str) -> UserError:
+    """The error for a model that says no numbers before any training."""
+    fix = "set train.precision to float32, or name another model"
+    return UserError("its log-probabilities are no numbers before any training", where=f"model {model}", fix=fix)
 
 
 def shares(values: Sequence[float]) -> list[float]:

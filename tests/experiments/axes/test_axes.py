@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipelines.config import Config
-from pipelines.core import storage
+from pipelines.core import step, storage
 from pipelines.core.determinism import unit
 from pipelines.core.errors import UserError
 from pipelines.core.run import Run
 from pipelines.experiments.axes.config import AxesConfig
-from pipelines.experiments.axes.job import both_forms, checked
+from pipelines.experiments.axes.job import both_forms, checked, leaderboard, place_of
 from pipelines.experiments.axes.leaderboard import others
 from pipelines.experiments.axes.points import OWN, Point, points_of, trials_of
 from pipelines.experiments.sweep.config import SweepConfig
+from pipelines.experiments.trials.trial import BASE, Trial, trial
+from pipelines.experiments.trials.worker import JUDGED, VERDICTS, Ground
 from ray_jobs.axes import describe
 
 
@@ -124,3 +128,90 @@ def test_rows_that_curation_drops_cannot_be_kept(tmp_path: Path) -> None:
 def test_the_dry_run_says_how_many_trials(tmp_path: Path) -> None:
     said = "\n".join(describe(config(tmp_path)))
     assert "24 trials: 8 settings, 3 seeds, 128 pairs each" in said and "  beta 0.05" in said
+
+
+def board(tmp_path: Path, bad: set[str]) -> tuple[Any, list[dict[str, Any]], str]:
+    """The leaderboard of three settings on held-out pairs, of which some diverge with the second of three seeds."""
+    made = config(tmp_path, trials={"seeds": [0, 1, 2]}, axes={"beta": [0.05, 0.5], "nll": [], "cot_share": []})
+    found = points(tmp_path, AxesConfig(beta=[0.05, 0.5], nll=[], cot_share=[], drop_inconsistent_rejected=[]))
+    asked = [
+        {"judgment_id": f"j{i}", "benchmark": "p", "task": "pairwise", "group_id": str(i), "gold": "A"}
+        for i in range(40)
+    ]
+    asked = [{**row, "allowed": ["A", "B"]} for row in asked]
+    ground = Ground(tmp_path, "f", made.train, "embedded", None, [], asked)
+    arms = {
+        one.name: tuple(trial([f"{one.name}-{seed}"], seed, one.changes(found[0])) for seed in range(3))
+        for one in found
+    }
+
+    def write(one: Trial, gone: bool, right: float) -> None:
+        def verdicts(folder: Any) -> step.Result:
+            result = {"seconds": 2.0, "tokens": 50, "pairs": 1}
+            if gone:
+                return {**result, "diverged": "the loss became nan at step 3"}
+            share = np.random.default_rng([one.seed, int(100 * right)]).random(40) < right
+            lines = [
+                {"judgment_id": f"j{i}", "probs": [0.9, 0.1] if yes else [0.1, 0.9]} for i, yes in enumerate(share)
+            ]
+            storage.write_table(folder / VERDICTS, pa.Table.from_pylist(lines, JUDGED))
+            return result
+
+        step.once(ground.place(one), ground.depends(one), verdicts)
+
+    write(BASE, False, 0.5)
+    for number, (name, mine) in enumerate(arms.items()):
+        for one in mine:
+            write(one, name in bad and one.seed == 1, 0.6 + 0.15 * number)
+    places = {one: ground.place(one) for one in [BASE, *(one for mine in arms.values() for one in mine)]}
+    return leaderboard(Run(tmp_path), found, arms, places, ground, made.trials, made.axes)
+
+
+def test_a_setting_that_diverges_is_a_line_with_its_cost_and_never_the_best(tmp_path: Path) -> None:
+    made, table, plot = board(tmp_path, {"beta 0.5"})
+    assert [line["training"] for line in table] == ["beta 0.05", OWN, "beta 0.5"]
+    gone = table[-1]
+    assert (gone["figure"], gone["value"], gone["low"], gone["pairwise"]) == ("diverged", None, None, None)
+    assert (gone["seconds"], gone["tokens"], gone["beta"]) == (2.0, 50, 0.5)
+    assert all(line["value"] is not None for line in table[:2])
+    said = {one.about: (one.verdict, one.why) for one in made.decisions}
+    assert said["beta 0.5"] == ("diverged", "with 1 of 3 seeds; seed 1: the loss became nan at step 3")
+    assert said["beta 0.05"][1].startswith("+0.")
+    assert {one.of for one in made.figures} == {OWN, "beta 0.05"} and made.cost.trials == 9
+    assert made.notes[-1].startswith("Diverged with one seed or more") and made.notes[-1].endswith(
+        "Holm counts: beta 0.5."
+    )
+    assert "<svg" in plot
+
+
+def test_what_diverges_takes_no_part_in_holms_count(tmp_path: Path) -> None:
+    """Two settings beside the config's own: without the one that diverged, the other is tested alone."""
+    from pipelines.experiments.axes import job
+
+    counted: list[set[str]] = []
+    plain = job.more_than_chance
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "more_than_chance", lambda gaps, error: counted.append({*gaps}) or plain(gaps, error))
+        board(tmp_path / "none", set())
+        board(tmp_path / "one", {"beta 0.5"})
+    assert counted == [{"beta 0.05", "beta 0.5"}, {"beta 0.05"}]
+
+
+@pytest.mark.parametrize("bad", [{OWN}, {OWN, "beta 0.05", "beta 0.5"}])
+def test_a_leaderboard_stands_also_where_the_configs_own_settings_diverge(tmp_path: Path, bad: set[str]) -> None:
+    made, table, _ = board(tmp_path, bad)
+    said = {one.about: one for one in made.decisions}
+    assert said[OWN].verdict == "diverged" and len(table) == 3
+    for name in {"beta 0.05", "beta 0.5"} - bad:
+        assert (said[name].verdict, said[name].why) == ("no difference shown", "the config's own settings diverged")
+    assert {line["training"] for line in table if line["figure"] == "diverged"} == bad
+
+
+def test_what_diverged_stands_below_the_worst_and_what_is_undefined() -> None:
+    lines = [
+        {"figure": "diverged", "value": None},
+        {"figure": "gain", "value": None},
+        {"figure": "gain", "value": -0.3},
+        {"figure": "gain", "value": 0.1},
+    ]
+    assert sorted(lines, key=place_of) == lines[::-1]

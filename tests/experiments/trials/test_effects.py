@@ -153,3 +153,14 @@ def test_equally_likely_verdicts_share_the_point(tmp_path: Path) -> None:
     lines = [{"judgment_id": "1", "probs": [1 / 3] * 3}, {"judgment_id": "2", "probs": [1 / 3] * 3}]
     storage.write_table(tmp_path / VERDICTS, pa.Table.from_pylist(lines, JUDGED))
     assert math.isclose(outcome(tmp_path, rows())["p"]["points"][0], 1 / 3)
+
+
+def test_the_set_that_leaves_a_mean_undefined_is_named() -> None:
+    tables = both(1) | {"b": scores([1.0, 2.0, 3.0], [4.0, 4.0, 4.0])}
+    several = gains([tables], [both(0) | {"b": tables["b"]}], {"pairwise": ["p"], "absolute": ["a", "b"]})
+    why = "b: fewer than two groups of rows, or nothing varies"
+    for task in ("absolute", MEAN):
+        assert several[task].measured.value is None and several[task].measured.why == why
+    assert several["pairwise"].measured.bounds is not None
+    alone = gains([tables], [tables], {"absolute": ["b"]})["absolute"].measured
+    assert alone.why == "fewer than two groups of rows, or nothing varies"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core import step, storage
+from pipelines.core.errors import UserError
 from pipelines.experiments.trials import running
 from pipelines.experiments.trials.trial import BASE, Trial, trial
 from pipelines.experiments.trials.worker import Ground
@@ -27,7 +28,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, after: int) -> list[int]:
 
     given: list[int] = []
 
-    def run(where: Ground, left: Sequence[Trial], concurrent: int) -> None:
+    def run(where: Ground, left: Sequence[Trial], concurrent: int, keep_diverged: bool) -> None:
         given.append(len(left))
         for one in left[:after]:
             step.once(where.place(one), where.depends(one), lambda _: {"seconds": 1.0})
@@ -61,7 +62,7 @@ def test_the_first_pass_is_of_what_trials_take_and_is_known_by_it(
 ) -> None:
     """More seeds do not take a part for done that has other rows."""
     seen: list[Ground] = []
-    monkeypatch.setattr(running, "_run", lambda where, left, concurrent: seen.append(where))
+    monkeypatch.setattr(running, "_run", lambda where, left, concurrent, keep: seen.append(where))
     pool = replace(ground(tmp_path), pairs=[{"row_id": name} for name in "dcba"], asked=[{"judgment_id": "j"}])
     running.run_trials(pool, TRIALS, 1)
     running.run_trials(pool, [*TRIALS, trial(["d"], 0)], 1)
@@ -69,3 +70,22 @@ def test_the_first_pass_is_of_what_trials_take_and_is_known_by_it(
     assert [[row["row_id"] for row in one.pairs] for one in seen] == [["b", "a"], ["d", "b", "a"], ["b", "a"]]
     assert seen[0].block(0) != seen[1].block(0) and seen[0].block(0) == seen[2].block(0)
     assert seen[0].place(BASE) == seen[1].place(BASE)
+
+
+def test_a_users_mistake_in_a_process_stays_one_line() -> None:
+    from ray.exceptions import RayTaskError
+
+    def failed(cause: Exception) -> Exception:
+        """What `ray.get` raises of a process that raised something."""
+        raised: Exception = RayTaskError("run", "Traceback, of\nmany lines", cause).as_instanceof_cause()
+        return raised
+
+    with pytest.raises(UserError) as caught, running.as_itself():
+        raise failed(UserError("the model has 2 layers", where="trials.layers", fix="name fewer"))
+    assert str(caught.value) == "trials.layers: the model has 2 layers (name fewer)"
+    with pytest.raises(RayTaskError, match="many lines"), running.as_itself():
+        raise failed(ValueError("a fault of the program"))
+
+
+def test_the_first_trial_without_verdicts_ends_the_others() -> None:
+    assert running.judged({"pairs": 4}) and not running.judged({"pairs": 4, "diverged": "the loss became nan"})
