@@ -169,7 +169,7 @@ def _check_file(path: Path) -> None:
         UserError: the place is a folder, or cannot have a file.
     """
     try:
-        is_folder = path.is_dir()
+        is_folder = storage.is_folder(path)
         storage.make_folder(path.parent)
     except OSError as exc:
         what = f"cannot have a file: {exc.strerror or one_line(exc)}"

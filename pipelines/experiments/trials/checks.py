@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.core import storage
 from pipelines.core.errors import UserError
 from pipelines.core.records import Row
 from pipelines.engines import models
@@ -42,7 +43,7 @@ def too_many(have: int) -> UserError:
 
 def on_this_machine(model: str) -> bool:
     """Whether a model's config can be read at once: a dry run loads nothing from a hub or a store."""
-    return model == models.EMBEDDED or (Path(model).expanduser() / "config.json").is_file()
+    return model == models.EMBEDDED or storage.exists(Path(model).expanduser() / "config.json")
 
 
 def require_answers(model: str, asked: Sequence[Row]) -> None:
