@@ -36,8 +36,13 @@ def verdict_tokens(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -
     if len(set(ids)) < len(ids):
         said = f"no token tells these answers apart: {', '.join(map(repr, answers))}"
         raise RowFailure("answers_share_a_token", said)
-    shared = common(ids)
-    return list(ids[0][:shared]), [one[shared:] for one in ids]
+    return parted(ids)
+
+
+def parted(answers: Sequence[Sequence[int]]) -> tuple[list[int], list[Path]]:
+    """What the ids of all answers begin with, and what each goes on with."""
+    shared = common(answers)
+    return list(answers[0][:shared]), [tuple(one[shared:]) for one in answers]
 
 
 def common(paths: Sequence[Sequence[int]]) -> int:

@@ -146,7 +146,7 @@ def run(
     if any(one.include for one in choice.mixture.sources.values()):
         check_mixture(choice.mixture, tasks_by_source, curation.reward.enabled, curation.reward.thresholds)
     for name in (figures.FILTER, CHECK):  # of a run with other settings: they would stand beside this one's decisions
-        storage.remove(record.folder_of(run, name))
+        record.withdraw(run, name)
     storage.write_text(mixture_file(run), to_yaml(choice.mixture, MIXTURE))
     about = figures.About(run, ground, trials, ablation, arms, tasks, cost_of(places), overlap(trials, reported))
     figures.write_ablation(about, found, choice, values([read(BASE)], tasks))

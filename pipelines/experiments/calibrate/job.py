@@ -22,6 +22,7 @@ from pipelines.experiments.calibrate.sampled import check_random
 from pipelines.experiments.calibrate.values import Judged
 from pipelines.experiments.records import record
 
+LISTED = ["id", "row", "prompt", "system", "label"]
 PAGE, DATA, TO_LABEL, LOST = "calibrate.html", "calibrate.json", "to_label.csv", "left_out.csv"
 
 
@@ -98,8 +99,9 @@ def _made(run: Run, config: CalibrateConfig) -> Place:
         start = time.monotonic()
         estimates = estimate(found.rows, config)
     except UserError:
-        if count := unread_labels(folder / TO_LABEL, found.rows):
-            say(f"calibrate: {folder / TO_LABEL} has {count} labels that were not read: name it in calibrate.labels")
+        if written_into(folder / TO_LABEL, found.rows):
+            said = "was written into and not read: name it in calibrate.labels, or move it away for a new list"
+            say(f"calibrate: {folder / TO_LABEL} {said}")
         else:
             write_to_label(folder / TO_LABEL, found.rows, config.label_share, run.seed)
             say(f"calibrate: rows to label: {folder / TO_LABEL}")
@@ -160,15 +162,18 @@ def write_to_label(place: Place, rows: list[Judged], share: float, seed: int) ->
     chosen = sorted(sorted(rows, key=key)[: max(1, round(share * len(rows)))], key=lambda row: (row.prompt, row.system))
     # A label that is there stays: it was drawn by the same hash, or else was refused.
     lines = [[row.id, row.where, row.prompt, row.system, "" if row.label is None else row.label] for row in chosen]
-    storage.write_text(place, csv_text.written([["id", "row", "prompt", "system", "label"], *lines]))
+    storage.write_text(place, csv_text.written([LISTED, *lines]))
 
 
-def unread_labels(place: Place, rows: list[Judged]) -> int:
-    """How many labels people have written into a list, that these rows do not have: it must not be written over."""
-    header, *lines = csv_text.read(storage.read_text(place)) if storage.exists(place) else [[]]
+def written_into(place: Place, rows: list[Judged]) -> bool:
+    """Whether people have put labels into a list that these rows do not have: it must not be written over."""
+    if not storage.exists(place):
+        return False
+    header, *lines = csv_text.read(storage.read_text(place)) or [[]]
+    if header != LISTED:  # a spreadsheet has saved it in its own form
+        return True
     labelled = {row.id for row in rows if row.label is not None}
-    found = [dict(zip(header, line, strict=False)) for line in lines]
-    return sum(bool(one.get("label", "").strip()) and one.get("id") not in labelled for one in found)
+    return any(line[-1].strip() and line[0] not in labelled for line in lines if line)
 
 
 def write_lost(place: Place, found: Read) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pipelines.experiments.calibrate.values import Judged
 
 # Labels other than the commonest, on which the interval's whole width rests. Simulated (docs/evidence.md): with one or
-# two of them 95% intervals hold the truth in 86% to 88% of draws, with none they have no width. From three on it is 98%
-# for a middling judge, but 92% for a good one and for ratings that are nearly all alike; from five on 95% or more.
+# two of them 95% intervals hold the truth in 86% to 89% of draws, with none they have no width. From three on it is 99%
+# for a middling judge, but 93% for a good one and for ratings that are nearly all alike; from five on 95% or more.
 LEAST_OTHER = 5
 
 

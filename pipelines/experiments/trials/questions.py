@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.core.errors import UserError
-from pipelines.engines.llm.verdict_tokens import Path, branches, common, path_logprobs, tree_of
+from pipelines.engines.llm.verdict_tokens import Path, branches, parted, path_logprobs, tree_of
 from pipelines.experiments.trials.families import Family
 
 
@@ -42,9 +42,8 @@ class Question:
                 where="templates of the held-out rows",
                 fix="name a template with other verdicts",
             )
-        shared = common(answers)
-        paths = [tuple(one[shared:]) for one in answers]
-        return cls([*prompt, *answers[0][:shared]], paths, dict(branches(tree_of(paths))))
+        shared, paths = parted(answers)
+        return cls([*prompt, *shared], paths, dict(branches(tree_of(paths))))
 
     def families(self) -> list[Family]:
         """A family for each place, whose completions are single tokens."""
